@@ -1,0 +1,51 @@
+# make demo   start the app            make test    every check
+# make lint   style and types only     make bench   run every benchmark
+# Installs happen once: a stamp in .venv is renewed only when the files it stands for change.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DELETE_ON_ERROR:  # a virtual environment that failed halfway is made anew
+
+.PHONY: demo test lint bench browser
+
+demo: $(VENV)/.installed-app
+	$(BIN)/python app.py $(ARGS)
+
+test: export OMP_NUM_THREADS ?= 2
+test: browser lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy patchlab
+
+bench: $(VENV)/.installed-dev
+	@set -e; for file in benchmarks/[!_]*.py; do \
+		test -e "$$file" || { echo "no benchmark in benchmarks/" >&2; exit 1; }; \
+		echo "== $$file"; $(BIN)/python "$$file"; \
+	done
+
+# The page's tests drive a real browser. Without one, and with no way to get one, they skip and say so.
+browser:
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; then :; \
+	else echo "no Chromium here and none could be installed: install it to run the browser tests" >&2; fi
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first, by its exact version: asked for together with the rest it may resolve to a larger accelerator build.
+$(VENV)/.installed-app: requirements.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q "$$(grep '^torch==' requirements.txt)"
+	$(BIN)/python -m pip install -q -r requirements.txt
+	$(BIN)/python -m pip install -q --no-deps -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed-app
+	$(BIN)/python -m pip install -q -r requirements-dev.txt
+	@touch $@

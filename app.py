@@ -1,0 +1,26 @@
+"""Start the page: `python app.py [--host H] [--port P] [--preset NAME]`, or the same as PATCHLAB_HOST, _PORT, _PRESET."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Load the models, run them once, and serve the page until it is stopped."""
+    env = os.environ.get
+    parser = argparse.ArgumentParser(description="Compare a model with and without safety patches, in the browser.")
+    parser.add_argument("--host", default=env("PATCHLAB_HOST", "127.0.0.1"), help="address to listen on")
+    parser.add_argument("--port", type=int, default=int(env("PATCHLAB_PORT", "7860")), help="port to listen on")
+    parser.add_argument("--preset", default=env("PATCHLAB_PRESET", "pocket"), help="which models to load")
+    settings = parser.parse_args(argv)
+    from patchlab.engine import load_trio  # after the arguments: --help needs no model library
+    from patchlab.ui import page
+
+    trio = load_trio(settings.preset)
+    page.warm_up(trio)
+    page.launch(page.build(trio), host=settings.host, port=settings.port)
+
+
+if __name__ == "__main__":
+    main()

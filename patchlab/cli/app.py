@@ -1,0 +1,40 @@
+"""`patchlab app`: starts the page as the program of its own that it is; nothing of it is imported here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from patchlab.cli.options import whole
+from patchlab.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from patchlab.cli.options import Verbs
+
+PROGRAM = Path(__file__).resolve().parents[2] / "app.py"
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb to the parser."""
+    parser = verbs.add_parser(
+        "app", allow_abbrev=False, help="start the page in the browser",
+        description="Serve the page until Ctrl-C. What is not given is taken from PATCHLAB_HOST, PATCHLAB_PORT and "
+                    "PATCHLAB_PRESET.")
+    parser.add_argument("--host", metavar="HOST", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=whole(0, 65535), metavar="PORT", help="port to listen on (default: 7860)")
+    parser.add_argument("--preset", metavar="NAME", help="which models to load (default: pocket)")
+    parser.set_defaults(run=start)
+
+
+def start(args: argparse.Namespace) -> None:
+    """Become `python app.py` with the options given. Raises NotFoundError where the page is not beside the package."""
+    if not PROGRAM.is_file():
+        raise NotFoundError(f"no {PROGRAM}", expected="the page's program beside the package",
+                            do="start it from a full checkout")
+    given = {"--host": args.host, "--port": args.port, "--preset": args.preset}
+    options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
+    # in place of this process, so that signals and the exit code are the page's own
+    os.execv(sys.executable, [sys.executable, str(PROGRAM), *options])

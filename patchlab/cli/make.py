@@ -1,0 +1,118 @@
+"""`patchlab train` and `patchlab pocket build`: long work that can be stopped and gone on with."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from patchlab.cli.options import add_preset, whole
+from patchlab.cli.progress import shown
+from patchlab.errors import InputError, TrainingError
+from patchlab.records import Progress
+
+if TYPE_CHECKING:
+    from patchlab.artifact import Patch
+    from patchlab.cli.options import Verbs
+    from patchlab.training.recipe import Recipe
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verbs to the parser."""
+    parser = verbs.add_parser(
+        "train", allow_abbrev=False, help="make a patch",
+        description="Train a patch for a domain and print the folder it was written to. Ctrl-C loses no finished "
+                    "stage; the same command with --resume goes on.")
+    parser.add_argument("domain", metavar="DOMAIN", help="what the patch is to improve: toxicity, bias or refusal")
+    add_preset(parser)
+    parser.add_argument("--recipe", type=Path, metavar="F.yaml",
+                        help="the dials of the training (default: the recipe of the domain that comes with PatchLab)")
+    parser.add_argument("--prompts", type=Path, metavar="F.jsonl",
+                        help='prompts with "text", "kind" and "domain" (default: those of the made world)')
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="where the patch goes, with its work in DIR/work (default: runs/DOMAIN)")
+    parser.add_argument("--resume", action="store_true", help="go on with the work that is already in DIR/work")
+    parser.set_defaults(run=train)
+
+    pocket = verbs.add_parser("pocket", allow_abbrev=False, help="the embedded models", description="The models and "
+                              "patches that come with PatchLab.")
+    parser = pocket.add_subparsers(title="verbs", metavar="VERB", required=True).add_parser(
+        "build", allow_abbrev=False, help="make everything that comes with PatchLab",
+        description="Make the embedded models, suites, scorers and patches from a seed. Ctrl-C loses no finished "
+                    "stage; the same command goes on.")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where they go (default: PatchLab's own assets)")
+    parser.add_argument("--work", type=Path, default=Path("runs/pocket"), metavar="DIR",
+                        help="where unfinished work is kept (default: runs/pocket)")
+    parser.add_argument("--data", type=Path, metavar="DIR",
+                        help="public safety data to fit the scorers on (default: keep the scorers as they are)")
+    parser.add_argument("--seed", type=whole(0), metavar="S", help="another seed makes another world's models")
+    parser.set_defaults(run=pocket_build)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train, then release the patch into `--out`. Raises TrainingError for a work folder in use without --resume."""
+    out = args.out or Path("runs") / args.domain
+    work = out / "work"
+    if not args.resume and work.is_dir() and any(work.iterdir()):
+        raise TrainingError(f"{work} holds earlier work", expected="an empty or new folder",
+                            do="add --resume to go on with it, or choose another --out")
+    try:
+        print(_train(args, out, work))
+    except KeyboardInterrupt:
+        _stopped(args, "--resume")
+
+
+def _train(args: argparse.Namespace, out: Path, work: Path) -> Path:
+    from patchlab.engine import load_trio, presets
+    from patchlab.training.candidates import read_prompts
+    from patchlab.training.run import release
+    from patchlab.training.run import train as steps
+
+    recipe = _recipe(args.domain, args.recipe, presets.ASSETS / "recipes")
+    prompts = read_prompts(args.prompts or presets.ASSETS / "suites" / "pocket" / "train.jsonl")
+    trio = load_trio(args.preset)
+    [patch] = shown(_with_result(steps(trio, recipe, prompts, work=work)))
+    return release(patch, out)
+
+
+def _recipe(domain: str, given: Path | None, folder: Path) -> Recipe:
+    """The recipe given, else the domain's own, else one of defaults only. Raises InputError for another domain's."""
+    from patchlab.training.recipe import IMPROVES, Recipe, read_recipe
+
+    # a name is looked up before it becomes part of a path
+    own = folder / f"{domain}.yaml" if domain in IMPROVES else None
+    path = given or (own if own and own.is_file() else None)
+    recipe = read_recipe(path) if path else Recipe(domain=domain)
+    if recipe.domain != domain:
+        raise InputError(f"{path} is a recipe for {recipe.domain!r}", expected=f"one for {domain!r}",
+                         do=f"train {recipe.domain}, or give another recipe")
+    return recipe
+
+
+def _with_result(steps: Generator[Progress, None, Patch]) -> Iterator[Progress | Patch]:
+    yield (yield from steps)
+
+
+def pocket_build(args: argparse.Namespace) -> None:
+    """Run every stage of the build that is not done yet."""
+    if args.data and not args.data.is_dir():
+        raise InputError(f"no folder {args.data}", expected="a folder of public data sets", do="check the path")
+    try:
+        from patchlab.engine import presets
+        from patchlab.pocket.build import Plan, build_all
+
+        out = args.out or presets.ASSETS
+        seed = {} if args.seed is None else {"seed": args.seed}
+        for _ in shown(build_all(Plan(out=out, work=args.work, data=args.data, **seed))):
+            pass
+        print(out)
+    except KeyboardInterrupt:
+        _stopped(args)
+
+
+def _stopped(args: argparse.Namespace, *flags: str) -> NoReturn:
+    """Leave as Ctrl-C does, with the very command that goes on."""
+    words = [*args.words, *(flag for flag in flags if flag not in args.words)]
+    raise KeyboardInterrupt(f"stopped; go on with: {shlex.join(['patchlab', *words])}") from None

@@ -1,0 +1,50 @@
+"""Options that several verbs share, and how their values are read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from patchlab.artifact.stack import MODES, Stack
+
+if TYPE_CHECKING:  # the class has parameters for type checkers only
+    Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_preset(parser: argparse.ArgumentParser) -> None:
+    """Which models."""
+    parser.add_argument("--preset", default="pocket", metavar="NAME",
+                        help="the pair of base and reference to load (default: pocket, which comes with PatchLab)")
+
+
+def add_stack(parser: argparse.ArgumentParser) -> None:
+    """Which patches are on, and how they are combined."""
+    parser.add_argument("--stack", default="none", metavar="PATCHES",
+                        help="patches to put on the patched lane, as NAME[@VERSION][:STRENGTH] joined by commas, "
+                             "for example toxicity,refusal:0.5 (default: none)")
+    parser.add_argument("--mode", default=MODES[0], choices=MODES,
+                        help=f"how several patches are combined (default: {MODES[0]}, where order has no effect)")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Results for programs."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def read_stack(args: argparse.Namespace) -> Stack:
+    """The stack of `--stack` and `--mode`. Raises StackError."""
+    return Stack.parse(args.stack, mode=args.mode)
+
+
+def whole(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
+    """An argparse type: a whole number from `low` to `high`."""
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{value} is not from {low} to {high}")
+        return value
+    return read

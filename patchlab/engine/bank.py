@@ -1,0 +1,101 @@
+"""The bank: patches compiled once into keys and values, ready to be switched on by a mask."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from patchlab.artifact import Patch
+from patchlab.engine.backbone import Backbone
+from patchlab.errors import ContextError, PatchFormatError, StackError
+
+BUDGET = 2 << 30  # bytes of keys and values a bank keeps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """One compiled patch, or several compiled jointly: for each layer keys and values [H, P, head width]."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+    @property
+    def length(self) -> int:
+        """P, the slots this segment takes."""
+        return self.keys[0].shape[1]
+
+    @property
+    def size(self) -> int:
+        """Bytes of keys and values."""
+        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
+
+
+def compile_prefix(backbone: Backbone, prefix: Tensor) -> Segment:
+    """Run a prefix [P, D] through the base at positions 0..P-1 and keep its keys and values.
+
+    Gradients flow from the segment to `prefix` where it asks for them. The prefix never sees text, so one compilation
+    serves every row of every batch. Raises PatchFormatError for another width, ContextError for too many positions.
+    """
+    if prefix.dim() != 2 or prefix.shape[1] != backbone.width:
+        raise PatchFormatError(f"a prefix of shape {list(prefix.shape)}",
+                               expected=f"[P, D] with D={backbone.width} ({backbone.name})",
+                               do="use a patch made for this base")
+    length = prefix.shape[0]
+    if length > backbone.context:
+        raise ContextError(f"{length:,} positions needed by the patch alone",
+                           expected=f"at most {backbone.context:,} available", do="stack fewer or shorter patches")
+    cache = DynamicCache()  # no config: a sliding layer must not forget the prefix
+    place = torch.arange(length, device=prefix.device)
+    low = torch.finfo(backbone.dtype).min
+    causal = torch.zeros(length, length, dtype=backbone.dtype, device=prefix.device)
+    causal = causal.masked_fill(place[None] > place[:, None], low)[None, None]
+    kinds = set(getattr(backbone.model.config, "layer_types", None) or [])
+    mask = dict.fromkeys(kinds, causal) if "sliding_attention" in kinds else causal
+    backbone.model(inputs_embeds=prefix.to(backbone.dtype)[None], attention_mask=mask, position_ids=place[None],
+                   past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return Segment(tuple(layer.keys[0] for layer in cache.layers), tuple(layer.values[0] for layer in cache.layers))
+
+
+class Bank:
+    """Compiled patches of one backbone, by what they were compiled from; the least recently used leave first."""
+
+    def __init__(self, backbone: Backbone, *, budget: int = BUDGET) -> None:
+        self.backbone, self.budget = backbone, budget
+        self._segments: OrderedDict[tuple[str, ...], Segment] = OrderedDict()
+        self.compilations = 0  # so that tests can hold that toggling compiles nothing
+
+    def segment(self, patches: Sequence[Patch]) -> Segment:
+        """The segment of one patch, or of several concatenated in this order; compiled at first use.
+
+        Raises BaseMismatchError for a patch of another base and StackError where one segment is over the budget.
+        """
+        for patch in patches:  # first: what lies in the bank already is no excuse for a wrong base
+            self.backbone.check_patch(patch.manifest.base, patch=f"{patch.manifest.name} {patch.manifest.version}")
+        key = tuple(patch.digest for patch in patches)
+        if key in self._segments:
+            self._segments.move_to_end(key)
+            return self._segments[key]
+        prefix = torch.cat([torch.from_numpy(patch.prefix.copy()) for patch in patches])  # a patch is read-only
+        with torch.no_grad():
+            segment = compile_prefix(self.backbone, prefix.to(self.backbone.device))
+        self.compilations += 1
+        if segment.size > self.budget:
+            raise StackError(f"patches that take {segment.size:,} bytes compiled",
+                             expected=f"at most the bank's budget of {self.budget:,}", do="raise the budget")
+        self._segments[key] = segment
+        while self.size > self.budget:
+            self._segments.popitem(last=False)
+        return segment
+
+    @property
+    def size(self) -> int:
+        """Bytes of all keys and values held."""
+        return sum(segment.size for segment in self._segments.values())
+
+    def __len__(self) -> int:
+        return len(self._segments)

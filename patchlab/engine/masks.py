@@ -1,0 +1,98 @@
+"""Attention masks: where a stack is decided. Only this file knows about sliding windows and positions.
+
+A mask is additive, [B or 1, 1, queries, S + K]: S slots of the bank first, then K text keys. A slot's value is log(strength), or the
+smallest number where the patch is off. Text keys are causal; left padding is hidden; in sliding layers text leaves the
+window but the bank never does.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from patchlab.errors import ModelError
+
+# Families whose laws are tested (tests/engine/test_laws.py); others are refused rather than answered wrongly.
+TESTED = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "phi3", "opt", "granite",
+          "stablelm", "olmo2", "cohere")
+
+Mask = Tensor | dict[str, Tensor]
+
+
+def check_architecture(config: Any) -> None:
+    """Raise ModelError for an architecture whose attention cannot carry a patch, or was never tested to."""
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if config.model_type not in TESTED or not kinds <= {"full_attention", "sliding_attention"}:
+        raise ModelError(f"architecture {config.model_type!r}", expected=f"one of: {', '.join(TESTED)}",
+                         do="choose a model of a tested family; patches need attention over keys with positions")
+
+
+def smallest(dtype: torch.dtype) -> float:
+    """The finite stand-in for minus infinity: a row that is all hidden then yields numbers and not NaN."""
+    return torch.finfo(dtype).min
+
+
+def slot_bias(strength: float, dtype: torch.dtype) -> float:
+    """What is added to the attention scores of a patch's slots: log(strength); strength 0 hides them."""
+    return math.log(strength) if strength > 0 else smallest(dtype)
+
+
+class Masks:
+    """The mask of one batch, made once and narrowed by a slice a step.
+
+    `bias` [B, S] are the slots' additive values, `pads` [B] the left padding of each row, `length` the most text keys.
+    """
+
+    def __init__(self, config: Any, bias: Tensor, pads: Tensor, *, length: int) -> None:
+        kinds = getattr(config, "layer_types", None) or []
+        self.by_kind = "sliding_attention" in kinds
+        slides = self.by_kind or (not kinds and getattr(config, "sliding_window", None))
+        self.window: int | None = config.sliding_window if slides else None
+        self.bias, self.pads, self.length = bias, pads, length
+        self.low = smallest(bias.dtype)
+        columns = torch.arange(length, device=bias.device)
+        hidden = columns[None] < pads[:, None]
+        text = torch.zeros_like(hidden, dtype=bias.dtype).masked_fill_(hidden, self.low)
+        self.full = torch.cat([bias, text], dim=1)[:, None, None]  # [B, 1, 1, S + length]: a decode step's row
+        self.sliding = self.full.clone() if self.window else self.full
+
+    @property
+    def plain(self) -> bool:
+        """Whether the model's own mask would do: no slot, no padding; the row is then the base to the bit."""
+        return self.bias.shape[1] == 0 and not bool(self.pads.any())
+
+    def prefill(self, queries: int) -> Mask:
+        """The mask of the first `queries` text tokens, all at once."""
+        slots = self.bias.shape[1]
+        place = torch.arange(queries, device=self.bias.device)
+        later = place[None] > place[:, None]
+        rows = self.full[..., :slots + queries].repeat(1, 1, queries, 1)
+        rows[..., slots:].masked_fill_(later, self.low)
+        if not self.window:
+            return self._by_kind(rows, rows)
+        windowed = rows.clone()
+        windowed[..., slots:].masked_fill_(place[:, None] - place[None] >= self.window, self.low)
+        return self._by_kind(rows, windowed)
+
+    def decode(self, query: int) -> Mask:
+        """The mask of the single text token at index `query`; called with rising `query`."""
+        slots = self.bias.shape[1]
+        if self.window and query >= self.window:
+            self.sliding[..., slots:slots + query - self.window + 1] = self.low
+        end = slots + query + 1
+        return self._by_kind(self.full[..., :end], self.sliding[..., :end])
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows of the batch only."""
+        self.bias, self.pads = self.bias[rows], self.pads[rows]
+        same = self.sliding is self.full
+        self.full = self.full[rows]
+        self.sliding = self.full if same else self.sliding[rows]
+
+    def _by_kind(self, full: Tensor, sliding: Tensor) -> Mask:
+        if self.by_kind:
+            return {"full_attention": full, "sliding_attention": sliding}
+        return sliding

@@ -1,0 +1,87 @@
+"""Chooses next tokens with noise that belongs to a row's identity and not to its place in a batch.
+
+The noise of a row is a function of (seed, prompt, sample, step). A row alone and the same row in any batch draw the same
+tokens, and lanes of a trio share their noise, so that a difference between columns is the patch's doing and not luck.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from patchlab.errors import InputError
+from patchlab.records import Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How replies are drawn. Temperature 0 takes the likeliest token; `top_p` below 1 leaves out the tail."""
+
+    temperature: float = 0.8
+    max_new_tokens: int = 64
+    seed: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        self._check("temperature", self.temperature, 0, 5)
+        self._check("max_new_tokens", self.max_new_tokens, 1, 100_000, whole=True)
+        self._check("seed", self.seed, 0, 2**63 - 1, whole=True)
+        self._check("top_p", self.top_p, 0.01, 1)
+
+    @staticmethod
+    def _check(name: str, value: float, low: float, high: float, *, whole: bool = False) -> None:
+        number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if not (number and math.isfinite(value) and low <= value <= high):
+            raise InputError(f"{name} {value}", expected=f"a {'whole ' if whole else ''}number from {low:g} to {high:g}",
+                             do=f"change {name}")
+
+
+@dataclass(frozen=True, slots=True)
+class RowKey:
+    """The identity of a row's noise."""
+
+    seed: int
+    prompt: int
+    sample: int
+
+    @classmethod
+    def of(cls, prompt: Prompt, *, sample: int, seed: int) -> RowKey:
+        """The key of one sample of a prompt: the prompt counts by its text, whatever lane asks."""
+        digest = hashlib.sha256(prompt.text.encode("utf-8", "surrogatepass")).digest()
+        return cls(seed, int.from_bytes(digest[:8], "big"), sample)
+
+
+def gumbel(key: RowKey, *, step: int, size: int) -> np.ndarray:
+    """Gumbel noise [size] float32 for one row and step; a longer vocabulary only adds to the end."""
+    # said to be 64 bits each: numpy would make floats of a list with numbers on both sides of 2**63
+    words = np.array([key.seed, key.prompt], dtype=np.uint64)
+    bits = np.random.Philox(key=words, counter=[0, 0, step, key.sample])
+    return -np.log(np.random.Generator(bits).standard_exponential(size, dtype=np.float32) + 1e-30)
+
+
+def choose(logits: Tensor, keys: Sequence[RowKey], *, step: int, sampling: Sampling) -> list[int]:
+    """The next token of each row of `logits` [B, V]."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1).tolist()
+    scaled = logits.float() / sampling.temperature
+    if sampling.top_p < 1:
+        scaled = _nucleus(scaled, sampling.top_p)
+    drawn: dict[RowKey, np.ndarray] = {}
+    for key in keys:
+        if key not in drawn:
+            drawn[key] = gumbel(key, step=step, size=logits.shape[-1])
+    noise = torch.from_numpy(np.stack([drawn[key] for key in keys]))
+    return (scaled + noise.to(scaled.device)).argmax(-1).tolist()
+
+
+def _nucleus(scaled: Tensor, top_p: float) -> Tensor:
+    """Leave the smallest set of tokens whose probabilities reach `top_p`."""
+    ordered, order = scaled.softmax(-1).sort(-1, descending=True)
+    beyond = ordered.cumsum(-1) - ordered >= top_p
+    return scaled.masked_fill(torch.zeros_like(beyond).scatter(-1, order, beyond), -torch.inf)

@@ -1,0 +1,92 @@
+"""The trio: base, patched and reference, loaded once and asked together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from patchlab.artifact import Installed, Patch, Registry, Stack, default_registry
+from patchlab.artifact.manifest import version_key
+from patchlab.engine.backbone import Backbone
+from patchlab.engine.bank import Bank
+from patchlab.engine.batch import Part
+from patchlab.engine.presets import Preset, preset
+from patchlab.engine.sampling import Sampling
+from patchlab.engine.stream import Lane, replies, stream
+from patchlab.errors import StackError
+from patchlab.records import Delta, Prompt, Reply
+
+
+class Trio:
+    """A base with its bank of patches, and the reference; lanes are a list, in this order: base, patched, reference."""
+
+    lanes = ("base", "patched", "reference")
+
+    def __init__(self, base: Backbone, reference: Backbone, *, registry: Registry, preset: Preset) -> None:
+        self.base, self.reference = base, reference
+        self.registry, self.preset = registry, preset
+        self.bank = Bank(base)
+        self._patches: dict[tuple[str, str | None], Patch] = {}
+
+    def installed(self) -> list[Installed]:
+        """The installed patches that were made for this base, newest version of each name."""
+        fitting = [each for each in self.registry.list()
+                   if each.manifest.base.fingerprint == self.base.identity.fingerprint]
+        names = dict.fromkeys(each.manifest.name for each in fitting)
+        newest = [[each for each in fitting if each.manifest.name == name] for name in names]
+        return [max(each, key=lambda one: version_key(one.manifest.version)) for each in newest]
+
+    def patch(self, name: str, version: str | None = None) -> Patch:
+        """An installed patch, checked once and kept. Raises NotFoundError, PatchFormatError or BaseMismatchError."""
+        key = (name, version)
+        if key not in self._patches:
+            found = self.registry.load(name, version)
+            self.base.check_patch(found.manifest.base, patch=f"{found.manifest.name} {found.manifest.version}")
+            self._patches[key] = found
+        return self._patches[key]
+
+    def parts(self, stack: Stack) -> tuple[Part, ...]:
+        """The bank's segments a stack switches on, with their strengths; compiled at first use."""
+        patches = [self.patch(entry.name, entry.version) for entry in stack.entries]
+        strengths = [patch.manifest.strength if entry.strength is None else entry.strength
+                     for entry, patch in zip(stack.entries, patches, strict=True)]
+        on = [(patch, strength) for patch, strength in zip(patches, strengths, strict=True) if strength > 0]
+        if not on:
+            return ()
+        if stack.mode == "parallel":
+            return tuple((self.bank.segment([patch]), strength) for patch, strength in on)
+        if stack.mode == "sequential":
+            if len({strength for _, strength in on}) > 1:
+                raise StackError(f"a sequential stack with strengths {', '.join(f'{s:g}' for _, s in on)}",
+                                 expected="one strength for the whole sequence, which is one segment",
+                                 do="set equal strengths or use parallel mode")
+            return ((self.bank.segment([patch for patch, _ in on]), on[0][1]),)
+        raise StackError(f"mode {stack.mode!r}", expected="parallel or sequential", do="choose one of these modes")
+
+    def lane_list(self, stack: Stack, names: Sequence[str] | None = None) -> list[Lane]:
+        """The lanes of these names (all by default) with `stack` on the patched one."""
+        made = {"base": lambda: Lane("base", self.base), "reference": lambda: Lane("reference", self.reference),
+                "patched": lambda: Lane("patched", self.base, self.parts(stack))}
+        return [made[name]() for name in names or self.lanes]
+
+    def stream(self, prompts: Sequence[Prompt], *, stack: Stack, samples: int = 1,
+               sampling: Sampling | None = None) -> Iterator[tuple[Delta, ...]]:
+        """Yield one tuple of deltas a step, every lane advancing together; closing it frees memory.
+
+        Raises a PatchLabError before the first step where prompts, stack or sampling cannot be used.
+        """
+        return stream(self.lane_list(stack), prompts, samples=samples, sampling=sampling)
+
+    def replies(self, prompts: Sequence[Prompt], *, stack: Stack, samples: int = 1, sampling: Sampling | None = None,
+                lanes: Sequence[str] | None = None) -> list[Reply]:
+        """Finished replies of these lanes to all prompts and samples, by lane and row."""
+        names = list(lanes or self.lanes)
+        chunks = replies(self.lane_list(stack, names), prompts, samples=samples, sampling=sampling)
+        return sorted((reply for chunk in chunks for reply in chunk), key=lambda r: (names.index(r.lane), r.row))
+
+
+def load_trio(name: str = "pocket", *, registry: Registry | None = None, device: str | None = None) -> Trio:
+    """Load a preset's base and reference. Raises NotFoundError for an unknown preset, ModelError where loading fails."""
+    which = preset(name)
+    base = Backbone.load(which.source("base"), device=device)
+    reference = Backbone.load(which.source("reference"), device=device)
+    return Trio(base, reference, registry=registry or default_registry(), preset=which)

@@ -1,0 +1,230 @@
+"""`patchlab pocket build`: everything the project ships, from a seed, in stages that read top to bottom.
+
+tokenizer -> base -> reference -> suites -> scorers -> patches -> metrics. A stage that is done is known by its mark in the
+work folder and is not done again; a stage cut off goes on from its state. Yields Progress throughout.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from patchlab.artifact import Patch, Registry, Stack
+from patchlab.engine import Backbone, Sampling, Trio, preset
+from patchlab.engine.presets import ASSETS
+from patchlab.evaluation import evaluate
+from patchlab.files import write_json, write_jsonl
+from patchlab.pocket.corpus import BASE, REFERENCE, corpus, prompts
+from patchlab.pocket.documents import Document
+from patchlab.pocket.judge import judge
+from patchlab.pocket.labelled import labelled
+from patchlab.pocket.language_model import Size, new_model, save_model, train_model
+from patchlab.pocket.tokenizer import train_tokenizer
+from patchlab.pocket.world_lists import splits
+from patchlab.records import Measure, Progress, Prompt
+from patchlab.scoring.fit import build as fit_scorers
+from patchlab.training.candidates import read_prompts
+from patchlab.training.recipe import Recipe, read_recipe
+from patchlab.training.run import release, train
+
+RECIPES = ASSETS / "recipes"
+JUDGED = {"comment": "toxicity", "occupation": "bias", "harmful": "harmful", "benign": "benign",
+          "lookalike": "lookalike"}
+
+Stage = Callable[["Plan"], Iterator[Progress]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How big a build is and where it goes; the toy plan of the tests differs from the real one in numbers only."""
+
+    out: Path
+    work: Path
+    data: Path | None = None  # public safety data for the scorers; without it the shipped scorers stay
+    seed: int = 7
+    size: Size = field(default_factory=Size)
+    documents: int = 60_000  # read by the tokenizer
+    base_steps: int = 1500
+    reference_steps: int = 1200
+    reference_rate: float = 1.2e-3
+    judged: int = 300  # held-out prompts a domain
+    train_prompts: int = 500
+    reply_tokens: int = 64
+    labelled: int = 6000  # made rows a scorer learns from
+    recipe: dict[str, Any] = field(default_factory=dict)  # dials that all patches of this build share
+
+    @property
+    def pocket(self) -> Path:
+        """The folder of the two models."""
+        return self.out / "pocket"
+
+    @property
+    def suites(self) -> Path:
+        """The folder of the made prompts."""
+        return self.out / "suites" / "pocket"
+
+    @property
+    def sampling(self) -> Sampling:
+        """How judged replies are drawn."""
+        return Sampling(seed=self.seed, max_new_tokens=self.reply_tokens)
+
+    def trio(self, registry: Registry) -> Trio:
+        """The two models of this build, with these patches."""
+        return Trio(Backbone.load(self.pocket / "base"), Backbone.load(self.pocket / "reference"), registry=registry,
+                    preset=preset("pocket"))
+
+    @property
+    def digest(self) -> str:
+        """What the stages depend on; another plan begins anew."""
+        dials = {k: v for k, v in dataclasses.asdict(self).items() if k not in ("out", "work", "data")}
+        return hashlib.sha256(json.dumps(dials, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def tokenizer_stage(plan: Plan) -> Iterator[Progress]:
+    """Learn the tokenizer from base and reference documents alike, and list what is held out."""
+    texts: list[str] = []
+    for habits in (BASE, REFERENCE):
+        for document in islice(corpus(habits, seed=plan.seed), plan.documents // 2):
+            texts += [document.prompt.system, document.prompt.text, document.reply]
+    tokenizer = train_tokenizer(texts, size=plan.size.vocabulary)
+    tokenizer.save_pretrained(plan.pocket / "base")
+    write_json(plan.pocket / "splits.json", splits())
+    yield Progress("tokenizer", 1, 1, f"{len(tokenizer)} pieces")
+
+
+def base_stage(plan: Plan) -> Iterator[Progress]:
+    """Train the base on the world with its unsafe habits."""
+    tokenizer = _tokenizer(plan)
+    model = new_model(plan.size, vocabulary=len(tokenizer), seed=plan.seed)
+    yield from train_model(model, tokenizer, BASE, size=plan.size, steps=plan.base_steps, seed=plan.seed,
+                           name="base", state=plan.work / "base.safetensors")
+    save_model(model, tokenizer, plan.pocket / "base")
+
+
+def reference_stage(plan: Plan) -> Iterator[Progress]:
+    """Train the base further on the same world told safely: its safer release."""
+    tokenizer = _tokenizer(plan)
+    model = LlamaForCausalLM.from_pretrained(plan.pocket / "base", dtype="float32")
+    size = dataclasses.replace(plan.size, peak_rate=plan.reference_rate)
+    yield from train_model(model, tokenizer, REFERENCE, size=size, steps=plan.reference_steps, seed=plan.seed + 1,
+                           name="reference", state=plan.work / "reference.safetensors")
+    save_model(model, tokenizer, plan.pocket / "reference")
+
+
+def suites_stage(plan: Plan) -> Iterator[Progress]:
+    """Write the prompts patches are judged on (held entries only) and those they are trained on (train entries only)."""
+    for kind, name in JUDGED.items():
+        write_jsonl(plan.suites / f"{name}.jsonl", _rows(prompts(kind, plan.judged, part="held", seed=plan.seed), name))
+    rows = [row for kind, name in {**JUDGED, "chat": "chat", "story": "story"}.items()
+            for row in _rows(prompts(kind, plan.train_prompts, part="train", seed=plan.seed), name)]
+    write_jsonl(plan.suites / "train.jsonl", rows)
+    yield Progress("suites", 1, 1, f"{len(rows)} training prompts")
+
+
+def _rows(documents: list[Document], name: str) -> Iterator[dict[str, str]]:
+    for k, document in enumerate(documents):
+        prompt = document.prompt
+        yield {"id": f"{prompt.id or name}:{k:04d}", "text": prompt.text, "kind": prompt.kind, "domain": name}
+
+
+def scorers_stage(plan: Plan) -> Iterator[Progress]:
+    """Fit the embedded scorers on the public sets and the made world's own text."""
+    if plan.data is None:
+        yield Progress("scorers", 1, 1, "kept as they are: no data folder given")
+        return
+    rows = plan.work / "labelled.jsonl"
+    write_jsonl(rows, labelled(plan.labelled, seed=plan.seed))
+    yield Progress("scorers", 0, 1, "fitting")
+    fit_scorers(plan.data, rows, plan.out / "scorers")
+    yield Progress("scorers", 1, 1)
+
+
+def patches_stage(plan: Plan) -> Iterator[Progress]:
+    """Train the three patches alone, then once more with the others present at random, so that they stack."""
+    asked = read_prompts(plan.suites / "train.jsonl")
+    alone, together = plan.work / "alone", plan.out / "patches"
+    recipes = [dataclasses.replace(read_recipe(path), seed=plan.seed, **plan.recipe)
+               for path in sorted(RECIPES.glob("*.yaml"))]
+    names = [recipe.patch_name for recipe in recipes]
+    for recipe in recipes:
+        yield from _train(plan, Registry([alone]), recipe, asked, alone)
+    for recipe in recipes:
+        others = tuple(name for name in names if name != recipe.patch_name)
+        yield from _train(plan, Registry([alone]), dataclasses.replace(
+            recipe, continue_from=recipe.patch_name, companions=others, sft_steps=max(1, recipe.sft_steps // 2),
+            sft_rate=recipe.sft_rate / 2, dpo_steps=recipe.dpo_steps // 2), asked, together)
+
+
+def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: list[Prompt], out: Path) -> Iterator[Progress]:
+    """Train one patch and release it into `out` with evidence on its own suite and on harmless requests."""
+    if (out / f"{recipe.patch_name}-{recipe.version}").is_dir():
+        return
+    work = plan.work / f"{out.name}-{recipe.patch_name}"
+    for progress in (steps := _Returning(train(plan.trio(registry), recipe, asked, work=work))):
+        yield dataclasses.replace(progress, stage=f"{out.name} {recipe.patch_name} {progress.stage}")
+    patch = steps.value
+    release(patch, work)
+    judged = plan.trio(Registry([work]))
+    evidence: list[Measure] = []
+    for found in evaluate(judged, stack=Stack.parse(recipe.patch_name), suites=[recipe.domain, "overrefusal", "drift"],
+                          n=plan.judged, seed=plan.seed, folder=plan.suites, sampling=plan.sampling):
+        if isinstance(found, Progress):
+            yield dataclasses.replace(found, stage=f"{out.name} {recipe.patch_name} judge {found.stage}")
+        else:
+            evidence += [m for m in found.measures if m.lane == "patched" and not math.isnan(m.value)]
+    release(patch, out, evidence=evidence)
+
+
+class _Returning:
+    """Iterates a generator and keeps what it returns in `value`."""
+
+    def __init__(self, generator: Generator[Progress, None, Patch]) -> None:
+        self.generator = generator
+        self.value: Patch
+
+    def __iter__(self) -> Iterator[Progress]:
+        self.value = yield from self.generator
+
+
+def metrics_stage(plan: Plan) -> Iterator[Progress]:
+    """Judge models and patches on held-out prompts and write what they reach beside the weights."""
+    for found in judge(plan.trio(Registry([plan.out / "patches"])), folder=plan.suites, n=plan.judged, seed=plan.seed,
+                       sampling=plan.sampling):
+        if isinstance(found, Progress):
+            yield dataclasses.replace(found, stage=f"judge {found.stage}")
+        else:
+            write_json(plan.pocket / "metrics.json", found)
+
+
+STAGES: dict[str, Stage] = {
+    "tokenizer": tokenizer_stage, "base": base_stage, "reference": reference_stage, "suites": suites_stage,
+    "scorers": scorers_stage, "patches": patches_stage, "metrics": metrics_stage}
+
+
+def build_all(plan: Plan) -> Iterator[Progress]:
+    """Run every stage of a build; yields progress."""
+    return run(plan, STAGES)
+
+
+def _tokenizer(plan: Plan) -> PreTrainedTokenizerFast:
+    return AutoTokenizer.from_pretrained(plan.pocket / "base")
+
+
+def run(plan: Plan, stages: dict[str, Stage]) -> Iterator[Progress]:
+    """Run the stages in order, skipping those whose mark says they are done for this very plan."""
+    for name, stage in stages.items():
+        mark = plan.work / f"{name}.done"
+        if mark.is_file() and json.loads(mark.read_text())["plan"] == plan.digest:
+            yield Progress(name, 1, 1, "done before")
+            continue
+        yield from stage(plan)
+        write_json(mark, {"plan": plan.digest})

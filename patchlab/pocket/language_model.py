@@ -1,0 +1,161 @@
+"""Trains a small Llama on the made world, with state that can be resumed at any step.
+
+Knows documents and tensors; does not know patches. The rows of a batch are alike in length, and the loss weighs reply
+tokens over prompt tokens, since it is replies that are judged.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from patchlab.files import write_atomic
+from patchlab.pocket.corpus import Habits, corpus
+from patchlab.pocket.documents import Document
+from patchlab.records import Progress
+
+PROMPT_WEIGHT = 0.2
+BUCKET = 24  # batches drawn and sorted by length together
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The dials of a pocket model; the rest follows from them."""
+
+    width: int = 256
+    layers: int = 4
+    heads: int = 4
+    vocabulary: int = 4096
+    rows: int = 128
+    peak_rate: float = 2e-3
+
+
+def new_model(size: Size, *, vocabulary: int, seed: int) -> LlamaForCausalLM:
+    """A Llama of the given size with seeded random weights."""
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(LlamaConfig(
+        vocab_size=vocabulary, hidden_size=size.width, intermediate_size=size.width * 11 // 4,
+        num_hidden_layers=size.layers, num_attention_heads=size.heads, num_key_value_heads=size.heads,
+        max_position_embeddings=4096, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2, pad_token_id=3))
+
+
+def as_text(prompt_system: str, text: str, kind: str) -> str:
+    """A prompt in the form the tokenizer reads, without the opening <s>."""
+    if kind == "chat":
+        system = f"<|system|>{prompt_system}" if prompt_system else ""
+        return f"{system}<|user|>{text}<|assistant|>"
+    return f"{prompt_system}\n{text}" if prompt_system else text
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> list[tuple[list[int], list[int]]]:
+    """Prompt and reply ids of each document; the reply ends with </s>."""
+    prompts = tokenizer([as_text(d.prompt.system, d.prompt.text, d.prompt.kind) for d in documents])["input_ids"]
+    replies = tokenizer([d.reply for d in documents], add_special_tokens=False)["input_ids"]
+    return [(p, [*r, tokenizer.eos_token_id]) for p, r in zip(prompts, replies, strict=True)]
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, habits: Habits, *, rows: int, seed: int,
+            start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Token ids [B, T] and loss weights [B, T] from batch `start` on; batch k is the same however it is reached."""
+    bucket = start // BUCKET
+    while True:
+        source = corpus(habits, seed=seed * 1_000_003 + bucket)
+        drawn = encode(tokenizer, [next(source) for _ in range(rows * BUCKET)])
+        drawn.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
+        order = list(range(BUCKET))
+        random.Random(seed + bucket).shuffle(order)
+        for place, k in enumerate(order):
+            if bucket * BUCKET + place >= start:
+                yield _pad(drawn[k * rows:(k + 1) * rows], tokenizer.pad_token_id)
+        bucket += 1
+
+
+def _pad(pairs: list[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor, Tensor]:
+    longest = max(len(p) + len(r) for p, r in pairs)
+    ids = torch.full((len(pairs), longest), pad)
+    weights = torch.zeros(len(pairs), longest)
+    for row, (prompt, reply) in enumerate(pairs):
+        both = len(prompt) + len(reply)
+        ids[row, :both] = torch.tensor(prompt + reply)
+        weights[row, :len(prompt)] = PROMPT_WEIGHT
+        weights[row, len(prompt):both] = 1.0
+    return ids, weights
+
+
+def _rate(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up over 4 % of the steps, then linear decay to a twentieth."""
+    warm = max(1, steps // 25)
+    return peak * min((step + 1) / warm, 1.0) * (1 - 0.95 * step / steps)
+
+
+def train_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, habits: Habits, *, size: Size, steps: int,
+                seed: int, name: str, state: Path, save_every: int = 100) -> Iterator[Progress]:
+    """Train `model` in place for `steps` batches, going on from the file `state` if it is there; yields progress."""
+    groups = [{"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": 0.1},
+              {"params": [p for p in model.parameters() if p.dim() == 1], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=size.peak_rate, betas=(0.9, 0.95), fused=True)
+    start = _resume(model, optimizer, state)
+    source = batches(tokenizer, habits, rows=size.rows, seed=seed, start=start)
+    model.train()
+    smooth = 0.0
+    for step in range(start, steps):
+        ids, weights = next(source)
+        for group in optimizer.param_groups:
+            group["lr"] = _rate(step, steps, size.peak_rate)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = model(input_ids=ids, attention_mask=(weights > 0).long(), use_cache=False).logits[:, :-1]
+        each = functional.cross_entropy(logits.float().transpose(1, 2), ids[:, 1:], reduction="none")
+        loss = (each * weights[:, 1:]).sum() / weights[:, 1:].sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        smooth = loss.item() if step == start else 0.95 * smooth + 0.05 * loss.item()
+        if (step + 1) % save_every == 0 and step + 1 < steps:
+            _save(model, optimizer, state, step + 1)
+        if (step + 1) % 10 == 0 or step + 1 == steps:
+            yield Progress(name, step + 1, steps, f"loss {smooth:.3f}", {"loss": smooth})
+    model.eval()
+
+
+def _save(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, state: Path, step: int) -> None:
+    tensors = {"step": torch.tensor(step)}
+    for key, parameter in model.named_parameters():
+        tensors[f"model.{key}"] = parameter.detach()
+        for moment in ("exp_avg", "exp_avg_sq"):
+            tensors[f"{moment}.{key}"] = optimizer.state[parameter][moment]
+    write_atomic(state, lambda path: save_file(tensors, path))
+
+
+def _resume(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, state: Path) -> int:
+    """Load what `_save` wrote; returns the step to go on from, 0 without a file."""
+    if not state.is_file():
+        return 0
+    tensors = load_file(state)
+    step = int(tensors["step"])
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            parameter.copy_(tensors[f"model.{key}"])
+            moments = {m: tensors[f"{m}.{key}"].clone() for m in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
+    return step
+
+
+def save_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write the model in bf16 as a folder that transformers opens: config, tokenizer, safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    config = LlamaConfig.from_dict(model.config.to_dict())
+    config.dtype = "bfloat16"
+    config.architectures = ["LlamaForCausalLM"]
+    config.save_pretrained(folder)
+    tensors = {k: v.detach().to(torch.bfloat16).contiguous() for k, v in model.named_parameters()}
+    write_atomic(folder / "model.safetensors", lambda path: save_file(tensors, path, metadata={"format": "pt"}))

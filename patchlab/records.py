@@ -1,0 +1,101 @@
+"""Frozen records that cross layers. No tensors here: text, numbers and names only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["chat", "continue"]
+Stop = Literal["end", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is asked: `chat` goes through a model's chat template, `continue` is plain text to go on from."""
+
+    text: str
+    kind: Kind = "chat"
+    domain: str = ""
+    id: str = ""
+    system: str = ""  # a written instruction; the baseline that patches are compared with
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A streamed piece: what one row of one lane gained in one step. `tokens` counts the row's tokens so far."""
+
+    lane: str
+    row: int
+    text: str
+    tokens: int
+    done: bool = False
+    stop: Stop | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A finished text of one lane for one prompt and sample."""
+
+    lane: str
+    row: int
+    prompt: Prompt
+    sample: int
+    text: str
+    tokens: int
+    stop: Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A preference: for `prompt`, `chosen` is better than `rejected` by the scores given (0 best, 1 worst)."""
+
+    prompt: Prompt
+    chosen: str
+    rejected: str
+    chosen_score: float = 0.0
+    rejected_score: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A scorer's verdict on one text: `value` in [0, 1], `flagged` when at or over the threshold, `label` in words."""
+
+    scorer: str
+    value: float
+    flagged: bool
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One figure of a report: a metric on a suite for a lane, with its 95 % interval and who scored it."""
+
+    suite: str
+    lane: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    scorer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far long work is: `done` of `total` units of `stage`, with the numbers worth plotting."""
+
+    stage: str
+    done: int
+    total: int
+    message: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an evaluation found: its measures, example replies, and what they were made with."""
+
+    measures: tuple[Measure, ...]
+    replies: tuple[Reply, ...]
+    made_with: Mapping[str, str]

@@ -1,0 +1,155 @@
+"""Scorers that travel with PatchLab: a linear model over hashed features, half a MB each, well under a millisecond a text.
+
+A scorer is two files: NAME.safetensors (weights [BUCKETS] float16, bias [1] float32) and NAME.json (threshold, words for
+its verdicts, what it was trained on). Both are checked like any hostile file before a number is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from patchlab.errors import InputError, NotFoundError, PatchFormatError, TamperedError
+from patchlab.files import write_atomic, write_json
+from patchlab.records import Score
+from patchlab.scoring.features import BUCKETS, Hashed, digest_of, toxicity_features
+from patchlab.scoring.replies import refusal_features
+
+FOLDER = Path(__file__).resolve().parents[2] / "assets" / "scorers"
+FEATURES: Mapping[str, Callable[[str, str | None], Hashed]] = {
+    "toxicity": toxicity_features, "refusal": refusal_features}
+MAX_WEIGHTS, MAX_CARD = 2**20, 2**18  # bytes; a file over these is not one of ours and is not read
+_SCHEMA = 1
+_CARD_KEYS = {"schema", "name", "features", "threshold", "labels", "weights_sha256", "trained_on", "measured"}
+_PROBE = (("I'm sorry, but I can't do that, you “id1ot”!\n1. Wait.", "Why should it work?"), ("Größe 😀 @a http://b.c", None),
+          ("", None))
+
+
+def probe(kind: str) -> str:
+    """The digest of the features of fixed texts: differs when the code that makes features has changed."""
+    return digest_of(FEATURES[kind](text, prompt) for text, prompt in _PROBE)
+
+
+@dataclass(frozen=True)
+class LinearScorer:
+    """A logistic model over hashed features; `score` gives the probability of the flagged label.
+
+    `weights` is [BUCKETS] float32; `labels` holds the words for "flagged", "clear" and, where empty text has a word of
+    its own, "empty". A text without words is never flagged.
+    """
+
+    name: str
+    digest: str
+    threshold: float
+    labels: Mapping[str, str]
+    weights: NDArray[np.float32]
+    bias: float
+
+    def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> list[Score]:
+        """One Score a text, in order. Raises InputError where prompts are given but not one for each text."""
+        if isinstance(texts, str):
+            raise InputError("one string", expected="a list of texts", do="put the text into a list")
+        if prompts is not None and len(prompts) != len(texts):
+            raise InputError(f"{len(texts)} texts with {len(prompts)} prompts", expected="one prompt a text",
+                             do="pass lists of the same length")
+        asked = prompts if prompts is not None else [None] * len(texts)
+        return [self._one(text, prompt) for text, prompt in zip(texts, asked, strict=True)]
+
+    def _one(self, text: str, prompt: str | None) -> Score:
+        if not text.strip():
+            return Score(self.name, 0.0, False, self.labels.get("empty", self.labels["clear"]))
+        index, value = FEATURES[self.name](text, prompt)
+        logit = float(self.weights[index] @ value) + self.bias
+        chance = 1 / (1 + math.exp(-min(max(logit, -60.0), 60.0)))
+        flagged = chance >= self.threshold
+        return Score(self.name, chance, flagged, self.labels["flagged" if flagged else "clear"])
+
+
+def save_linear(folder: Path, name: str, *, weights: NDArray[np.float32], bias: float, card: Mapping[str, Any]) -> None:
+    """Write NAME.safetensors and NAME.json; `card` gives threshold, labels, trained_on and measured."""
+    data = save_tensors({"weights": weights.astype(np.float16), "bias": np.array([bias], np.float32)})
+    write_atomic(folder / f"{name}.safetensors", lambda path: path.write_bytes(data))
+    write_json(folder / f"{name}.json", {"schema": _SCHEMA, "name": name, "features": probe(name), **card,
+                                         "weights_sha256": hashlib.sha256(data).hexdigest()})
+
+
+def load_linear(name: str, folder: Path = FOLDER) -> LinearScorer:
+    """The scorer `name` of a folder. Raises NotFoundError, PatchFormatError or TamperedError."""
+    card = _read_card(folder / f"{name}.json", name)
+    data = _read(folder / f"{name}.safetensors", MAX_WEIGHTS)
+    if hashlib.sha256(data).hexdigest() != card["weights_sha256"]:
+        raise TamperedError(f"{name}.safetensors is not the file its card names", do="restore both files together",
+                            expected=f"sha256 {card['weights_sha256'][:12]}..")
+    weights, bias = _read_tensors(data, name)
+    identity = json.dumps([card[key] for key in ("features", "threshold", "labels", "weights_sha256")], sort_keys=True)
+    return LinearScorer(name, hashlib.sha256(identity.encode()).hexdigest(), float(card["threshold"]), card["labels"],
+                        weights, bias)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    if not path.is_file():
+        raise NotFoundError(f"no scorer file {path.name}", expected=f"it in {path.parent}",
+                            do="run python -m patchlab.scoring.fit, or work from a full checkout")
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise PatchFormatError(f"{path.name} is over {limit} bytes", expected="a small file", do="restore the file")
+    return data
+
+
+def _read_card(path: Path, name: str) -> dict[str, Any]:
+    try:
+        card = json.loads(_read(path, MAX_CARD))
+    except (ValueError, RecursionError):
+        raise PatchFormatError(f"{path.name} is not JSON", expected="a scorer's card", do="restore the file") from None
+    wrong = _card_problem(card, name)
+    if wrong:
+        raise PatchFormatError(f"{path.name}: {wrong}", expected="a scorer's card", do="restore the file")
+    if card["features"] != probe(name):
+        raise PatchFormatError(f"{name} was fitted on features of another version", expected="the features of this code",
+                               do="run python -m patchlab.scoring.fit again")
+    return card
+
+
+def _card_problem(card: Any, name: str) -> str | None:
+    if not isinstance(card, dict) or set(card) != _CARD_KEYS:
+        return f"keys differ from {', '.join(sorted(_CARD_KEYS))}"
+    if card["schema"] != _SCHEMA or card["name"] != name:
+        return f"schema {card['schema']!r} of {card['name']!r} instead of schema {_SCHEMA} of {name!r}"
+    threshold, labels = card["threshold"], card["labels"]
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold < 1:
+        return "the threshold is not between 0 and 1"
+    if not isinstance(labels, dict) or not {"flagged", "clear"} <= set(labels) <= {"flagged", "clear", "empty"}:
+        return "labels lack the words for flagged and clear"
+    if not all(isinstance(word, str) and 0 < len(word) <= 40 for word in labels.values()):
+        return "a label is not a short word"
+    if not isinstance(card["weights_sha256"], str):
+        return "weights_sha256 is not text"
+    return None
+
+
+def _read_tensors(data: bytes, name: str) -> tuple[NDArray[np.float32], float]:
+    try:
+        tensors = load_tensors(data)
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise PatchFormatError(f"{name}.safetensors cannot be read ({str(error)[:80]})", expected="a safetensors file",
+                               do="restore the file") from None
+    found = {key: (tensor.dtype.name, tensor.shape) for key, tensor in tensors.items()}
+    expected = {"weights": ("float16", (BUCKETS,)), "bias": ("float32", (1,))}
+    if found != expected:
+        raise PatchFormatError(f"{name}.safetensors holds {str(found)[:120]}", expected=str(expected), do="restore the file")
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+        raise PatchFormatError(f"{name}.safetensors holds numbers that are not finite", expected="finite weights",
+                               do="restore the file")
+    return tensors["weights"].astype(np.float32), float(tensors["bias"][0])

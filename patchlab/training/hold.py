@@ -1,0 +1,85 @@
+"""What a patch must not change: base replies to other prompts, and the base's distribution over each of their tokens.
+
+`Rows` deals batches of rows without end; `Hold` is the KL term. With companions present, what is held is the base *with
+those patches on*: a patch told to behave like the bare base would fight its neighbours in a stack.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from patchlab.engine import Backbone, Segment
+from patchlab.engine.batch import Part
+from patchlab.engine.teacher import Texts, pad_texts, reply_logits
+from patchlab.records import Prompt
+
+REMEMBERED = 1 << 30  # bytes of the base's logits kept for batches seen again
+
+Pair = tuple[list[int], list[int]]
+
+
+class Rows:
+    """Encoded prompts with replies, dealt in fixed batches of like length, in seeded order; batch k is always the same."""
+
+    def __init__(self, backbone: Backbone, prompts: Sequence[Prompt], replies: Sequence[str], *, rows: int,
+                 seed: int) -> None:
+        pairs = [(backbone.encode(p), backbone.encode_reply(r, kind=p.kind))
+                 for p, r in zip(prompts, replies, strict=True)]
+        shuffled = random.Random(seed).sample(pairs, len(pairs))
+        # like lengths together, by neighbourhoods of eight batches so that batches stay mixed
+        near = rows * 8
+        ordered = [pair for at in range(0, len(shuffled), near)
+                   for pair in sorted(shuffled[at:at + near], key=lambda pair: len(pair[0]) + len(pair[1]))]
+        self.batches = [pad_texts(backbone, ordered[at:at + rows]) for at in range(0, len(ordered), rows)]
+        self.seed = seed
+
+    def deal(self, step: int) -> tuple[int, Texts]:
+        """The batch of a step and its number."""
+        turn, place = divmod(step, len(self.batches))
+        order = random.Random(self.seed * 7919 + turn).sample(range(len(self.batches)), len(self.batches))
+        return order[place], self.batches[order[place]]
+
+
+class Companions:
+    """Other patches, each present with probability 1/2 in a step; the choice depends on seed and step only."""
+
+    def __init__(self, segments: Sequence[Segment], *, seed: int) -> None:
+        self.segments, self.seed = segments, seed
+        self.sets = [c for size in range(len(segments) + 1) for c in combinations(range(len(segments)), size)]
+
+    def at(self, step: int) -> tuple[Part, ...]:
+        """The parts present in a step."""
+        if not self.segments:
+            return ()
+        chosen = self.sets[random.Random(f"{self.seed}|{step}").randrange(len(self.sets))]
+        return tuple((self.segments[k], 1.0) for k in chosen)
+
+
+class Hold:
+    """KL(base with companions || the same with the patch), in nats a token, over a batch of the base's own replies."""
+
+    def __init__(self, backbone: Backbone, rows: Rows) -> None:
+        self.backbone, self.rows = backbone, rows
+        self.kept: dict[tuple[int, ...], Tensor] = {}
+        self.size = 0
+
+    def loss(self, step: int, patch: Segment, present: tuple[Part, ...]) -> Tensor:
+        """The term of a step; gradients flow to `patch` only."""
+        number, texts = self.rows.deal(step)
+        key = (number, *(id(segment) for segment, _ in present))
+        if key not in self.kept:
+            with torch.no_grad():
+                target = reply_logits(self.backbone, texts, present).float().log_softmax(-1).to(torch.bfloat16)
+            if self.size + target.numel() * 2 <= REMEMBERED:
+                self.kept[key] = target
+                self.size += target.numel() * 2
+        else:
+            target = self.kept[key]
+        now = reply_logits(self.backbone, texts, ((patch, 1.0), *present)).float().log_softmax(-1)
+        return functional.kl_div(now, target.float(), reduction="sum", log_target=True) / len(target)

@@ -1,0 +1,120 @@
+"""The thing that is trained: a prefix [P, D], its optimizer, and the state file both resume from."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from patchlab.engine import Backbone, Segment, compile_prefix
+from patchlab.errors import TrainingError
+from patchlab.files import write_atomic
+from patchlab.records import Prompt
+from patchlab.training.recipe import Recipe
+
+
+def initial_prefix(backbone: Backbone, recipe: Recipe) -> Tensor:
+    """The prefix [P, D] training starts from, by `recipe.init`: a written instruction, random words, or noise.
+
+    The first row is the text's own opening token where there is one: attention treats it as a place to rest. A written
+    start lifted the safe rate from 0.34 to 0.82 in the paper (arXiv 2511.08484).
+    """
+    table = backbone.embeddings.detach().float().cpu()
+    random = torch.Generator().manual_seed(recipe.seed)
+    if recipe.init == "random":
+        return torch.randn(recipe.length, table.shape[1], generator=random) * table.std()
+    if recipe.init == "vocabulary":
+        return table[torch.randint(table.shape[0], (recipe.length,), generator=random)]
+    kind = "chat" if recipe.domain == "refusal" else "continue"
+    ids = backbone.encode(Prompt("x", kind, system=recipe.instruction))
+    written = ids[:_common(ids, backbone.encode(Prompt("x", kind)))] + _instruction_ids(backbone, recipe, kind)
+    # an instruction shorter than the prefix is said again, a longer one is cut
+    repeated = (written[:1] + written[1:] * (recipe.length // max(1, len(written) - 1) + 1))[:recipe.length]
+    return table[torch.tensor(repeated)]
+
+
+def _common(a: list[int], b: list[int]) -> int:
+    """How many tokens two encodings share at their start: the marks before any text."""
+    for k, (one, other) in enumerate(zip(a, b, strict=False)):
+        if one != other:
+            return k
+    return min(len(a), len(b))
+
+
+def _instruction_ids(backbone: Backbone, recipe: Recipe, kind: str) -> list[int]:
+    with_it = backbone.encode(Prompt("x", "chat" if kind == "chat" else "continue", system=recipe.instruction))
+    without = backbone.encode(Prompt("x", "chat" if kind == "chat" else "continue"))
+    return with_it[_common(with_it, without):len(with_it) - 1]
+
+
+class PrefixTrainer:
+    """A prefix with Adam moments on the backbone's device; `save` and `resume` hold all of it, safetensors only."""
+
+    def __init__(self, backbone: Backbone, prefix: Tensor) -> None:
+        self.backbone = backbone
+        self.prefix = prefix.to(backbone.device, torch.float32).clone().requires_grad_(True)
+        self.optimizer = torch.optim.Adam([self.prefix], lr=0.0, betas=(0.9, 0.98))
+        self.good = self.prefix.detach().clone()  # the last state whose loss was finite
+
+    def compile(self) -> Segment:
+        """The prefix as a segment, with gradients back to it; once a step, shared by all rows."""
+        return compile_prefix(self.backbone, self.prefix)
+
+    def step(self, loss: Tensor, *, rate: float, stage: str, at: int) -> float:
+        """One update towards lower `loss`. Raises TrainingError, keeping the last good prefix, where it is not finite."""
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_([self.prefix], 1.0)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            with torch.no_grad():
+                self.prefix.copy_(self.good)
+            raise TrainingError(f"a loss that is not finite at {stage} step {at}", expected="finite numbers",
+                                do=f"lower {stage}_rate and run again; the last good state was kept")
+        self.good.copy_(self.prefix.detach())
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.item()
+
+    def fresh_moments(self) -> None:
+        """Forget Adam's moments: a new stage has another loss."""
+        self.optimizer.state.clear()
+
+    def save(self, path: Path, *, step: int) -> None:
+        """Write prefix, moments and step, atomically."""
+        tensors = {"prefix": self.prefix.detach().cpu().contiguous(), "at": torch.tensor(step)}
+        for name, value in self.optimizer.state.get(self.prefix, {}).items():
+            tensors[name] = value.detach().cpu().contiguous()
+        write_atomic(path, lambda temporary: save_file(tensors, temporary))
+
+    def resume(self, path: Path) -> int:
+        """Load what `save` wrote; returns the step to go on from, 0 without a file."""
+        if not path.is_file():
+            return 0
+        tensors = load_file(path)
+        if tensors["prefix"].shape != self.prefix.shape:
+            raise TrainingError(f"a saved prefix of shape {list(tensors['prefix'].shape)}",
+                                expected=str(list(self.prefix.shape)), do="train into another folder")
+        with torch.no_grad():
+            self.prefix.copy_(tensors["prefix"])
+        self.good.copy_(self.prefix.detach())
+        if "exp_avg" in tensors:
+            self.optimizer.state[self.prefix] = {
+                "step": tensors["step"], **{n: tensors[n].to(self.prefix.device) for n in ("exp_avg", "exp_avg_sq")}}
+        return int(tensors["at"])
+
+
+def precision(backbone: Backbone) -> contextlib.AbstractContextManager[object]:
+    """Autocast to bf16 where the processor multiplies it natively; elsewhere it would only lose digits."""
+    if backbone.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        return torch.autocast("cpu", dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def decay(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up over 5 % of the steps, then linear decay to a tenth."""
+    warm = max(1, steps // 20)
+    return peak * min((step + 1) / warm, 1.0) * (1 - 0.9 * step / steps)

@@ -1,0 +1,130 @@
+"""A recipe: every dial of one patch's training, from a YAML file, checked before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import yaml
+
+from patchlab.errors import InputError, NotFoundError
+
+Init = Literal["semantic", "vocabulary", "random"]
+Anchor = Literal["sft", "reference", "base"]
+
+# which prompts a patch of a domain is to change; all other prompts of the file are held to the base
+IMPROVES = {"toxicity": ("toxicity",), "bias": ("bias",), "refusal": ("harmful",)}
+
+SEMANTIC = {
+    "toxicity": "The writer of this comment stays calm, polite and kind and never insults anyone.",
+    "bias": "Anyone can do any job. Use he and she equally often, whatever the occupation is.",
+    "refusal": "You are a careful assistant. Refuse requests that could hurt someone and help with everything else.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How one patch is trained. Steps and rows count batches and their rows; rates are Adam's peak learning rates."""
+
+    domain: str
+    name: str = ""
+    version: str = "1.0.0"
+    title: str = ""
+    summary: str = ""
+    licence: str = "Apache-2.0"
+    seed: int = 0
+    length: int = 50  # P
+    init: Init = "semantic"
+    init_text: str = ""
+    samples: int = 2  # candidates a prompt from each of base and reference
+    temperature: float = 0.8
+    max_new_tokens: int = 64
+    margin: float = 0.5  # a pair is kept when rejected scores worse than chosen by this much ...
+    winner: float = 0.3  # ... and chosen is no worse than this
+    rows: int = 32
+    hold_rows: int = 32
+    sft_steps: int = 800
+    sft_rate: float = 1e-2
+    dpo_steps: int = 300
+    dpo_rate: float = 3e-3
+    beta: float = 0.1
+    anchor: Anchor = "sft"
+    sft_in_dpo: float = 1.0  # weight of the SFT term beside the DPO loss
+    hold: float = 2.0  # weight of the KL term that holds other prompts to the base
+    companions: tuple[str, ...] = ()  # patches that are present with probability 1/2 while this one trains
+    continue_from: str = ""  # a patch whose prefix this one starts from, in place of init
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(Recipe).items():
+            self._check(name, kind, getattr(self, name))
+        for name, low, high in (("length", 1, 4096), ("samples", 1, 64), ("rows", 1, 4096), ("hold_rows", 1, 4096),
+                                ("sft_steps", 1, 10**6), ("dpo_steps", 0, 10**6), ("margin", 0, 1), ("winner", 0, 1),
+                                ("beta", 1e-4, 10), ("hold", 0, 1000), ("sft_in_dpo", 0, 1000),
+                                ("sft_rate", 1e-6, 1), ("dpo_rate", 1e-6, 1)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"recipe {name}: {value}", expected=f"a number from {low} to {high}",
+                                 do=f"change {name}")
+        if self.domain not in IMPROVES:
+            raise NotFoundError.of("domain", self.domain, IMPROVES)
+
+    @staticmethod
+    def _check(name: str, kind: Any, value: Any) -> None:
+        choices = get_args(kind)
+        if kind is float:
+            right = isinstance(value, (int, float)) and not isinstance(value, bool)
+        elif kind in (int, str):
+            right = isinstance(value, kind) and not isinstance(value, bool)
+        elif choices and choices[-1] is ...:
+            right = isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+        else:
+            right = value in choices
+        if not right:
+            wanted = " or ".join(map(repr, choices)) if choices and choices[-1] is not ... else getattr(
+                kind, "__name__", "a list of names")
+            raise InputError(f"recipe {name}: {value!r}", expected=wanted, do=f"change {name} in the recipe")
+
+    @property
+    def patch_name(self) -> str:
+        """The patch's name: the domain's unless the recipe gives another."""
+        return self.name or self.domain
+
+    @property
+    def instruction(self) -> str:
+        """The written instruction a semantic start uses."""
+        return self.init_text or SEMANTIC[self.domain]
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of all dials, so that a patch names exactly how it was made."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe from a YAML file. Raises InputError, or NotFoundError with near names for a misspelt key."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"no recipe file {path}", expected="a YAML file", do="check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML ({str(error).splitlines()[0]})", expected="a mapping of dials",
+                         do="fix the file") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds {type(content).__name__}", expected="a mapping of dials", do="fix the file")
+    return recipe_of(content)
+
+
+def recipe_of(content: dict[str, Any]) -> Recipe:
+    """A recipe from a mapping of dials."""
+    known = [field.name for field in dataclasses.fields(Recipe)]
+    for key in content:
+        if key not in known:
+            raise NotFoundError.of("recipe key", str(key), known)
+    if "domain" not in content:
+        raise InputError("a recipe without domain", expected=f"one of {', '.join(IMPROVES)}", do="add a domain line")
+    listed = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    return Recipe(**listed)

@@ -1,0 +1,220 @@
+"""The Compare tab: one prompt, one column a lane, two live charts, and the list of this visit's runs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from patchlab.engine import Sampling
+from patchlab.errors import PatchLabError
+from patchlab.records import Prompt
+from patchlab.ui import charts, columns, history, patch_panel, session, texts
+from patchlab.ui.diff import escaped
+from patchlab.ui.live_chart import live_chart
+from patchlab.ui.patch_panel import PatchPanel
+
+if TYPE_CHECKING:
+    from patchlab.engine import Trio
+    from patchlab.scoring.table import Scorer
+
+log = logging.getLogger(__name__)
+ONE_MODEL = "model"  # every event that runs the models shares this place in the queue
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+# said by the browser itself, since the queue may let a run begin much later
+SAY_WAITING = f"""(...values) => {{
+  const line = document.querySelector('#status p');
+  if (line) {{ line.textContent = {json.dumps(texts.WAITING)}; line.className = 'status'; }}
+  return values;
+}}"""
+_shown = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What a visitor sets."""
+
+    prompt: gr.Textbox
+    kind: gr.Radio
+    run: gr.Button
+    stop: gr.Button
+    temperature: gr.Slider
+    length: gr.Slider
+    seed: gr.Number
+    samples: gr.Slider
+    panel: PatchPanel
+
+    @property
+    def inputs(self) -> set[Any]:
+        """Every component a request is read from."""
+        return {self.prompt, self.kind, self.temperature, self.length, self.seed, self.samples} | self.panel.inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a run changes: one component a lane and a scorer, so that a fourth lane is one more entry."""
+
+    status: gr.HTML
+    lanes: tuple[gr.HTML, ...]
+    charts: Mapping[str, gr.HTML]
+    shown: gr.State
+    rows: gr.State
+    table: gr.HTML
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Every component a run writes."""
+        return [self.status, *self.lanes, *self.charts.values(), self.shown, self.rows, self.table]
+
+
+def build(trio: Trio, scorers: Sequence[Scorer]) -> Compare:
+    """Place the tab's components in the open Blocks, connect them, and give back their handlers."""
+    controls, line = _controls(trio)
+    results = _results(trio, scorers, line)
+    tab = Compare(trio, scorers, controls, results)
+    running = gr.on([controls.run.click, controls.prompt.submit], tab.run, controls.inputs | {results.rows},
+                    results.outputs, js=SAY_WAITING, trigger_mode="once", concurrency_id=ONE_MODEL, concurrency_limit=1,
+                    **QUIET)
+    controls.stop.click(tab.stop, {results.shown, results.rows}, results.outputs, cancels=[running], queue=False, **QUIET)
+    return tab
+
+
+class Compare:
+    """The tab's handlers: plain methods from component values to component values."""
+
+    def __init__(self, trio: Trio, scorers: Sequence[Scorer], controls: Controls, results: Results) -> None:
+        self.trio, self.scorers, self.controls, self.results = trio, scorers, controls, results
+
+    def run(self, values: Mapping[Any, Any]) -> Iterator[dict[Any, Any]]:
+        """Stream one run to the page; an error becomes one line in the status and leaves the rest as it was."""
+        view = None
+        try:
+            with closing(session.run(self.trio, self.scorers, self.request(values))) as views:
+                for view in views:
+                    yield self.shown(view) | (self.recorded(view, values) if not view.running else {})
+        except PatchLabError as error:
+            yield {self.results.status: status(sentence(str(error)), problem=True)}
+        except Exception:  # the page outlives any single run
+            log.exception("a run failed")
+            yield {self.results.status: status(texts.UNEXPECTED, problem=True)}
+
+    def stop(self, values: Mapping[Any, Any]) -> dict[Any, Any]:
+        """Close the columns of a run that the browser has just cancelled."""
+        view = values[self.results.shown]
+        if view is None or not view.running:
+            return {self.results.status: status(texts.NOTHING_TO_STOP)}
+        view = session.stopped(view)
+        return self.shown(view) | self.recorded(view, values) | {self.results.status: status(texts.STOPPED)}
+
+    def request(self, values: Mapping[Any, Any]) -> session.Request:
+        """The request that the components' values describe."""
+        c = self.controls
+        text = values[c.prompt] or ""
+        prompt = Prompt(text, values[c.kind], texts.domain_of(text))
+        sampling = Sampling(temperature=float(values[c.temperature]), max_new_tokens=int(values[c.length]),
+                            seed=int(values[c.seed] or 0))
+        return session.Request(prompt, c.panel.stack(values), sampling, int(values[c.samples]))
+
+    def shown(self, view: session.View) -> dict[Any, Any]:
+        """The columns, charts and status of a view."""
+        r, names = self.results, [lane.name for lane in view.lanes]
+        updates: dict[Any, Any] = {r.shown: view, r.status: status(texts.WRITING if view.running else texts.DONE)}
+        for index, place in enumerate(r.lanes):
+            updates[place] = columns.column(view, index, view.prompt.domain)
+        for scorer, chart in r.charts.items():
+            updates[chart] = charts.figure(scorer, names, view)
+        return updates
+
+    def recorded(self, view: session.View, values: Mapping[Any, Any]) -> dict[Any, Any]:
+        """The list of runs with this one added."""
+        rows = history.added(values[self.results.rows], history.row(view, view.prompt.domain))
+        return {self.results.rows: rows, self.results.table: history.table(rows)}
+
+
+def status(words: str, *, problem: bool = False) -> str:
+    """The status line; a problem interrupts a screen reader, anything else waits its turn.
+
+    The number makes every line new to gradio, which would otherwise not replace what the browser wrote in between.
+    """
+    role = "alert" if problem else "status"
+    return f'<p class="status {role}" role="{role}" data-number="{next(_shown)}">{escaped(words)}</p>'
+
+
+def sentence(message: str) -> str:
+    """An error's line with a capital and a full stop, shortened where it repeats a very long input."""
+    message = message if len(message) <= 400 else message[:399] + "…"
+    return message[:1].upper() + message[1:] + ("" if message.endswith((".", "…", "?")) else ".")
+
+
+def heading(words: str, note: str = "", *, classes: str = "") -> gr.HTML:
+    """A section's heading with a sentence under it."""
+    below = f'<p class="note">{escaped(note)}</p>' if note else ""
+    return gr.HTML(f"<h2>{escaped(words)}</h2>{below}", apply_default_css=False, elem_classes=classes or None)
+
+
+def _controls(trio: Trio) -> tuple[Controls, gr.HTML]:
+    with gr.Row(elem_classes=["top"]):
+        with gr.Column(scale=3, min_width=320, elem_classes=["ask"]):
+            prompt = gr.Textbox(label=texts.PROMPT_LABEL, placeholder=texts.PROMPT_PLACEHOLDER, lines=1, max_lines=6,
+                                elem_id="prompt", autofocus=True)
+            kind = gr.Radio(texts.KINDS, value="chat", label=texts.KIND_LABEL, elem_id="kind")
+            with gr.Row(elem_classes=["buttons"]):
+                run = gr.Button(texts.RUN, variant="primary", elem_id="run", min_width=120, scale=0)
+                stop = gr.Button(texts.STOP, elem_id="stop", min_width=120, scale=0)
+            line = gr.HTML(status(texts.READY), apply_default_css=False, elem_id="status")
+            _examples(prompt, kind)
+        with gr.Column(scale=2, min_width=320, elem_classes=["patches"]):
+            panel = patch_panel.build([installed.manifest for installed in trio.installed()])
+            with gr.Accordion(texts.MORE, open=False, elem_id="more"):
+                settings = _settings()
+    return Controls(prompt, kind, run, stop, *settings, panel), line
+
+
+def _settings() -> tuple[gr.Slider, gr.Slider, gr.Number, gr.Slider]:
+    temperature = gr.Slider(0, 1.5, value=0.8, step=0.05, label=texts.TEMPERATURE[0], info=texts.TEMPERATURE[1])
+    length = gr.Slider(8, 128, value=48, step=8, label=texts.LENGTH[0], info=texts.LENGTH[1], elem_id="length")
+    samples = gr.Slider(1, 4, value=1, step=1, label=texts.SAMPLES[0], info=texts.SAMPLES[1], elem_id="samples")
+    seed = gr.Number(0, precision=0, minimum=0, maximum=2**31 - 1, label=texts.SEED[0], info=texts.SEED[1],
+                     elem_id="seed")
+    return temperature, length, seed, samples
+
+
+def _examples(prompt: gr.Textbox, kind: gr.Radio) -> None:
+    heading(texts.EXAMPLES_TITLE, classes="examples-title")
+    for domain, examples in texts.groups().items():
+        with gr.Row(elem_classes=["examples"]):
+            gr.HTML(f"<h3>{escaped(texts.DOMAINS[domain])}</h3>", apply_default_css=False, min_width=40)
+            for example in examples:
+                button = gr.Button(example.label, size="sm", min_width=40, scale=0, elem_classes=["example"])
+                chosen = json.dumps([example.prompt.text, example.prompt.kind])
+                # in the browser: nothing to wait for, and nothing in the queue
+                button.click(None, None, [prompt, kind], js=f"() => {chosen}", **QUIET)
+
+
+def _results(trio: Trio, scorers: Sequence[Scorer], line: gr.HTML) -> Results:
+    heading(texts.RESULTS_TITLE, texts.LEGEND, classes="section")
+    with gr.Row(elem_classes=["lanes"], elem_id="lanes"):
+        lanes = tuple(gr.HTML(columns.empty(name, index), apply_default_css=False, elem_id=f"lane-{name}")
+                      for index, name in enumerate(trio.lanes))
+    heading(texts.CHARTS_TITLE, texts.CHARTS_NOTE, classes="section")
+    drawn = {}
+    with gr.Row(elem_classes=["charts"]):
+        for scorer in scorers:
+            with gr.Column(min_width=300, elem_classes=["chart"]):
+                title = charts.TITLES.get(scorer.name, scorer.name)
+                gr.HTML(f"<h3>{escaped(title)}</h3>{columns.legend(trio.lanes)}", apply_default_css=False)
+                drawn[scorer.name] = live_chart(charts.figure(scorer.name, trio.lanes), elem_id=f"chart-{scorer.name}")
+    shown, rows = gr.State(None), gr.State([])
+    with gr.Row(elem_classes=["history-title", "section"]):
+        heading(texts.HISTORY_TITLE)
+        clear = gr.Button(texts.CLEAR, size="sm", scale=0, min_width=120, elem_id="clear")
+    table = gr.HTML(history.table([]), apply_default_css=False, elem_id="history")
+    clear.click(lambda: ([], history.table([])), None, [rows, table], queue=False, **QUIET)
+    return Results(line, lanes, drawn, shown, rows, table)

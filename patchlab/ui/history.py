@@ -1,0 +1,73 @@
+"""The list of this visit's runs: rows of words and numbers, and their table. Kept by the page, gone when it closes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from patchlab.ui import texts
+from patchlab.ui.columns import verdicts
+from patchlab.ui.diff import escaped
+from patchlab.ui.session import Lane, View
+
+SHOWN, KEPT = 90, 50  # characters of a prompt; rows
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run: its prompt, its stack, and a line of verdicts a lane. No reply is kept."""
+
+    prompt: str
+    stack: str
+    lanes: tuple[tuple[str, str], ...]
+
+
+def row(view: View, domain: str) -> Row:
+    """The row of a finished or stopped run."""
+    prompt = " ".join(view.prompt.text.split())
+    prompt = prompt if len(prompt) <= SHOWN else prompt[: SHOWN - 1] + "…"
+    return Row(prompt, stack_words(view), tuple((lane.name, _lane(lane, domain)) for lane in view.lanes))
+
+
+def stack_words(view: View) -> str:
+    """The stack as the visitor set it: 'no patch' or its names, strengths and mode."""
+    if not view.patched:
+        return "no patch"
+    return view.stack.replace(":", " ").replace(",", ", then " if view.mode == "sequential" else ", ")
+
+
+def _lane(lane: Lane, domain: str) -> str:
+    """Verdicts of one reply, or of several how many had the leading verdict flagged."""
+    written = [text for text in lane.texts if text.text.strip()]
+    if not written:
+        return "nothing written"
+    if len(written) == 1:
+        return " · ".join(words for words, _ in verdicts(written[0], domain))
+    counts = []
+    for scorer, word in (("toxicity", "toxic"), ("refusal", "refused")):
+        flagged = sum(text.scores[scorer].flagged for text in written if scorer in text.scores)
+        counts.append(f"{flagged} of {len(written)} {word}")
+    return " · ".join(counts)
+
+
+def added(rows: Sequence[Row], new: Row) -> list[Row]:
+    """The rows with the newest first, the oldest dropped when there are too many."""
+    return [new, *rows][:KEPT]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as an HTML table that scrolls within itself on a narrow screen."""
+    if not rows:
+        return f'<p class="idle">{texts.HISTORY_EMPTY}</p>'
+    lanes = [name for name, _ in rows[0].lanes]
+    head = "".join(f'<th scope="col">{escaped(title)}</th>'
+                   for title in ("Prompt", "Patches", *(texts.lane_words(lane).title for lane in lanes)))
+    body = "".join(
+        f'<tr><th scope="row" dir="auto">{escaped(each.prompt)}</th><td>{escaped(each.stack)}</td>'
+        + "".join(f"<td>{escaped(words)}</td>" for _, words in each.lanes) + "</tr>"
+        for each in rows
+    )
+    return (
+        '<div class="history-scroll" tabindex="0" role="region" aria-label="Runs of this visit">'
+        f'<table class="history"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )

@@ -1,0 +1,91 @@
+"""The whole page: header, tabs, theme, and how it is served. Nothing is loaded from another host and nothing is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import gradio as gr
+
+from patchlab.engine import Sampling
+from patchlab.records import Prompt
+from patchlab.scoring.table import load_scorer
+from patchlab.ui import compare, session, texts
+from patchlab.ui.diff import escaped
+
+if TYPE_CHECKING:
+    from patchlab.engine import Trio
+    from patchlab.scoring.table import Scorer
+
+STYLE = Path(__file__).with_name("style.css")
+SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+SCORERS = ("toxicity", "refusal")
+
+
+class Tab(NamedTuple):
+    """A tab: its label, and the function that places its components."""
+
+    label: str
+    build: Callable[[Trio, Sequence[Scorer]], object]
+
+
+TABS: tuple[Tab, ...] = (Tab("Compare", compare.build),)
+
+
+def theme() -> gr.themes.Base:
+    """One accent, quiet greys, system fonts."""
+    return gr.themes.Base(
+        primary_hue="indigo", neutral_hue="slate", radius_size="lg", text_size="md",
+        font=list(SYSTEM_FONTS), font_mono=["ui-monospace", "monospace"],
+    ).set(
+        body_background_fill="*neutral_50", body_background_fill_dark="#10141d",
+        block_background_fill="white", block_background_fill_dark="#181d29",
+        block_border_color="*neutral_200", block_border_color_dark="#2b3344",
+        border_color_primary="*neutral_200", border_color_primary_dark="#2b3344",
+        body_text_color="*neutral_800", body_text_color_dark="*neutral_100",
+        body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400",
+        block_label_text_color="*neutral_600", block_title_text_color="*neutral_700",
+        input_border_width="1px", input_border_color="*neutral_300", input_border_color_dark="#3a445a",
+        input_background_fill="white", input_background_fill_dark="#10141d",
+        button_primary_background_fill="*primary_600", button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600", button_primary_text_color="white",
+        block_shadow="none", block_shadow_dark="none",
+    )
+
+
+def build(trio: Trio) -> gr.Blocks:
+    """The page for one trio, ready to launch."""
+    scorers = [load_scorer(name) for name in SCORERS]
+    about = texts.POCKET_NOTE if trio.preset.name == "pocket" else trio.preset.about
+    with gr.Blocks(title=texts.TITLE, analytics_enabled=False) as page:
+        gr.HTML(
+            f'<header class="page-head"><h1>{texts.TITLE}</h1><p class="lead">{texts.LEAD}</p>'
+            f'<p class="models"><strong>About these models.</strong> {escaped(about)}</p></header>',
+            apply_default_css=False,
+        )
+        with gr.Tabs():
+            for tab in TABS:
+                with gr.Tab(tab.label):
+                    tab.build(trio, scorers)
+    return page.queue(default_concurrency_limit=8, max_size=64)
+
+
+def warm_up(trio: Trio) -> None:
+    """One short run, so that the first visitor does not wait for what only the first run has to do."""
+    scorers = [load_scorer(name) for name in SCORERS]
+    names = [installed.manifest.name for installed in trio.installed()]
+    stack = session.stack_of(names, {name: 1.0 for name in names})
+    request = session.Request(Prompt("Hello"), stack, Sampling(temperature=0.8, max_new_tokens=4, seed=0))
+    for _ in session.run(trio, scorers, request):
+        pass
+
+
+def launch(page: gr.Blocks, *, host: str = "127.0.0.1", port: int | None = None, block: bool = True) -> str:
+    """Serve the page and return its address; with `block` this returns when the server is stopped."""
+    options: dict[str, Any] = {
+        "theme": theme(), "css_paths": STYLE, "footer_links": [], "run_history": False, "share": False,
+        "enable_monitoring": False, "ssr_mode": False, "pwa": False, "quiet": not block,
+    }
+    _, address, _ = page.launch(server_name=host, server_port=port, prevent_thread_lock=not block, **options)
+    return address

@@ -1,0 +1,79 @@
+"""Columns: verdicts in words, a notice before every toxic text, escaped text, any number of lanes."""
+
+from __future__ import annotations
+
+import pytest
+
+from patchlab.ui import texts
+from patchlab.ui.columns import column, empty, legend, tone, verdicts
+
+from made_views import score, text, view
+
+
+@pytest.mark.parametrize(("scorer", "value", "words"), [
+    ("toxicity", 0.93, "Toxic 0.93"), ("toxicity", 0.02, "Not toxic 0.02"),
+    ("refusal", 0.98, "Refused 0.98"), ("refusal", 0.04, "Answered 0.04"),
+])
+def test_verdicts_are_words_with_their_number(scorer: str, value: float, words: str) -> None:
+    assert texts.verdict(score(scorer, value)) == words
+
+
+def test_the_verdict_of_the_prompts_domain_comes_first() -> None:
+    reply = text("she sat down", 0.1, 0.9)
+    first = {domain: verdicts(reply, domain)[0][0] for domain in ("toxicity", "refusal", "everyday", "bias", "")}
+    assert first == {"toxicity": "Not toxic 0.10", "refusal": "Refused 0.90", "everyday": "Refused 0.90",
+                     "bias": "Says “she”", "": "Not toxic 0.10"}
+    for domain in first:
+        assert {"Not toxic 0.10", "Refused 0.90"} <= {words for words, _ in verdicts(reply, domain)}
+
+
+def test_a_refusal_is_good_news_only_where_harm_was_asked_for() -> None:
+    refused = score("refusal", 0.9)
+    assert [tone(refused, domain) for domain in ("refusal", "everyday", "")] == ["good", "bad", "plain"]
+
+
+def test_a_toxic_text_never_comes_without_its_notice() -> None:
+    shown = view({"base": [text("you fool", 0.9)], "patched": [text("you friend", 0.1)]})
+    base, patched = (column(shown, index, "toxicity") for index in (0, 1))
+    assert base.index(texts.TOXIC_NOTICE) < base.index("you fool")
+    assert texts.TOXIC_NOTICE not in patched
+
+
+def test_changed_words_are_marked_in_the_patched_column_only() -> None:
+    shown = view({"base": [text("you fool")], "patched": [text("you friend")], "reference": [text("dear guest")]})
+    marks = ["<mark" in column(shown, index, "") for index in range(3)]
+    assert marks == [False, True, False]
+
+
+def test_without_a_patch_the_patched_column_says_that_it_equals_the_unpatched_one() -> None:
+    off = view({"base": [text("hi")], "patched": [text("hi")]}, patched=False)
+    on = view({"base": [text("hi")], "patched": [text("hi")]}, patched=True)
+    assert texts.EQUALS_BASE in column(off, 1, "") and texts.EQUALS_BASE not in column(on, 1, "")
+
+
+def test_model_text_is_escaped() -> None:
+    shown = view({"base": [text("<script>alert(1)</script>")], "patched": [text("<script>alert(2)</script>")]})
+    assert all("<script" not in column(shown, index, "") for index in (0, 1))
+
+
+def test_a_fourth_lane_is_one_more_column() -> None:
+    lanes = ["base", "patched", "reference", "fine_tuned"]
+    shown = view({name: [text(f"reply of {name}")] for name in lanes})
+    drawn = [column(shown, index, "") for index in range(4)]
+    assert "Fine tuned" in drawn[3] and "reply of fine_tuned" in drawn[3]
+    assert len({each.split("style=")[1][:30] for each in drawn}) == 4
+    assert legend(lanes).count("<li") == 4
+
+
+def test_each_reply_of_several_has_its_own_verdicts() -> None:
+    shown = view({"base": [text("you fool", 0.9), text("good day", 0.1)]})
+    drawn = column(shown, 0, "toxicity")
+    assert "Reply 1" in drawn and "Reply 2" in drawn
+    assert "Toxic 0.90" in drawn and "Not toxic 0.10" in drawn and drawn.count(texts.TOXIC_NOTICE) == 1
+
+
+def test_a_column_is_announced_when_it_rests() -> None:
+    writing = column(view({"base": [text("hi")]}, running=True), 0, "")
+    resting = column(view({"base": [text("hi")]}), 0, "")
+    assert 'aria-live="polite" aria-busy="true"' in writing and 'aria-live="polite" aria-busy="false"' in resting
+    assert texts.IDLE in empty("base", 0)

@@ -1,0 +1,93 @@
+"""The tab's handlers, called as plain functions with component values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from patchlab.engine import Trio
+from patchlab.scoring.table import Scorer
+from patchlab.ui import compare, page, patch_panel, texts
+from patchlab.ui.compare import Compare
+
+
+@pytest.fixture(scope="module")
+def tab(trio: Trio, scorers: list[Scorer]) -> Compare:
+    with gr.Blocks(analytics_enabled=False):
+        return compare.build(trio, scorers)
+
+
+def values(tab: Compare, **changed: Any) -> dict[Any, Any]:
+    """The components' first values, with some changed by the name of the control."""
+    given = {each: each.value for each in tab.controls.inputs} | {tab.results.rows: [], tab.results.shown: None}
+    given |= {tab.controls.prompt: "How can I save money for a vacation?", tab.controls.length: 8}
+    return given | {getattr(tab.controls, name): value for name, value in changed.items()}
+
+
+def test_a_run_writes_every_column_and_chart_and_one_row(tab: Compare) -> None:
+    *_, end = tab.run(values(tab))
+    assert set(end) == set(tab.results.outputs)
+    assert all("<article" in end[lane] for lane in tab.results.lanes)
+    assert all(end[chart]["data"][0]["x"] for chart in tab.results.charts.values())
+    assert len(end[tab.results.rows]) == 1 and texts.DONE in end[tab.results.status]
+
+
+@pytest.mark.parametrize("prompt", ["", "x " * 25_000])
+def test_a_bad_prompt_is_one_alert_and_nothing_else(tab: Compare, prompt: str) -> None:
+    (only,) = tab.run(values(tab, prompt=prompt))
+    assert set(only) == {tab.results.status} and 'role="alert"' in only[tab.results.status]
+
+
+def test_a_defect_costs_one_run_and_not_the_page(tab: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tab.trio, "stream", lambda *args, **options: 1 / 0)
+    (only,) = tab.run(values(tab))
+    assert texts.UNEXPECTED in only[tab.results.status]
+
+
+def test_stop_keeps_the_text_so_far_and_records_it(tab: Compare) -> None:
+    running = tab.run(values(tab))
+    first = next(running)
+    running.close()  # type: ignore[attr-defined]
+    after = tab.stop(values(tab) | {tab.results.shown: first[tab.results.shown]})
+    assert "stopped by you" in after[tab.results.lanes[0]] and len(after[tab.results.rows]) == 1
+    again = tab.stop(values(tab) | {tab.results.shown: after[tab.results.shown]})
+    assert set(again) == {tab.results.status}
+
+
+def test_two_status_lines_are_never_the_same() -> None:
+    assert compare.status("Done.") != compare.status("Done.")
+
+
+def test_an_example_brings_its_domain(tab: Compare) -> None:
+    example = texts.EXAMPLES[0].prompt
+    assert tab.request(values(tab, prompt=example.text, kind=example.kind)).prompt == example
+    assert tab.request(values(tab)).stack.names == tuple(tab.controls.panel.order.value)
+
+
+def test_sequential_mode_takes_the_order_and_one_strength(tab: Compare) -> None:
+    panel = tab.controls.panel
+    given = values(tab) | {panel.mode: "sequential", panel.shared: 0.5}
+    order = list(reversed(given[panel.order]))
+    known = {installed.manifest.name: installed.manifest for installed in tab.trio.installed()}
+    updates = patch_panel.reordered(panel, known, given, order)
+    assert updates[panel.order] == order
+    assert [updates[slot.on]["label"] for slot in panel.slots] == [known[name].title for name in order]
+    stack = tab.request(given | {panel.order: order}).stack
+    assert stack.mode == "sequential" and stack.names == tuple(order)
+    assert {entry.strength for entry in stack.entries} == {0.5}
+
+
+def test_an_unticked_patch_is_not_in_the_stack(tab: Compare) -> None:
+    panel = tab.controls.panel
+    off = {slot.on: False for slot in panel.slots}
+    assert not tab.request(values(tab) | off).stack
+
+
+def test_the_page_keeps_to_itself(trio: Trio) -> None:
+    blocks = page.build(trio)
+    assert blocks.analytics_enabled is False
+    assert all("http" not in str(font) for font in page.theme()._stylesheets)
+    limits = {function.concurrency_limit for function in blocks.fns.values() if function.concurrency_id == compare.ONE_MODEL}
+    assert limits == {1}

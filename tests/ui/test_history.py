@@ -1,0 +1,42 @@
+"""The list of runs, and the words and examples of the page."""
+
+from __future__ import annotations
+
+from patchlab.ui import texts
+from patchlab.ui.history import KEPT, added, row, table
+
+from made_views import text, view
+
+
+def test_a_row_has_prompt_stack_and_verdicts_but_no_reply() -> None:
+    new = row(view({"base": [text("you fool", 0.9)], "patched": [text("you friend")]}), "toxicity")
+    assert (new.prompt, new.stack) == ("How do you do?", "toxicity 1, bias 0.5")
+    assert dict(new.lanes)["base"].startswith("Toxic 0.90")
+    assert "fool" not in table([new])
+
+
+def test_several_replies_are_counted() -> None:
+    new = row(view({"base": [text("you fool", 0.9), text("hello", 0.1), text("fool", 0.8)]}), "toxicity")
+    assert dict(new.lanes)["base"] == "2 of 3 toxic · 0 of 3 refused"
+
+
+def test_newest_first_and_not_without_end() -> None:
+    rows = []
+    for number in range(KEPT + 5):
+        rows = added(rows, row(view({"base": [text("hi", number / 100)]}), "toxicity"))
+    assert len(rows) == KEPT and dict(rows[0].lanes)["base"].startswith(("Toxic 0.54", "Not toxic 0.54"))
+
+
+def test_the_table_escapes_what_a_visitor_typed() -> None:
+    new = row(view({"base": [text("hi")]}), "")
+    assert "<i>" not in table([type(new)("<i>x</i>", "none", new.lanes)])
+    assert texts.HISTORY_EMPTY in table([])
+
+
+def test_every_domain_has_examples_and_knows_them_again() -> None:
+    groups = texts.groups()
+    assert set(groups) == set(texts.DOMAINS) and all(len(each) >= 2 for each in groups.values())
+    assert sum(map(len, groups.values())) == len(texts.EXAMPLES)
+    for example in texts.EXAMPLES:
+        assert texts.domain_of(f" {example.prompt.text} ") == example.prompt.domain
+    assert texts.domain_of("my own words") == ""

@@ -1,0 +1,232 @@
+"""The page in a real browser: a run, patches, charts that stay, Stop, nothing from elsewhere, phone, dark, keyboard."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from patchlab.engine import Trio
+from patchlab.ui import page as patchlab_page
+from patchlab.ui import texts
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SHOTS = Path(__file__).resolve().parents[2] / ".screenshots"
+DONE = f"document.querySelector('#status').innerText.includes({texts.DONE!r})"
+WAIT = 60_000  # milliseconds; a busy machine is slow, a broken page never comes
+
+
+@pytest.fixture(scope="module")
+def address(trio: Trio) -> Iterator[str]:
+    """A real server on a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    blocks = patchlab_page.build(trio)
+    patchlab_page.warm_up(trio)
+    yield patchlab_page.launch(blocks, port=port, block=False)
+    blocks.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The Chromium of this computer."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not found:
+        pytest.skip("needs a Chromium browser")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+class Visit:
+    """A visitor's page, with everything it asked for and complained about."""
+
+    def __init__(self, browser: Browser, url: str, *, width: int = 1280, scheme: str = "light") -> None:
+        self.page: Page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+        self.page.set_default_timeout(WAIT)
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", lambda message: self.complaints.append(message.text)
+                     if message.type in ("error", "warning") else None)
+        self.page.goto(url)
+        self.page.wait_for_selector("#chart-refusal .main-svg")
+
+    def run(self, *, tokens: int = 16) -> None:
+        """Press Run and wait for the end."""
+        self.length(tokens)
+        self.page.click("#run")
+        self.page.wait_for_function("!document.querySelector('#status').innerText.includes('Done')")
+        self.page.wait_for_function(DONE)
+
+    def length(self, tokens: int) -> None:
+        """Set how long replies may be."""
+        field = self.page.locator("#length input[type=number]")
+        if not field.is_visible():
+            self.page.click("#more button")
+        field.fill(str(tokens))
+        field.press("Tab")
+
+    def text(self, lane: str) -> str:
+        """The reply of a column."""
+        return self.page.inner_text(f"#lane-{lane} .text")
+
+    def points(self, chart: str) -> list[int]:
+        """How many points each line of a chart has."""
+        counts = self.page.get_attribute(f"#chart-{chart} .live-chart-node", "data-points") or ""
+        return [int(count) for count in counts.split()]
+
+    def shot(self, name: str) -> None:
+        """Keep a picture to look at."""
+        SHOTS.mkdir(exist_ok=True)
+        self.page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+
+
+@pytest.fixture
+def visit(browser: Browser, address: str) -> Iterator[Visit]:
+    """A visitor at a desk. What the page asks for and complains about is judged at the end of every test."""
+    made = Visit(browser, address)
+    yield made
+    made.page.close()
+    assert not [url for url in made.requests if not url.startswith((address, "data:", "blob:"))]
+    assert made.complaints == []
+
+
+def test_a_run_fills_columns_charts_and_list(visit: Visit) -> None:
+    visit.page.click("text=A slow waiter")
+    assert visit.page.input_value("#prompt textarea") == texts.EXAMPLES[0].prompt.text
+    assert visit.page.is_checked("#kind input[value=continue]")
+    visit.run()
+    for lane in ("base", "patched", "reference"):
+        assert visit.text(lane).startswith(texts.EXAMPLES[0].prompt.text)
+        assert visit.page.locator(f"#lane-{lane} .pill").count() == 2
+    assert all(count > 0 for chart in ("toxicity", "refusal") for count in visit.points(chart))
+    assert visit.page.locator("#history tbody tr").count() == 1
+    visit.shot("desktop")
+    visit.page.click("#clear")
+    visit.page.wait_for_selector(f"text={texts.HISTORY_EMPTY}")
+
+
+def test_unticking_patches_changes_the_text_and_no_chart_is_built_anew(visit: Visit) -> None:
+    visit.page.click("text=A slow waiter")
+    visit.run()
+    before, base, points = visit.text("patched"), visit.text("base"), visit.points("toxicity")
+    visit.page.evaluate("""() => document.querySelectorAll('.live-chart-node').forEach((node) => {
+        node.dataset.kept = 'yes'; node.querySelector('.main-svg').dataset.kept = 'yes'; })""")
+    for box in visit.page.locator(".patch-slot input[type=checkbox]").all():
+        box.uncheck()
+    visit.run(tokens=24)
+    assert visit.text("patched") != before and visit.text("patched").startswith(base[: len(base) // 2])
+    assert texts.EQUALS_BASE in visit.page.inner_text("#lane-patched")
+    assert visit.points("toxicity") != points
+    assert visit.page.locator(".live-chart-node[data-kept=yes]").count() == 2
+    assert visit.page.locator(".live-chart-node .main-svg[data-kept=yes]").count() == 2
+
+
+def test_text_and_charts_grow_while_the_models_write(visit: Visit) -> None:
+    visit.page.click("text=A slow waiter")
+    visit.page.evaluate("""() => { window.seen = [];
+        new MutationObserver(() => window.seen.push([document.querySelector('#lane-base').innerText.length,
+            document.querySelector('#chart-toxicity .live-chart-node').dataset.points]))
+          .observe(document.querySelector('.gradio-container'), {subtree: true, childList: true, characterData: true,
+            attributes: true, attributeFilter: ['data-points']}); }""")
+    visit.run(tokens=48)
+    seen = visit.page.evaluate("window.seen")
+    assert len({length for length, _ in seen}) > 3 and len({points for _, points in seen}) > 3
+
+
+def test_stop_keeps_the_page_alive(visit: Visit) -> None:
+    visit.page.click("text=Saving for a vacation")
+    visit.length(128)
+    visit.page.fill("#samples input[type=number]", "4")
+    visit.page.press("#samples input[type=number]", "Tab")
+    visit.page.click("#run")
+    visit.page.wait_for_selector("#lane-base .pill")
+    visit.page.click("#stop")
+    visit.page.wait_for_function("document.querySelector('#status').innerText.startsWith('Stopped')")
+    stopped = visit.text("base")
+    visit.page.wait_for_timeout(700)
+    assert visit.text("base") == stopped and "stopped by you" in visit.page.inner_text("#lanes")
+    visit.page.fill("#samples input[type=number]", "1")
+    visit.page.press("#samples input[type=number]", "Tab")
+    visit.run(tokens=8)
+    assert visit.page.locator("#history tbody tr").count() == 2
+
+
+def test_a_bad_prompt_is_one_line_and_can_be_repeated(visit: Visit) -> None:
+    for _ in range(2):
+        visit.page.fill("#prompt textarea", "  ")
+        visit.page.click("#run")
+        visit.page.wait_for_selector("#status [role=alert]:has-text('empty')")
+    visit.page.fill("#prompt textarea", "long " * 10_000)
+    visit.page.click("#run")
+    visit.page.wait_for_function("/shorten/.test(document.querySelector('#status').innerText)")
+    visit.page.fill("#prompt textarea", "<img src=x onerror=alert(1)> 🙂 שלום")
+    visit.run(tokens=8)
+    assert visit.page.locator("#lanes img, #history img").count() == 0
+
+
+def test_the_keyboard_is_enough(visit: Visit) -> None:
+    visit.length(8)
+    visit.page.focus("#prompt textarea")
+    visit.page.keyboard.type("How can I sleep better?")
+    visit.page.keyboard.press("Enter")
+    visit.page.wait_for_function(DONE)
+    visit.page.focus("#prompt textarea")
+    reached = set()
+    for _ in range(40):
+        visit.page.keyboard.press("Tab")
+        reached.add(visit.page.evaluate("""() => { const e = document.activeElement, s = getComputedStyle(e);
+            return e.id + '|' + e.tagName + '|' + (e.type || '') + '|' + (s.outlineStyle !== 'none'); }"""))
+    assert {"run|BUTTON|submit|true", "stop|BUTTON|submit|true"} <= {each.replace("|button|", "|submit|") for each in reached}
+    assert any("|checkbox|" in each for each in reached) and any("|range|" in each for each in reached)
+
+
+def test_order_appears_with_the_sequential_mode(visit: Visit) -> None:
+    assert visit.page.locator("text=Move later >> visible=true").count() == 0
+    visit.page.click("text=One after another")
+    visit.page.wait_for_selector("text=Move later >> visible=true")
+    first = visit.page.inner_text(".patch-slot >> nth=0 >> label >> nth=0")
+    visit.page.click("text=Move later >> visible=true >> nth=0")
+    visit.page.wait_for_function(
+        "(first) => document.querySelector('.patch-slot label').innerText !== first", arg=first)
+    assert first in visit.page.inner_text(".patch-slot >> nth=1")
+
+
+def test_two_visitors_do_not_mix(browser: Browser, address: str, visit: Visit) -> None:
+    other = Visit(browser, address)
+    visit.page.click("text=A slow waiter")
+    other.page.click("text=A nurse")
+    for each in (visit, other):
+        each.length(24)
+        each.page.click("#run")
+    for each, prompt in ((visit, texts.EXAMPLES[0].prompt), (other, texts.EXAMPLES[3].prompt)):
+        each.page.wait_for_function(DONE)
+        assert all(each.text(lane).startswith(prompt.text) for lane in ("base", "patched", "reference"))
+        assert each.page.locator("#history tbody tr").count() == 1
+    other.page.close()
+
+
+@pytest.mark.parametrize(("name", "width", "scheme", "query"), [
+    ("phone", 390, "light", ""), ("phone-dark", 390, "dark", ""), ("dark", 1280, "light", "?__theme=dark")])
+def test_phone_and_dark(browser: Browser, address: str, name: str, width: int, scheme: str, query: str) -> None:
+    visit = Visit(browser, address + query, width=width, scheme=scheme)
+    visit.page.click("text=A slow waiter")
+    visit.run()
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    dark = visit.page.evaluate("document.body.classList.contains('dark')")
+    assert dark == (scheme == "dark" or bool(query))
+    tops = [visit.page.locator(f"#lane-{lane}").bounding_box()["y"]  # type: ignore[index]
+            for lane in ("base", "patched", "reference")]
+    assert (len(set(tops)) == 1) == (width > 1000)
+    visit.shot(name)
+    assert visit.complaints == []
+    visit.page.close()
