@@ -1,4 +1,4 @@
-"""Start the page: `python app.py [--host H] [--port P] [--preset NAME]`, or the same as PATCHLAB_HOST, _PORT, _PRESET."""
+"""Start the page: `python app.py [--host H] [--port P] [--preset NAME]`; PATCHLAB_HOST, _PORT, _PRESET do the same."""
 
 from __future__ import annotations
 

@@ -43,7 +43,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write `rows`, one JSON object a line, atomically."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_text(path, lines.encode("utf-8", "replace").decode("utf-8"))  # half a surrogate pair has no bytes
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
@@ -57,8 +58,9 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                     continue
                 try:
                     row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{path} line {number} is not JSON ({error.msg})",
+                except (ValueError, RecursionError) as error:  # a syntax error, a number or a nesting beyond reason
+                    reason = getattr(error, "msg", str(error).split(";")[0])
+                    raise InputError(f"{path} line {number} is not JSON ({reason})",
                                      expected="one JSON object a line", do="fix that line") from None
                 if not isinstance(row, dict):
                     raise InputError(f"{path} line {number} is not an object",

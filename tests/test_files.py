@@ -121,3 +121,11 @@ def test_a_path_that_is_no_file_is_an_input_error(tmp_path: Path, name: str) -> 
 def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(b"patch")
     assert sha256(tmp_path / "bytes") == hashlib.sha256(b"patch").hexdigest()
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"n": ' + "9" * 5000 + "}"])
+def test_a_line_beyond_reason_is_named_and_not_a_crash(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "fine"}\n' + line + "\n")
+    with pytest.raises(InputError, match="line 2"):
+        list(read_jsonl(path))

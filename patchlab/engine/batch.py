@@ -16,7 +16,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.bank import Segment
-from patchlab.engine.masks import Masks, slot_bias, smallest
+from patchlab.engine.masks import Masks, slot_bias
 
 Part = tuple[Segment, float]  # a segment that is on, and its strength
 
@@ -136,15 +136,10 @@ class Batch:
 
 def _bias(rows: Sequence[Row], segments: list[Segment], dtype: torch.dtype) -> Tensor:
     """The additive value [B, S] of every slot for every row."""
-    table = torch.full((len(rows), sum(s.length for s in segments)), smallest(dtype), dtype=dtype)
-    offsets, at = {}, 0
+    columns = [torch.zeros(len(rows), 0, dtype=dtype)]
     for segment in segments:
-        offsets[segment] = at
-        at += segment.length
-    for r, row in enumerate(rows):
-        on: dict[Segment, float] = {}
-        for segment, strength in row.parts:  # two patches may be the same segment: they weigh as two
-            on[segment] = on.get(segment, 0.0) + strength
-        for segment, strength in on.items():
-            table[r, offsets[segment]:offsets[segment] + segment.length] = slot_bias(strength, dtype)
-    return table
+        # two patches of a row may be the same segment: then they weigh as two
+        strengths = [sum(strength for each, strength in row.parts if each is segment) for row in rows]
+        column = torch.tensor([slot_bias(strength, dtype) for strength in strengths], dtype=dtype)
+        columns.append(column[:, None].expand(-1, segment.length))
+    return torch.cat(columns, dim=1)

@@ -114,9 +114,13 @@ def training_rows(task: sets.Task, used: Sequence[LabelledSet]) -> Rows:
 def logistic(rows: Rows, *, strength: float) -> Linear:
     """A logistic regression with L2; `strength` is the inverse of the regularisation at mean weight 1."""
     weights = rows.weights * len(rows.weights) / rows.weights.sum()
-    model = _sklearn().linear_model.LogisticRegression(C=strength, solver="liblinear", max_iter=300, random_state=0)
-    model.fit(rows.features, rows.labels, sample_weight=weights)
-    return Linear(model.coef_[0], float(model.intercept_[0]))
+    model = _sklearn().linear_model.LogisticRegression(C=strength, solver="liblinear", max_iter=300, tol=1e-3, random_state=0)
+    # most buckets are empty in a small set, and fitting without them is several times faster
+    used = np.flatnonzero(np.asarray(abs(rows.features).sum(axis=0)).ravel())
+    model.fit(rows.features[:, used], rows.labels, sample_weight=weights)
+    found = np.zeros(rows.features.shape[1])
+    found[used] = model.coef_[0]
+    return Linear(found, float(model.intercept_[0]))
 
 
 def scaled(model: Linear, logits: Floats, labels: NDArray[Any], weights: Floats, *, calm: Floats, share: float) -> Linear:

@@ -12,7 +12,7 @@ from torch import Tensor
 from patchlab.engine import Backbone, Segment, compile_prefix
 from patchlab.errors import TrainingError
 from patchlab.files import write_atomic
-from patchlab.records import Prompt
+from patchlab.records import Kind, Prompt
 from patchlab.training.recipe import Recipe
 
 
@@ -28,26 +28,22 @@ def initial_prefix(backbone: Backbone, recipe: Recipe) -> Tensor:
         return torch.randn(recipe.length, table.shape[1], generator=random) * table.std()
     if recipe.init == "vocabulary":
         return table[torch.randint(table.shape[0], (recipe.length,), generator=random)]
-    kind = "chat" if recipe.domain == "refusal" else "continue"
-    ids = backbone.encode(Prompt("x", kind, system=recipe.instruction))
-    written = ids[:_common(ids, backbone.encode(Prompt("x", kind)))] + _instruction_ids(backbone, recipe, kind)
+    kind: Kind = "chat" if recipe.domain == "refusal" else "continue"
+    instructed = backbone.encode(Prompt("x", kind, system=recipe.instruction))
+    bare = backbone.encode(Prompt("x", kind))
+    written = instructed[:len(instructed) - _shared_end(instructed, bare)] or instructed
     # an instruction shorter than the prefix is said again, a longer one is cut
-    repeated = (written[:1] + written[1:] * (recipe.length // max(1, len(written) - 1) + 1))[:recipe.length]
-    return table[torch.tensor(repeated)]
+    again = written[1:] or written
+    ids = (written + again * (recipe.length // len(again)))[:recipe.length]
+    return table[torch.tensor(ids)]
 
 
-def _common(a: list[int], b: list[int]) -> int:
-    """How many tokens two encodings share at their start: the marks before any text."""
-    for k, (one, other) in enumerate(zip(a, b, strict=False)):
-        if one != other:
-            return k
-    return min(len(a), len(b))
-
-
-def _instruction_ids(backbone: Backbone, recipe: Recipe, kind: str) -> list[int]:
-    with_it = backbone.encode(Prompt("x", "chat" if kind == "chat" else "continue", system=recipe.instruction))
-    without = backbone.encode(Prompt("x", "chat" if kind == "chat" else "continue"))
-    return with_it[_common(with_it, without):len(with_it) - 1]
+def _shared_end(a: list[int], b: list[int]) -> int:
+    """How many tokens two encodings share at their end: the prompt itself, behind any instruction."""
+    shared = 0
+    while shared < min(len(a), len(b)) and a[-1 - shared] == b[-1 - shared]:
+        shared += 1
+    return shared
 
 
 class PrefixTrainer:

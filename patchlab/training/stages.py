@@ -60,7 +60,7 @@ class PairBatches:
 
     def deal(self, step: int, present: tuple[Part, ...]) -> tuple[Texts, Tensor]:
         """The batch of a step and the anchor's log-probabilities [2 * rows] of its replies, computed once."""
-        number = (step * 31 + self.seed) % len(self.batches) if len(self.batches) % 31 else step % len(self.batches)
+        number = random.Random(f"{self.seed}|{step}").randrange(len(self.batches))
         parts: tuple[Part, ...] = ()
         if self.anchor is self.backbone:
             parts = (*([(self.frozen, 1.0)] if self.frozen else []), *present)

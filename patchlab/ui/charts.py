@@ -1,6 +1,6 @@
 """Scores as Plotly figures, in plain dictionaries: no model, no page, no plotly import is needed to make one.
 
-Colours are mid-tones that stand out on white and on near-black alike; text and grid take the page's colours in the browser.
+Colours are mid-tones that stand out on white and on near-black alike; text and grid take the page's own in the browser.
 """
 
 from __future__ import annotations

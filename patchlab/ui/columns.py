@@ -1,4 +1,4 @@
-"""One column of the comparison as HTML: heading, verdicts, notice, text, and how the text ended. All text is escaped."""
+"""One column of the comparison as HTML: heading, verdicts, notice, text and how it ended. All text is escaped."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _reply(view: View, lane: Lane, number: int, base: Lane | None, domain: str) 
 
 
 def _words(view: View, text: Text) -> str:
-    """A text as shown: a continuation keeps the space that joins it to its prompt, an answer begins at its first word."""
+    """A text as shown: a continuation keeps the space that joins it to its prompt, an answer has none."""
     return text.text if view.prompt.kind == "continue" else text.text.lstrip()
 
 

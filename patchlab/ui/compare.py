@@ -82,7 +82,8 @@ def build(trio: Trio, scorers: Sequence[Scorer]) -> Compare:
     running = gr.on([controls.run.click, controls.prompt.submit], tab.run, controls.inputs | {results.rows},
                     results.outputs, js=SAY_WAITING, trigger_mode="once", concurrency_id=ONE_MODEL, concurrency_limit=1,
                     **QUIET)
-    controls.stop.click(tab.stop, {results.shown, results.rows}, results.outputs, cancels=[running], queue=False, **QUIET)
+    controls.stop.click(tab.stop, {results.shown, results.rows}, results.outputs, cancels=[running], queue=False,
+                        **QUIET)
     return tab
 
 

@@ -17,10 +17,11 @@ def pieces(text: str) -> list[str]:
 
 def visible(text: str) -> str:
     """The text with control characters shown as a replacement sign, so that no reply can hide or reorder anything."""
-    return "".join(
-        char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs") and char not in _DIRECTIONS else "\ufffd"
-        for char in text
-    )
+    return "".join(char if char in "\n\t" or not _hides(char) else "\ufffd" for char in text)
+
+
+def _hides(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Cs") or char in _DIRECTIONS
 
 
 # explicit direction overrides could make a reply read differently from what was scored

@@ -1,8 +1,8 @@
 """A chart that is updated in place, drawn by the plotly.min.js that plotly.py brings along, served by the page itself.
 
-gr.Plot builds its chart anew for every figure, which flickers at streaming pace. Here one node lives as long as the page
-and every new value goes to Plotly.react. It is a function around gr.HTML and no subclass, because gradio writes a .pyi
-file next to the source of every component class.
+gr.Plot builds its chart anew for every figure, which flickers at streaming pace. Here one node lives as long as the
+page and every new value goes to Plotly.react. It is a function around gr.HTML and no subclass, because gradio writes a
+.pyi file next to the source of every component class.
 """
 
 from __future__ import annotations

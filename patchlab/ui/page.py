@@ -1,4 +1,4 @@
-"""The whole page: header, tabs, theme, and how it is served. Nothing is loaded from another host and nothing is reported."""
+"""The whole page: header, tabs, theme, and how it is served. Nothing comes from another host, nothing is reported."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def warm_up(trio: Trio) -> None:
     """One short run, so that the first visitor does not wait for what only the first run has to do."""
     scorers = [load_scorer(name) for name in SCORERS]
     names = [installed.manifest.name for installed in trio.installed()]
-    stack = session.stack_of(names, {name: 1.0 for name in names})
+    stack = session.stack_of(names, dict.fromkeys(names, 1.0))
     request = session.Request(Prompt("Hello"), stack, Sampling(temperature=0.8, max_new_tokens=4, seed=0))
     for _ in session.run(trio, scorers, request):
         pass

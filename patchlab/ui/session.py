@@ -6,9 +6,9 @@ A `View` holds names and numbers only. It is what the columns, the charts and th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from patchlab.artifact.stack import Entry, Mode, Stack
 from patchlab.errors import InputError
@@ -95,14 +95,15 @@ def checked(prompt: Prompt) -> Prompt:
 
 def run(
     trio: Trio, scorers: Sequence[Scorer], request: Request, *, clock: Callable[[], float] = time.monotonic
-) -> Iterator[View]:
+) -> Generator[View, None, None]:
     """Yield the view at most `UPDATES_PER_SECOND` times a second while all lanes write, and once when all are done.
 
     Closing this generator closes the model's stream. Raises PatchLabError before the first view.
     """
     state = _Run(trio.lanes, scorers, request)
-    stream = trio.stream([checked(request.prompt)], stack=request.stack, samples=request.samples,
-                         sampling=request.sampling)
+    prompts = [checked(request.prompt)]
+    stream = cast("Generator[tuple[Delta, ...], None, None]", trio.stream(
+        prompts, stack=request.stack, samples=request.samples, sampling=request.sampling))
     try:
         last = float("-inf")  # the first step is shown at once
         for step in stream:

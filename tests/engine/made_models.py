@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,13 +40,14 @@ OWN: dict[str, dict[str, Any]] = {
     "phi3": {"sliding_window": WINDOW},
     "gpt_neox": {},
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32, "init_std": 0.2},
-    "granite": {},
+    "granite": {"attention_multiplier": 0.35},
     "stablelm": {},
     "olmo2": {},
-    "cohere": {},
+    "cohere": {"logit_scale": 1.0},
     "bloom": {},
 }
 SLIDING = ("mistral", "gemma2", "gemma3_text", "phi3")
+FAMILIES = tuple(family for family in OWN if family != "bloom")
 
 
 def make_model(family: str, *, vocabulary: int, seed: int = 0, attention: str | None = None, **own: Any) -> Any:
@@ -88,7 +90,7 @@ def byte_fallback() -> PreTrainedTokenizerFast:
 
 @functools.cache
 def make_backbone(family: str, *, seed: int = 0, words: str = "byte_level") -> Backbone:
-    """A backbone of this family over one of the tokenizers above; made once a test run, so that it must stay as it is."""
+    """A backbone of this family over one of the tokenizers above; made once a test run, so it must stay as it is."""
     tokenizer = {"byte_level": byte_level, "byte_fallback": byte_fallback}[words]()
     return Backbone(make_model(family, vocabulary=len(tokenizer), seed=seed), tokenizer, name=f"tiny-{family}")
 
@@ -98,7 +100,7 @@ def make_patch(backbone: Backbone, name: str, *, length: int, seed: int | None =
     """A patch with seeded random embeddings as large as the base's own tokens have."""
     seed = sum(name.encode()) if seed is None else seed
     scale = float(backbone.embeddings.detach().std()) * 2
-    prefix = np.random.default_rng(seed).standard_normal((length, backbone.width)).astype(np.float32) * np.float32(scale)
+    prefix = (scale * np.random.default_rng(seed).standard_normal((length, backbone.width))).astype(np.float32)
     manifest = Manifest(name=name, version="1.0.0", title=name, summary="A made patch.", domain="toxicity",
                         base=base or backbone.identity, reference="none", length=length, width=backbone.width,
                         licence="Apache-2.0", strength=strength)
@@ -110,7 +112,8 @@ def some_ids(count: int, *, seed: int, vocabulary: int = 259) -> list[int]:
     return np.random.default_rng(seed).integers(3, vocabulary, count).tolist()
 
 
-def full_forward(backbone: Backbone, ids: Sequence[int], parts: Sequence[tuple[torch.Tensor, float]] = ()) -> torch.Tensor:
+def full_forward(backbone: Backbone, ids: Sequence[int],
+                 parts: Sequence[tuple[torch.Tensor, float]] = ()) -> torch.Tensor:
     """What the engine must equal, in one eager forward without a cache: logits [T, V] of `ids` behind prefixes [P, D].
 
     Every part sees itself alone from position 0; text sees all of them, log(strength) added, and starts after the
@@ -127,14 +130,14 @@ def full_forward(backbone: Backbone, ids: Sequence[int], parts: Sequence[tuple[t
     total, text_owner, hidden = len(place), len(parts), torch.finfo(torch.float32).min
 
     def mask(window: int | None) -> torch.Tensor:
-        table = torch.full((total, total), hidden)
+        table = [[hidden] * total for _ in range(total)]
         for q in range(total):
             for k in range(q + 1):
                 if owner[q] == owner[k] and (owner[k] < text_owner or not window or place[q] - place[k] < window):
-                    table[q, k] = 0.0
+                    table[q][k] = 0.0
                 elif owner[q] == text_owner and owner[k] != text_owner:
-                    table[q, k] = float(np.log(parts[owner[k]][1]))
-        return table[None, None]
+                    table[q][k] = math.log(parts[owner[k]][1])
+        return torch.tensor(table)[None, None]
 
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or [])
@@ -144,8 +147,8 @@ def full_forward(backbone: Backbone, ids: Sequence[int], parts: Sequence[tuple[t
         slides = window and config.model_type in SLIDING
         chosen = mask(window if slides else None)
     embeds = torch.cat([*(prefix for prefix, _ in parts), text])[None]
-    logits = model(inputs_embeds=embeds, attention_mask=chosen, position_ids=torch.tensor([place]), use_cache=False).logits
-    return logits[0, total - len(ids):]
+    out = model(inputs_embeds=embeds, attention_mask=chosen, position_ids=torch.tensor([place]), use_cache=False)
+    return out.logits[0, total - len(ids):]
 
 
 _TWINS: dict[int, tuple[Backbone, Any]] = {}

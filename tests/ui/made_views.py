@@ -19,7 +19,8 @@ def text(words: str, toxicity: float = 0.1, refusal: float = 0.1) -> Text:
                 {"toxicity": score("toxicity", toxicity), "refusal": score("refusal", refusal)})
 
 
-def view(texts: Mapping[str, Sequence[Text]], *, kind: str = "chat", patched: bool = True, running: bool = False) -> View:
+def view(texts: Mapping[str, Sequence[Text]], *, kind: str = "chat", patched: bool = True,
+         running: bool = False) -> View:
     """A view of these texts a lane, with a line of two points each."""
     lines = {"toxicity": ((1, 0.2), (2, 0.4)), "refusal": ((1, 0.1), (2, 0.0))}
     lanes = tuple(Lane(name, tuple(each), lines) for name, each in texts.items())

@@ -6,10 +6,9 @@ import json
 
 import plotly.graph_objects as go
 import pytest
+from made_views import text, view
 
 from patchlab.ui.charts import figure
-
-from made_views import text, view
 
 LANES = ["base", "patched", "reference", "fine_tuned"]
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from made_views import score, text, view
 
 from patchlab.ui import texts
 from patchlab.ui.columns import column, empty, legend, tone, verdicts
-
-from made_views import score, text, view
 
 
 @pytest.mark.parametrize(("scorer", "value", "words"), [

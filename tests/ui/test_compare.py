@@ -89,5 +89,5 @@ def test_the_page_keeps_to_itself(trio: Trio) -> None:
     blocks = page.build(trio)
     assert blocks.analytics_enabled is False
     assert all("http" not in str(font) for font in page.theme()._stylesheets)
-    limits = {function.concurrency_limit for function in blocks.fns.values() if function.concurrency_id == compare.ONE_MODEL}
+    limits = {event.concurrency_limit for event in blocks.fns.values() if event.concurrency_id == compare.ONE_MODEL}
     assert limits == {1}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from made_views import text, view
+
 from patchlab.ui import texts
 from patchlab.ui.history import KEPT, added, row, table
-
-from made_views import text, view
 
 
 def test_a_row_has_prompt_stack_and_verdicts_but_no_reply() -> None:

@@ -185,9 +185,8 @@ def test_the_keyboard_is_enough(visit: Visit) -> None:
     for _ in range(40):
         visit.page.keyboard.press("Tab")
         reached.add(visit.page.evaluate("""() => { const e = document.activeElement, s = getComputedStyle(e);
-            return e.id + '|' + e.tagName + '|' + (e.type || '') + '|' + (s.outlineStyle !== 'none'); }"""))
-    assert {"run|BUTTON|submit|true", "stop|BUTTON|submit|true"} <= {each.replace("|button|", "|submit|") for each in reached}
-    assert any("|checkbox|" in each for each in reached) and any("|range|" in each for each in reached)
+            return (e.id || e.type || e.tagName) + ' ' + (s.outlineStyle !== 'none'); }"""))
+    assert {"run true", "stop true", "checkbox true", "range true"} <= reached
 
 
 def test_order_appears_with_the_sequential_mode(visit: Visit) -> None:
