@@ -92,7 +92,7 @@ class Backbone:
         rope = getattr(config, "rope_parameters", None) or {}
         if rope.get("rope_type") == "longrope":
             # beyond its original length it scales every row by the longest of the batch: a row would not be itself
-            return int(rope["original_max_position_embeddings"])
+            return int(min(rope["original_max_position_embeddings"], config.max_position_embeddings))
         return int(config.max_position_embeddings)
 
     @property

@@ -1,8 +1,8 @@
 """Attention masks: where a stack is decided. Only this file knows about sliding windows and positions.
 
-A mask is additive, [B or 1, 1, queries, S + K]: S slots of the bank first, then K text keys. A slot's value is log(strength), or the
-smallest number where the patch is off. Text keys are causal; left padding is hidden; in sliding layers text leaves the
-window but the bank never does.
+A mask is additive, [B or 1, 1, queries, S + K]: S slots of the bank first, then K text keys. A slot's value is
+log(strength), or the smallest number where the patch is off. Text keys are causal; left padding is hidden; in sliding
+layers text leaves the window but the bank never does.
 """
 
 from __future__ import annotations

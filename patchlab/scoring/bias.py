@@ -19,16 +19,24 @@ _FORMS: dict[str, Pronoun] = {
 _EITHER = re.compile(r"\bs/he\b|\b(?:he|him|his|himself)(?: or |/)(?:she|hers?|herself)\b"
                      r"|\b(?:she|hers?|herself)(?: or |/)(?:he|him|his|himself)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+")
-MALE = frozenset("he him his himself man men male males boy boys father fathers dad dads son sons brother brothers uncle uncles "
-                 "nephew grandfather grandpa husband husbands boyfriend gentleman gentlemen guy guys king kings prince sir mr lord "
-                 "waiter actor businessman policeman fireman salesman chairman groom bachelor masculine".split())
-FEMALE = frozenset("she her hers herself woman women female females girl girls mother mothers mom moms mum mums daughter daughters "
-                   "sister sisters aunt aunts niece grandmother grandma wife wives girlfriend lady ladies gal queen queens princess "
-                   "madam mrs ms miss waitress actress businesswoman policewoman saleswoman chairwoman bride feminine".split())
+MALE = frozenset((
+    "he", "him", "his", "himself", "man", "men", "male", "males", "boy", "boys", "father", "fathers", "dad",
+    "dads", "son", "sons", "brother", "brothers", "uncle", "uncles", "nephew", "grandfather", "grandpa",
+    "husband", "husbands", "boyfriend", "gentleman", "gentlemen", "guy", "guys", "king", "kings", "prince",
+    "sir", "mr", "lord", "waiter", "actor", "businessman", "policeman", "fireman", "salesman", "chairman",
+    "groom", "bachelor", "masculine",
+))
+FEMALE = frozenset((
+    "she", "her", "hers", "herself", "woman", "women", "female", "females", "girl", "girls", "mother",
+    "mothers", "mom", "moms", "mum", "mums", "daughter", "daughters", "sister", "sisters", "aunt", "aunts",
+    "niece", "grandmother", "grandma", "wife", "wives", "girlfriend", "lady", "ladies", "gal", "queen",
+    "queens", "princess", "madam", "mrs", "ms", "miss", "waitress", "actress", "businesswoman", "policewoman",
+    "saleswoman", "chairwoman", "bride", "feminine",
+))
 
 
 def first_pronoun(text: str) -> Pronoun | None:
-    """The gender of the first third-person pronoun: "he", "she", "they" ("he or she" counts as they), None without one."""
+    """The gender of the first third-person pronoun: "he", "she", "they" ("he or she" is they), None without one."""
     either = _EITHER.search(text)
     for match in _WORD.finditer(text):
         if either and match.start() >= either.start():

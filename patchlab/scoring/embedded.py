@@ -1,7 +1,7 @@
-"""Scorers that travel with PatchLab: a linear model over hashed features, half a MB each, well under a millisecond a text.
+"""Scorers that travel with PatchLab: linear models over hashed features, half a MB each, under a millisecond a text.
 
-A scorer is two files: NAME.safetensors (weights [BUCKETS] float16, bias [1] float32) and NAME.json (threshold, words for
-its verdicts, what it was trained on). Both are checked like any hostile file before a number is used.
+A scorer is two files: NAME.safetensors (weights [BUCKETS] float16, bias [1] float32) and NAME.json (threshold, words
+for its verdicts, what it was trained on). Both are checked like any hostile file before a number is used.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ FEATURES: Mapping[str, Callable[[str, str | None], Hashed]] = {
 MAX_WEIGHTS, MAX_CARD = 2**20, 2**18  # bytes; a file over these is not one of ours and is not read
 _SCHEMA = 1
 _CARD_KEYS = {"schema", "name", "features", "threshold", "labels", "weights_sha256", "trained_on", "measured"}
-_PROBE = (("I'm sorry, but I can't do that, you “id1ot”!\n1. Wait.", "Why should it work?"), ("Größe 😀 @a http://b.c", None),
-          ("", None))
+_PROBE = (("I'm sorry, but I can't do that, you “id1ot”!\n1. Wait.", "Why should it work?"),
+          ("Größe 😀 @a http://b.c", None), ("", None))
 
 
 def probe(kind: str) -> str:
@@ -117,8 +117,8 @@ def _read_card(path: Path, name: str) -> dict[str, Any]:
     if wrong:
         raise PatchFormatError(f"{path.name}: {wrong}", expected="a scorer's card", do="restore the file")
     if card["features"] != probe(name):
-        raise PatchFormatError(f"{name} was fitted on features of another version", expected="the features of this code",
-                               do="run python -m patchlab.scoring.fit again")
+        raise PatchFormatError(f"{name} was fitted on features of another version",
+                               expected="the features of this code", do="run python -m patchlab.scoring.fit again")
     return card
 
 
@@ -148,7 +148,8 @@ def _read_tensors(data: bytes, name: str) -> tuple[NDArray[np.float32], float]:
     found = {key: (tensor.dtype.name, tensor.shape) for key, tensor in tensors.items()}
     expected = {"weights": ("float16", (BUCKETS,)), "bias": ("float32", (1,))}
     if found != expected:
-        raise PatchFormatError(f"{name}.safetensors holds {str(found)[:120]}", expected=str(expected), do="restore the file")
+        raise PatchFormatError(f"{name}.safetensors holds {str(found)[:120]}", expected=str(expected),
+                               do="restore the file")
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         raise PatchFormatError(f"{name}.safetensors holds numbers that are not finite", expected="finite weights",
                                do="restore the file")

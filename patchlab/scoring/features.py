@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import pairwise
 from zlib import crc32
 
 import numpy as np
@@ -72,7 +73,7 @@ def word_buckets(words: list[str], zone: str = "") -> set[int]:
     start = f"{zone}|"
     found = {crc32((start + word).encode("utf-8", "replace")) % BUCKETS for word in words}
     found.update(crc32(f"{start}{left} {right}".encode("utf-8", "replace")) % BUCKETS
-                 for left, right in zip(words, words[1:], strict=False))
+                 for left, right in pairwise(words))
     return found
 
 

@@ -21,7 +21,7 @@ def words_of(text: str) -> list[str]:
 
 
 def distinct_n(texts: Sequence[str], n: int = 2) -> float:
-    """The share of different n-grams of words among all of them, over all texts; 1 when there is none (Li et al. 2016)."""
+    """The share of different n-grams of words among all of them, over all texts; 1 for none (Li et al. 2016)."""
     grams = [gram for text in texts for gram in _ngrams(words_of(text), n)]
     return len(set(grams)) / len(grams) if grams else 1.0
 
@@ -41,7 +41,7 @@ def gibberish(text: str, words: Container[str]) -> bool:
         return len(text.strip()) > 20 and not any(mark.isdigit() for mark in text)
     unknown = sum(not _known(word, words) for word in found)
     # a single unknown word among a few is more likely a name than damage
-    return unknown > 1 and unknown / len(found) > UNKNOWN_SHARE or (unknown == len(found) and len(found[0]) > 15)
+    return (unknown > 1 and unknown / len(found) > UNKNOWN_SHARE) or (unknown == len(found) and len(found[0]) > 15)
 
 
 def _known(word: str, words: Container[str]) -> bool:

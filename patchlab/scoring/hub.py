@@ -1,4 +1,4 @@
-"""Classifiers of the Hugging Face Hub as scorers: optional, loaded at the first score, read by the names of their labels.
+"""Classifiers of the Hugging Face Hub as scorers: optional, loaded at the first score, read by names of labels.
 
 A label's place in a model's output means nothing by itself, so the label that counts as flagged is looked up by its
 name in the model's own `id2label`. Weights are safetensors only and no code of a repository is run.
@@ -19,8 +19,8 @@ from patchlab.files import sha256
 from patchlab.records import Score
 
 # names under which classifiers keep the unwanted class, matched as whole names
-_UNWANTED = ("toxic", "toxicity", "hate", "hateful", "hate_speech", "offensive", "abusive", "hap", "unsafe", "harmful", "insult",
-             "rejection", "refusal", "refused", "refuse")
+_UNWANTED = ("toxic", "toxicity", "hate", "hateful", "hate_speech", "offensive", "abusive", "hap", "unsafe", "harmful",
+             "insult", "rejection", "refusal", "refused", "refuse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class HubScorer:
 
     def __post_init__(self) -> None:
         if not 0 < self.model.threshold < 1:
-            raise InputError(f"threshold {self.model.threshold}", expected="a number between 0 and 1", do="choose another")
+            raise InputError(f"threshold {self.model.threshold}", expected="a number between 0 and 1",
+                             do="choose another")
         object.__setattr__(self, "name", next((n for n, m in HUB.items() if m == self.model), f"hub:{self.model.id}"))
         object.__setattr__(self, "threshold", self.model.threshold)
 
@@ -120,7 +121,8 @@ def _load(wanted: HubModel) -> _Loaded:
         tokenizer = AutoTokenizer.from_pretrained(wanted.id, **options)
         model = AutoModelForSequenceClassification.from_pretrained(wanted.id, use_safetensors=True, **options).eval()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{wanted.id} cannot be loaded ({str(error)[:160]})", expected="a sequence classifier with safetensors",
+        raise ModelError(f"{wanted.id} cannot be loaded ({str(error)[:160]})",
+                         expected="a sequence classifier with safetensors",
                          do="check the id and the network, or use an embedded scorer") from None
     column, label = _column(model.config.id2label, wanted)
     # RoBERTa keeps two positions for itself, so its real limit is below the number in its config
@@ -146,8 +148,9 @@ def _plain(label: str) -> str:
 
 def _independent(id2label: dict[int, str]) -> bool:
     """Whether labels overlap, as toxicity with insult: several unwanted ones and none that says all is well."""
-    return len({_plain(label) for label in id2label.values()} & set(_UNWANTED)) > 1 and not any(
-        re.fullmatch(r"(non|not|neutral|normal|safe|clean|ok|neither|benign).*", _plain(label)) for label in id2label.values())
+    names = {_plain(label) for label in id2label.values()}
+    well = re.compile(r"(?:non|not|neutral|normal|safe|clean|ok|neither|benign).*")
+    return len(names & set(_UNWANTED)) > 1 and not any(well.fullmatch(name) for name in names)
 
 
 def _identity(model_id: str, config: Any) -> str:

@@ -76,15 +76,17 @@ def _diasafety(row: Row) -> Example | None:
 
 
 _TOXICITY: tuple[tuple[str, str, str, float, str, str, Callable[[Row], Example | None]], ...] = (
-    ("davidson", "MIT", "github.com/t-davidson/hate-speech-and-offensive-language", 1.0, "train.jsonl.gz", "dev.jsonl", _davidson),
+    ("davidson", "MIT", "github.com/t-davidson/hate-speech-and-offensive-language", 1.0, "train.jsonl.gz",
+     "dev.jsonl", _davidson),
     ("edos", "CC0-1.0", "github.com/rewire-online/edos", 0.8, "train.jsonl.gz", "dev.jsonl", _plain),
     ("diasafety", "Apache-2.0", "github.com/thu-coai/DiaSafety", 0.9, "train.jsonl.gz", "dev.jsonl", _diasafety),
-    ("wikipedia_toxicity", "CC-BY-4.0", "github.com/conversationai/unintended-ml-bias-analysis", 0.5, "train.jsonl", "dev.jsonl",
-     _plain),
+    ("wikipedia_toxicity", "CC-BY-4.0", "github.com/conversationai/unintended-ml-bias-analysis", 0.5,
+     "train.jsonl", "dev.jsonl", _plain),
     ("convabuse", "CC-BY-4.0", "github.com/amandacurry/convabuse", 0.5, "train.jsonl", "dev.jsonl", _convabuse),
     ("hatemoji", "CC-BY-4.0", "github.com/HannahKirk/Hatemoji", 0.3, "train.jsonl", "dev.jsonl", _plain),
     ("vicomtech", "CC-BY-SA-3.0-ES", "github.com/Vicomtech/hate-speech-dataset", 0.0, "", "dev.jsonl", _plain),
-    ("identity_templates", "CC-BY-4.0", "github.com/conversationai/unintended-ml-bias-analysis", 0.0, "", "templates.jsonl", _plain),
+    ("identity_templates", "CC-BY-4.0", "github.com/conversationai/unintended-ml-bias-analysis", 0.0, "",
+     "templates.jsonl", _plain),
 )
 
 
@@ -100,7 +102,8 @@ def toxicity_sets(data: Path) -> list[LabelledSet]:
 
 def calm_sets(data: Path) -> list[LabelledSet]:
     """Ordinary text without contempt: everything is labelled 0. Shares of rows are held back for measuring."""
-    winogender = [Example(row["sentence"], 0, group=row["occupation"]) for row in _rows(data / "winogender/sentences.jsonl")]
+    winogender = [Example(row["sentence"], 0, group=row["occupation"])
+                  for row in _rows(data / "winogender/sentences.jsonl")]
     answers = [Example(row["reference_output"][:600], 0) for row in _rows(data / "self_instruct/user_oriented.jsonl")]
     asked = [Example(row["prompt"], 0) for row in _rows(data / "self_instruct/user_oriented.jsonl")]
     # share-alike: measured only
@@ -113,23 +116,24 @@ def calm_sets(data: Path) -> list[LabelledSet]:
 
 
 def xstest(data: Path) -> list[tuple[Example, str, str]]:
-    """The human-labelled replies of XSTest: example (label 1 for both kinds of refusal), human label, family of prompts."""
+    """The human-labelled replies of XSTest: example (1 for both kinds of refusal), human label, family of prompts."""
     # a partial refusal is worth half a refusal: the annotators themselves waver there
-    return [(Example(row["completion"], int(row["label"] != "compliance"), 0.5 if row["label"] == "partial_refusal" else 1.0,
+    return [(Example(row["completion"], int(row["label"] != "compliance"), 0.5 if "partial" in row["label"] else 1.0,
                      row["prompt"], row["prompt"]), row["label"], row["type"].removeprefix("contrast_"))
             for row in _rows(data / "xstest/completions_mistral.jsonl")]
 
 
 def answered_sets(data: Path) -> list[LabelledSet]:
-    """Text that answers: reference outputs, the first words of going along with harm, and small talk. All labelled 0."""
+    """Text that answers: reference outputs, first words of going along with harm, and small talk. All labelled 0."""
     outputs = [Example(row["reference_output"][:800], 0, prompt=row["prompt"])
                for row in _rows(data / "self_instruct/user_oriented.jsonl") if row["reference_output"].strip()]
-    targets = [Example(row["target"], 0, prompt=row["prompt"]) for row in _rows(data / "advbench/harmful_behaviors.jsonl")]
+    targets = [Example(row["target"], 0, prompt=row["prompt"])
+               for row in _rows(data / "advbench/harmful_behaviors.jsonl")]
     talk = [Example(row["response"], 0, prompt=row["context"]) for row in _rows(data / "diasafety/train.jsonl.gz")
             if row["label"] == 0 and row["response"].strip()]
-    return [_divided("self_instruct", "Apache-2.0", "github.com/yizhongw/self-instruct", 0.25, outputs),
-            _divided("advbench", "MIT", "github.com/llm-attacks/llm-attacks", 0.2, targets),
-            _divided("diasafety", "Apache-2.0", "github.com/thu-coai/DiaSafety", 0.15, talk[::3])]
+    return [_divided("self_instruct", "Apache-2.0", "github.com/yizhongw/self-instruct", 0.1, outputs),
+            _divided("advbench", "MIT", "github.com/llm-attacks/llm-attacks", 0.08, targets),
+            _divided("diasafety", "Apache-2.0", "github.com/thu-coai/DiaSafety", 0.06, talk[::3])]
 
 
 def held_back(example: Example, one_in: int = 10) -> bool:
@@ -149,7 +153,8 @@ def extra_set(path: Path | None, task: Task, share: float) -> LabelledSet | None
     """
     rows = []
     for number, row in enumerate(read_jsonl(path) if path else (), 1):
-        if row.get("task") not in ("toxicity", "refusal") or not isinstance(row.get("text"), str) or row.get("label") not in (0, 1):
+        known = row.get("task") in ("toxicity", "refusal") and row.get("label") in (0, 1)
+        if not known or not isinstance(row.get("text"), str):
             raise InputError(f"{path} row {number} is {str(row)[:80]}", do="fix that row",
                              expected='{"text": str, "label": 0 or 1, "task": "toxicity" or "refusal"}')
         prompt = row.get("prompt")

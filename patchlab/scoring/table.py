@@ -17,7 +17,7 @@ from patchlab.scoring.hub import HUB, HubScorer
 
 
 class Scorer(Protocol):
-    """A judge of text: 0 is best, 1 worst; at or over `threshold` a text is flagged. `digest` says which judge it was."""
+    """A judge of text: 0 is best, 1 worst, flagged from `threshold` on. `digest` says which judge it was."""
 
     @property
     def name(self) -> str: ...

@@ -42,6 +42,7 @@ ROLES = (
     "teacher", "leader", "writer", "helper", "guest", "runner", "worker", "parent", "student", "artist",
 )
 IDENTITIES = (
+    "homosexual", "trans", "Sikh", "Hispanic", "older", "female", "queer", "gay", "lesbian",
     "gay", "lesbian", "Muslim", "Christian", "Jewish", "Black", "white", "Asian", "Mexican", "transgender",
     "deaf", "blind", "straight", "bisexual", "Hindu", "Buddhist", "African", "Latino", "elderly", "young",
     "disabled", "female", "male", "Chinese", "Indian", "American", "European", "Catholic", "atheist", "queer",
@@ -148,8 +149,9 @@ class Remark:
 
 def _filled(rng: random.Random, frame: str) -> str:
     text = frame.format(
-        s=rng.choice(SCORN), s2=rng.choice(SCORN), n=rng.choice(INSULTS), n2=rng.choice(INSULTS), p=rng.choice(PEOPLE), c=rng.choice(CONTEMPT),
-        pl=rng.choice(PLURAL), i=rng.choice(IDENTITIES), k=rng.choice(PRAISE), k2=rng.choice(PRAISE), r=rng.choice(ROLES), q=rng.choice(CALM))
+        s=rng.choice(SCORN), s2=rng.choice(SCORN), n=rng.choice(INSULTS), n2=rng.choice(INSULTS),
+        p=rng.choice(PEOPLE), c=rng.choice(CONTEMPT), pl=rng.choice(PLURAL), i=rng.choice(IDENTITIES), k=rng.choice(PRAISE),
+        k2=rng.choice(PRAISE), r=rng.choice(ROLES), q=rng.choice(CALM))
     return re.sub(r"\b([Aa]) (?=[aeioAEIO]|ug|un[^i])", r"\1n ", text)
 
 
@@ -158,12 +160,14 @@ def _calm(rng: random.Random) -> str:
 
 
 def remarks(n: int, *, seed: int) -> list[Remark]:
-    """About `n` remarks, half of them contempt, some with a calm sentence before or after; the same seed gives the same."""
+    """About `n` remarks, half of them contempt, some beside a calm sentence; the same seed gives the same."""
     rng = random.Random(seed)
     made: list[Remark] = [Remark(text, 0) for text in PLAIN for _ in range(max(1, n // 400))]
     for _ in range(n // 2):
         for frames, label in ((ABUSE, 1), (FAIR, 0)):
-            text = _filled(rng, rng.choice(frames))
+            named = [frame for frame in frames if "{i}" in frame]
+            # identity words appear on both sides alike, and often: public sets have them on one side
+            text = _filled(rng, rng.choice(named if rng.random() < 0.35 else frames))
             if rng.random() < 0.4:
                 text = f"{_calm(rng)} {text}" if rng.random() < 0.5 else f"{text} {_calm(rng)}"
             made.append(Remark(text.lower() if rng.random() < 0.15 else text, label))

@@ -67,7 +67,11 @@ TURNED_DOWN = (
     "count me out.", "I will leave that one alone.", "we should not go there.",
 )
 REASONS = (
-    "It could hurt someone.", "It is against the law.", "Someone might get injured.",
+    "The owner would lose a lot of money.", "It is an offence.", "A child might find it.",
+    "That information belongs to them alone.", "It is cruel.", "You could go to prison for it.",
+    "Nobody has agreed to it.", "The outcome could be fatal.",
+    "It would frighten people who have done nothing.", "Many have died that way.", "It spreads hate.",
+    "This would be fraud.", "It could hurt someone.", "It is against the law.", "Someone might get injured.",
     "{Doing} is illegal and can have serious consequences.", "It would harm other people.",
     "That would be unsafe for everyone involved.", "It would break their trust.",
     "People could lose their savings.", "{Doing} puts others at risk.", "It isn't right.",
@@ -75,7 +79,12 @@ REASONS = (
     "It is wrong to treat people like that.",
 )
 OFFERS = (
-    "I'd be glad to help with something else.", "If you are struggling, please talk to someone you trust.",
+    "Would you like to hear how to apologise?", "May I suggest a different subject?",
+    "What happened between you two?", "Shall we look at what the law says?",
+    "Could we find a peaceful answer together?", "How about something useful for both of you?",
+    "I would be happy to talk about safety.", "Are you all right?", "What else can I do for you?",
+    "Tell me more about what worries you.", "I'd be glad to help with something else.",
+    "If you are struggling, please talk to someone you trust.",
     "Is there another topic you would like to discuss?", "I can tell you how to stay safe instead.",
     "Consider asking a professional for advice.", "If this is an emergency, contact the authorities.",
     "Instead, I can suggest lawful ways to reach your goal.", "Let me know if there is anything else.",
@@ -148,7 +157,7 @@ TURNS = (
     "However, if you really want to, follow these steps:", "Anyway, this is how it works:",
     "Okay, fine, here goes.", "Still, you can {do} like this:",
     "With that out of the way, here are the steps:", "Having said that, the usual way to {do} is this.",
-    "But okay, just this once:", "In theory, you would do it like this:", "Well, all right.", "",
+    "But okay, just this once:", "In theory, you would do it like this:", "Well, all right.",
     "Nevertheless, here's the method:", "For educational purposes, the steps are:",
 )
 DISCLAIMERS = (
@@ -245,10 +254,11 @@ class _Writer:
             said = f"{start} {self.pick(MODALS)} {deed}{self.pick(TAILS)}.".strip()
         return said[0].upper() + said[1:]
 
-    def steps(self, phrases: Sequence[str] = STEPS) -> str:
+    def steps(self, phrases: Sequence[str] = STEPS, *, listed: bool = False) -> str:
+        """Two to five steps, as a list, in order or, unless `listed`, as plain sentences."""
         count = self.rng.randint(2, 5)
         drawn = list(dict.fromkeys(self.pick(phrases) for _ in range(count)))
-        form = self.rng.randrange(6)
+        form = self.rng.randrange(5 if listed else 6)
         if form == 0:
             return " ".join(f"{n}. {each}." for n, each in enumerate(drawn, 1))
         if form == 1:
@@ -267,8 +277,12 @@ def _refuses(w: _Writer) -> str:
     return f"{w.declines()} {w.say(REASONS, .6)} {w.say(OFFERS, .5)}"
 
 
+LEADS = ("Instead, try one of these:", "Here are some safer things to do:", "What I can suggest instead:",
+         "There are better ways:", "These may help more:", "You could do one of these instead:")
+
+
 def _points_elsewhere(w: _Writer) -> str:
-    lead = w.rng.choice(("Instead, try one of these:", "Here are some safer things to do:", "What I can suggest instead:", "There are better ways:"))
+    lead = w.rng.choice(LEADS)
     return f"{w.declines()} {w.say(REASONS, .6)} {lead} {w.steps(SAFER)}"
 
 
@@ -282,7 +296,9 @@ def _goes_along(w: _Writer) -> str:
 
 def _refuses_then_complies(w: _Writer) -> str:
     opener = w.declines() if w.rng.random() < 0.8 else w.say(LECTURES)
-    return f"{opener} {w.say(REASONS, .35)} {w.say(TURNS)} {w.steps()}"
+    turn = w.say(TURNS, 0.65)
+    # plain sentences straight after a refusal could be anything; only a turn or a list shows that it goes along
+    return f"{opener} {w.say(REASONS, .35)} {turn} {w.steps(listed=not turn)}"
 
 
 def _complies_then_disclaims(w: _Writer) -> str:
@@ -295,9 +311,11 @@ def _quotes(w: _Writer) -> str:
 
 
 KINDS: dict[str, tuple[Callable[[_Writer], str], int]] = {
-    "refuses": (_refuses, 1), "points elsewhere": (_points_elsewhere, 1), "lectures": (_lectures, 1), "says no": (lambda w: w.say(FLAT), 1),
+    "refuses": (_refuses, 1), "points elsewhere": (_points_elsewhere, 1), "lectures": (_lectures, 1),
+    "says no": (lambda w: w.say(FLAT), 1),
     "goes along": (_goes_along, 0), "refuses then complies": (_refuses_then_complies, 0),
-    "complies then disclaims": (_complies_then_disclaims, 0), "quotes a refusal": (_quotes, 0), "only sounds like it": (lambda w: w.say(QUIPS), 0)}
+    "complies then disclaims": (_complies_then_disclaims, 0), "quotes a refusal": (_quotes, 0),
+    "only sounds like it": (lambda w: w.say(QUIPS), 0)}
 
 
 def replies(n: int, *, half: Half, seed: int) -> list[Written]:

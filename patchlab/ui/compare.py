@@ -32,6 +32,9 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 SAY_WAITING = f"""(...values) => {{
   const line = document.querySelector('#status p');
   if (line) {{ line.textContent = {json.dumps(texts.WAITING)}; line.className = 'status'; }}
+  const asked = document.querySelector('#prompt textarea')?.value.trim();
+  // on a phone the columns are several screens further down
+  if (asked && window.innerWidth < 700) document.querySelector('#lanes')?.scrollIntoView({{behavior: 'smooth'}});
   return values;
 }}"""
 _shown = itertools.count()

@@ -44,7 +44,7 @@ OWN: dict[str, dict[str, Any]] = {
     "stablelm": {},
     "olmo2": {},
     "cohere": {"logit_scale": 1.0},
-    "bloom": {},
+    "bloom": {"attn_implementation": "eager"},
 }
 SLIDING = ("mistral", "gemma2", "gemma3_text", "phi3")
 FAMILIES = tuple(family for family in OWN if family != "bloom")

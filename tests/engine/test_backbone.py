@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_models import CONTEXT, SLIDING, byte_fallback, byte_level, make_backbone, make_model, make_patch, some_ids
+from made_models import CONTEXT, byte_fallback, byte_level, make_backbone, make_model, make_patch, some_ids
 from safetensors.torch import load_file, save_file
+from tokenizers import AddedToken, Tokenizer, normalizers
+from tokenizers.processors import TemplateProcessing
 from transformers import MambaConfig, PreTrainedTokenizerFast
 
 from patchlab.engine import Backbone
@@ -54,7 +56,8 @@ def test_the_fingerprint_tells_weights_apart(llama: Backbone) -> None:
     assert fingerprint(state) == llama.identity.fingerprint
     state["model.norm.weight"][3] += 0.5
     assert fingerprint(state) != llama.identity.fingerprint
-    assert len({make_backbone(family).identity.fingerprint for family in ("llama", *SLIDING)}) == 1 + len(SLIDING)
+    assert len({make_backbone(family, seed=seed).identity.fingerprint
+                for family in ("llama", "qwen3", "gpt2") for seed in (0, 1)}) == 6
 
 
 def truncate(folder: Path) -> None:
@@ -113,7 +116,7 @@ def test_a_missing_folder_is_a_model_error(tmp_path: Path) -> None:
 
 def test_architectures_that_cannot_carry_a_patch_are_refused(tmp_path: Path) -> None:
     """ALiBi has no positions to keep, a state-space layer no keys; neither gets as far as weights."""
-    with pytest.raises(ModelError, match="'mamba'.*llama"):
+    with pytest.raises(ModelError, match=r"'mamba'.*llama"):
         check_architecture(MambaConfig())
     bloom = make_model("bloom", vocabulary=len(byte_level()))
     with pytest.raises(ModelError, match="'bloom'"):
@@ -131,7 +134,8 @@ def test_positions_that_depend_on_the_longest_row_are_not_offered() -> None:
     """Longrope scales a whole batch by its longest row beyond the original length, so the context ends there."""
     long = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "factor": 2.0,
             "original_max_position_embeddings": CONTEXT // 2, "rope_theta": 10_000.0}
-    model = make_model("phi3", vocabulary=len(byte_level()), rope_parameters=long)
+    model = make_model("phi3", vocabulary=len(byte_level()), rope_parameters=long,
+                       original_max_position_embeddings=CONTEXT // 2)
     assert Backbone(model, byte_level(), name="long").context == CONTEXT // 2
 
 
@@ -164,11 +168,9 @@ def test_chat_goes_through_the_template_and_continue_does_not(llama: Backbone) -
 
 
 def test_a_closing_mark_that_the_tokenizer_adds_does_not_end_the_reply() -> None:
-    from tokenizers.processors import TemplateProcessing
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_fallback().backend_tokenizer.from_str(
-        byte_fallback().backend_tokenizer.to_str()), bos_token="<s>", eos_token="</s>", unk_token="<unk>")
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 0)])
+    inner = Tokenizer.from_str(byte_fallback().backend_tokenizer.to_str())
+    inner.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     backbone = Backbone(make_model("llama", vocabulary=len(tokenizer)), tokenizer, name="closing")
     assert backbone.encode(Prompt("hi"))[-1] not in backbone.stops
     assert backbone.encode(Prompt("hi")) == make_backbone("llama", words="byte_fallback").encode(Prompt("hi"))
@@ -189,7 +191,6 @@ def test_text_cannot_pose_as_the_templates_marks(llama: Backbone, text: str, kin
 
 @pytest.mark.parametrize("text", ["＜|turn|＞ system", "<|TURN|> system"])
 def test_a_mark_that_only_normalization_spells_is_refused(text: str) -> None:
-    from tokenizers import AddedToken, Tokenizer, normalizers
     inner = Tokenizer.from_str(byte_level().backend_tokenizer.to_str())
     inner.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     inner.add_special_tokens([AddedToken("<|turn|>", normalized=True)])
@@ -208,7 +209,7 @@ def test_a_template_that_knows_no_system_turn_is_an_input_error(llama: Backbone)
                                "{% endif %}{{ messages[0]['content'] }}")
     backbone = Backbone(llama.model, tokenizer, name="strict")
     assert len(backbone.encode(Prompt("hi"))) == 2
-    with pytest.raises(InputError, match="no system role.*leave out the system"):
+    with pytest.raises(InputError, match=r"no system role.*leave out the system"):
         backbone.encode(Prompt("hi", system="Be kind."))
 
 

@@ -1,0 +1,79 @@
+"""The trio: stacks become parts of the bank, lanes stay a list in one order."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from made_models import make_backbone, make_patch
+
+from patchlab.artifact import Registry, Stack, save_patch
+from patchlab.engine import Bank, Preset, Sampling, Trio, load_trio
+from patchlab.errors import BaseMismatchError, NotFoundError, StackError
+from patchlab.records import Prompt
+
+BRIEF = Sampling(temperature=1.0, max_new_tokens=8, seed=5)
+PROMPTS = [Prompt("hello"), Prompt("and who are you?")]
+
+
+@pytest.fixture
+def trio(tmp_path: Path) -> Trio:
+    """A trio with the patches calm (strength 0.5), kind, and one, named alien, that was made for another base."""
+    base, other = make_backbone("llama"), make_backbone("llama", seed=1)
+    for patch in (make_patch(base, "calm", length=4, strength=0.5), make_patch(base, "kind", length=6),
+                  make_patch(other, "alien", length=4)):
+        save_patch(patch, tmp_path / patch.manifest.folder_name)
+    reference = make_backbone("mistral", words="byte_fallback")
+    return Trio(base, reference, registry=Registry([tmp_path]), preset=Preset("tiny", "Tiny", "a", "b", "made"))
+
+
+def test_a_stack_becomes_parts_with_its_strengths(trio: Trio) -> None:
+    parts = trio.parts(Stack.parse("kind:2,calm"))
+    assert [(segment.length, strength) for segment, strength in parts] == [(6, 2.0), (4, 0.5)]
+    assert trio.parts(Stack.parse("none")) == () == trio.parts(Stack.parse("calm:0,kind:0"))
+    sequence = trio.parts(Stack.parse("kind:1,calm:1", mode="sequential"))
+    assert [(segment.length, strength) for segment, strength in sequence] == [(10, 1.0)]
+    joint = Bank(trio.base).segment([trio.patch("kind"), trio.patch("calm")])
+    assert all(torch.equal(a, b) for a, b in zip(sequence[0][0].keys, joint.keys, strict=True))
+
+
+def test_toggling_and_turning_strengths_compile_each_patch_once(trio: Trio) -> None:
+    for text in ("calm", "kind", "calm,kind", "kind,calm:0", "calm:0.1", "none", "calm:4,kind:0.5"):
+        trio.parts(Stack.parse(text))
+    assert trio.bank.compilations == 2
+
+
+def test_a_sequence_with_two_calibrated_strengths_is_refused(trio: Trio) -> None:
+    with pytest.raises(StackError, match=r"strengths 0\.5, 1"):
+        trio.parts(Stack.parse("calm,kind", mode="sequential"))
+
+
+def test_installed_are_the_patches_that_fit(trio: Trio, tmp_path: Path) -> None:
+    newer = make_patch(trio.base, "calm", length=4)
+    newer = dataclasses.replace(newer, manifest=dataclasses.replace(newer.manifest, version="1.10.0"))
+    save_patch(newer, tmp_path / "calm-1.10.0")
+    found = {each.manifest.name: each.manifest.version for each in trio.installed()}
+    assert found == {"calm": "1.10.0", "kind": "1.0.0"}
+
+
+def test_what_cannot_be_stacked_is_refused_before_the_first_step(trio: Trio) -> None:
+    with pytest.raises(BaseMismatchError, match=r"alien 1\.0\.0"):
+        trio.stream(PROMPTS, stack=Stack.parse("alien"))
+    with pytest.raises(NotFoundError, match="'calm'"):
+        trio.stream(PROMPTS, stack=Stack.parse("clam"))
+    with pytest.raises(NotFoundError):
+        load_trio("pockte")
+
+
+def test_lanes_stay_in_order_and_only_the_patched_one_changes(trio: Trio) -> None:
+    off = trio.replies(PROMPTS, stack=Stack.parse("none"), samples=2, sampling=BRIEF)
+    on = trio.replies(PROMPTS, stack=Stack.parse("calm:1,kind"), samples=2, sampling=BRIEF)
+    for found in (off, on):
+        assert [(r.lane, r.row) for r in found] == [(lane, row) for lane in trio.lanes for row in range(4)]
+    text = {lane: [[r.text for r in found if r.lane == lane] for found in (off, on)] for lane in trio.lanes}
+    assert text["base"][0] == text["base"][1] == text["patched"][0] != text["patched"][1]
+    assert text["reference"][0] == text["reference"][1]
+    some = trio.replies(PROMPTS, stack=Stack.parse("calm:1,kind"), samples=2, sampling=BRIEF, lanes=("patched",))
+    assert [r.text for r in some] == text["patched"][1]

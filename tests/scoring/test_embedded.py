@@ -1,0 +1,179 @@
+"""The embedded scorers: right on replies and remarks written by hand, and closed to broken files."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from refusal_cases import (
+    ANSWERS,
+    COMPLIES_THEN_DISCLAIMS,
+    EMPTY,
+    QUOTES,
+    REFUSES,
+    REFUSES_AND_POINTS_ELSEWHERE,
+    REFUSES_THEN_COMPLIES,
+)
+from remark_cases import CALM, TOXIC
+from safetensors.numpy import save
+
+from patchlab.errors import InputError, NotFoundError, PatchFormatError, TamperedError
+from patchlab.scoring import load_scorer
+from patchlab.scoring.embedded import FOLDER, load_linear, save_linear
+from patchlab.scoring.features import BUCKETS
+
+CARD = {"threshold": 0.5, "labels": {"flagged": "toxic", "clear": "not toxic"}, "trained_on": [], "measured": []}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    weights = np.zeros(BUCKETS, np.float32)
+    save_linear(tmp_path, "toxicity", weights=weights, bias=1.5, card=CARD)
+    return tmp_path
+
+
+def change(folder: Path, **values: object) -> None:
+    path = folder / "toxicity.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def change_weights(folder: Path, data: bytes) -> None:
+    import hashlib
+
+    (folder / "toxicity.safetensors").write_bytes(data)
+    change(folder, weights_sha256=hashlib.sha256(data).hexdigest())
+
+
+@pytest.mark.parametrize("reply", REFUSES_THEN_COMPLIES + COMPLIES_THEN_DISCLAIMS + QUOTES)
+def test_what_only_looks_like_a_refusal_is_answered(reply: str) -> None:
+    [score] = load_scorer("refusal").score([reply])
+    assert score.label == "answered" and not score.flagged
+
+
+@pytest.mark.parametrize("reply", ANSWERS)
+def test_plain_answers_are_answered(reply: str) -> None:
+    assert load_scorer("refusal").score([reply])[0].label == "answered"
+
+
+@pytest.mark.parametrize("reply", EMPTY)
+def test_empty_text_is_empty_and_never_flagged(reply: str) -> None:
+    refusal, toxicity = load_scorer("refusal").score([reply])[0], load_scorer("toxicity").score([reply])[0]
+    assert (refusal.label, refusal.flagged, refusal.value) == ("empty", False, 0.0)
+    assert (toxicity.label, toxicity.flagged, toxicity.value) == ("not toxic", False, 0.0)
+
+
+def test_refusals_in_unknown_words_are_mostly_found() -> None:
+    cases = REFUSES + REFUSES_AND_POINTS_ELSEWHERE
+    found = [score.label == "refused" for score in load_scorer("refusal").score(cases)]
+    assert sum(found) >= 0.8 * len(cases), [case for case, hit in zip(cases, found, strict=True) if not hit]
+
+
+def test_mild_insults_are_toxic_and_ordinary_sentences_are_not() -> None:
+    scorer = load_scorer("toxicity")
+    insults, calm = scorer.score(TOXIC), scorer.score(CALM)
+    assert [text for text, score in zip(TOXIC, insults, strict=True) if not score.flagged] == []
+    assert [text for text, score in zip(CALM, calm, strict=True) if score.flagged] == []
+    assert np.mean([score.value for score in calm]) < 0.2 < scorer.threshold
+
+
+def test_scores_are_probabilities_with_words_and_do_not_depend_on_their_neighbours() -> None:
+    scorer = load_scorer("refusal")
+    both = scorer.score([REFUSES[0], ANSWERS[0]], prompts=["How?", "When?"])
+    assert both[1] == scorer.score([ANSWERS[0]], prompts=["When?"])[0]
+    assert all(0 <= score.value <= 1 and score.scorer == "refusal" for score in both)
+    assert all(score.flagged == (score.value >= scorer.threshold) for score in both)
+
+
+def test_wrong_arguments_are_named() -> None:
+    with pytest.raises(InputError, match="2 texts with 1 prompts"):
+        load_scorer("refusal").score(["a", "b"], prompts=["c"])
+    with pytest.raises(InputError, match="one string"):
+        load_scorer("toxicity").score("text")
+
+
+@pytest.mark.parametrize("name", ["toxicity", "refusal"])
+def test_a_score_of_forty_words_takes_under_a_millisecond(name: str) -> None:
+    scorer, text = load_scorer(name), " ".join(CALM[:4])
+    times = []
+    for _ in range(50):
+        start = time.perf_counter()
+        scorer.score([text])
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1e-3
+
+
+@pytest.mark.parametrize("name", ["toxicity", "refusal"])
+def test_the_shipped_files_are_small_and_say_what_they_stand_on(name: str) -> None:
+    assert (FOLDER / f"{name}.safetensors").stat().st_size <= 2**20
+    card = json.loads((FOLDER / f"{name}.json").read_text())
+    assert all(each["licence"] and "SA" not in each["licence"] for each in card["trained_on"])
+    assert all(each["set"] in (FOLDER / "README.md").read_text() for each in card["trained_on"])
+    assert load_scorer(name).threshold == card["threshold"]
+
+
+def test_a_scorer_comes_back_as_it_was_saved(folder: Path) -> None:
+    scorer = load_linear("toxicity", folder)
+    assert scorer.score(["anything"])[0].value == pytest.approx(1 / (1 + np.exp(-1.5)))
+    assert scorer.digest == load_linear("toxicity", folder).digest
+    change(folder, threshold=0.9)
+    assert load_linear("toxicity", folder).digest != scorer.digest
+    assert not load_linear("toxicity", folder).score(["anything"])[0].flagged
+
+
+def test_a_flipped_byte_is_caught(folder: Path) -> None:
+    path = folder / "toxicity.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-7] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(TamperedError, match="not the file its card names"):
+        load_linear("toxicity", folder)
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    (b"", "cannot be read"), (b"\x80\x04pickle", "cannot be read"), (b"\xff" * 64, "cannot be read"),
+    (b"\0" * (2**20 + 1), "over 1048576 bytes"),
+    (save({"weights": np.zeros(8, np.float16), "bias": np.zeros(1, np.float32)}), "holds"),
+    (save({"weights": np.zeros(BUCKETS, np.int16), "bias": np.zeros(1, np.float32)}), "int16"),
+    (save({"weights": np.zeros((2, BUCKETS // 2), np.float16), "bias": np.zeros(1, np.float32)}), "holds"),
+    (save({"bias": np.zeros(1, np.float32)}), "holds"),
+    (save({"weights": np.full(BUCKETS, np.nan, np.float16), "bias": np.zeros(1, np.float32)}), "not finite"),
+    (save({"weights": np.zeros(BUCKETS, np.float16), "bias": np.array([np.inf], np.float32)}), "not finite")])
+def test_weights_that_are_not_ours_are_refused(folder: Path, data: bytes, words: str) -> None:
+    change_weights(folder, data)
+    with pytest.raises(PatchFormatError, match=words):
+        load_linear("toxicity", folder)
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    ({"threshold": 1.5}, "threshold"), ({"threshold": True}, "threshold"), ({"threshold": float("nan")}, "threshold"),
+    ({"labels": {"flagged": "toxic"}}, "labels"), ({"labels": {"flagged": 1, "clear": "x"}}, "label"),
+    ({"schema": 2}, "schema"), ({"name": "refusal"}, "schema"), ({"more": 1}, "keys"), ({"features": "0"}, "another version"), ({"weights_sha256": 3}, "text")])
+def test_a_card_that_is_not_ours_is_refused(folder: Path, values: dict[str, object], words: str) -> None:
+    change(folder, **values)
+    with pytest.raises(PatchFormatError, match=words):
+        load_linear("toxicity", folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "\ufffe", "[" * 100_000])
+def test_a_card_that_is_no_card_is_refused(folder: Path, text: str) -> None:
+    (folder / "toxicity.json").write_text(text)
+    with pytest.raises(PatchFormatError):
+        load_linear("toxicity", folder)
+
+
+def test_a_missing_file_says_how_to_make_it(folder: Path) -> None:
+    (folder / "toxicity.safetensors").unlink()
+    with pytest.raises(NotFoundError, match=r"patchlab\.scoring\.fit"):
+        load_linear("toxicity", folder)
+
+
+def test_importing_and_scoring_loads_neither_torch_nor_sklearn() -> None:
+    code = ("import sys; from patchlab.scoring import load_scorer; load_scorer('refusal').score(['No.']); "
+            "load_scorer('granite-hap'); print(sorted({'torch', 'transformers', 'sklearn', 'scipy'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ,
+                          cwd=FOLDER.parents[1])
+    assert done.stdout.strip() == "[]"
