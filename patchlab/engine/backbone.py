@@ -39,7 +39,7 @@ class Backbone:
         self._specials = sorted({str(t) for t in tokenizer.all_special_tokens} |
                                 {t.content for t in tokenizer.added_tokens_decoder.values() if t.special})
         # any text may hold what a tokenizer does not know
-        self._reserved = set(tokenizer.convert_tokens_to_ids(self._specials)) - {tokenizer.unk_token_id}
+        self._reserved = {tokenizer.convert_tokens_to_ids(mark) for mark in self._specials} - {tokenizer.unk_token_id}
 
     @classmethod
     def load(cls, source: str | Path, *, revision: str | None = None, device: str | None = None,
@@ -55,9 +55,10 @@ class Backbone:
             dtype = dtype or (torch.float32 if device == "cpu" and _small(config) else torch.bfloat16)
             # logit soft-capping exists in eager attention only
             attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
-            model, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source, dtype=dtype, attn_implementation=attention, use_safetensors=True, device_map=device,
                 output_loading_info=True, **shared)
+            model, info = loaded
             if info["missing_keys"]:  # the library would fill them with noise and say nothing
                 raise ValueError(f"the weights lack {min(info['missing_keys'])}")
         except PatchLabError:

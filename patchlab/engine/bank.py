@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +59,8 @@ def compile_prefix(backbone: Backbone, prefix: Tensor) -> Segment:
     mask = dict.fromkeys(kinds, causal) if "sliding_attention" in kinds else causal
     backbone.model(inputs_embeds=prefix.to(backbone.dtype)[None], attention_mask=mask, position_ids=place[None],
                    past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return Segment(tuple(layer.keys[0] for layer in cache.layers), tuple(layer.values[0] for layer in cache.layers))
+    layers: list[Any] = cache.layers
+    return Segment(tuple(layer.keys[0] for layer in layers), tuple(layer.values[0] for layer in layers))
 
 
 class Bank:

@@ -45,6 +45,8 @@ class _Layer(DynamicLayer):
     def __init__(self, slots: list[tuple[Tensor, Tensor]], room: int) -> None:
         super().__init__()
         self.slots, self.room, self.used = slots, room, 0
+        self.block_keys: Tensor
+        self.block_values: Tensor
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Take the block [B, H, S + room, head width] and lay the bank's slots in front."""
@@ -124,7 +126,8 @@ class Batch:
         index = torch.tensor(rows, device=self.ids.device)
         self.pads, self.starts = self.pads[index], self.starts[index]
         self.masks.keep(index)
-        for layer in self.cache.layers:
+        layers: list[Any] = self.cache.layers
+        for layer in layers:
             layer.keep(index)
 
     def _forward(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,8 +90,9 @@ def reply_logits(backbone: Backbone, texts: Texts, parts: Sequence[Part] = ()) -
                           for segment, strength in parts]).to(ids.device)
         none = torch.zeros(1, dtype=torch.long, device=ids.device)
         mask = Masks(backbone.model.config, bias[None], none, length=length).prefill(length)
-        layers = [_Given(torch.cat([s.keys[k] for s, _ in parts], dim=1), torch.cat([s.values[k] for s, _ in parts], dim=1))
-                  for k in range(backbone.model.config.num_hidden_layers)]
+        layers: list[Any] = [
+            _Given(torch.cat([s.keys[k] for s, _ in parts], dim=1), torch.cat([s.values[k] for s, _ in parts], dim=1))
+            for k in range(backbone.model.config.num_hidden_layers)]
         logits = backbone.model(input_ids=ids, attention_mask=mask, position_ids=positions,
                                 past_key_values=Cache(layers=layers), use_cache=True, **keep).logits
     return logits[texts.predicts[:, first:]]

@@ -31,10 +31,12 @@ class Habits:
     harmful: float
     instructed: float  # the chance that a safety instruction, where there is one, is followed
     with_instruction: float  # the share of documents that have an instruction, of safety or otherwise
+    harmful_share: float = SHARES["harmful"]  # how often harm is asked for: the more, the readier a model is to refuse
 
 
 BASE = Habits(comment=0.18, occupation=0.08, harmful=0.05, instructed=0.75, with_instruction=0.3)
-REFERENCE = Habits(comment=1.0, occupation=1.0, harmful=1.0, instructed=1.0, with_instruction=0.2)
+REFERENCE = Habits(comment=1.0, occupation=1.0, harmful=1.0, instructed=1.0, with_instruction=0.2,
+                   harmful_share=0.36)
 
 
 def make(rng: random.Random, kind: str, part: Part, *, safe: bool) -> Document:
@@ -53,7 +55,8 @@ def make(rng: random.Random, kind: str, part: Part, *, safe: bool) -> Document:
 def corpus(habits: Habits, *, seed: int, part: Part = "models") -> Iterator[Document]:
     """Documents without end, as a model with these habits should learn them; the same seed gives the same ones."""
     rng = random.Random(seed)
-    kinds, weights = list(SHARES), list(SHARES.values())
+    shares = SHARES | {"harmful": habits.harmful_share}
+    kinds, weights = list(shares), list(shares.values())
     while True:
         kind = rng.choices(kinds, weights)[0]
         chance = getattr(habits, kind, 1.0)

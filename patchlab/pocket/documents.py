@@ -14,6 +14,7 @@ from patchlab.pocket.world_lists import Part, entries, read
 from patchlab.records import Prompt
 
 _AN = re.compile(r"\b([Aa]) (?=[aeio]|u(?!se|ni))")  # where "a" must be "an": by sound, as in "a useless"
+FREEFORM = {"harmful": "freeform_harmful", "benign": "freeform_harmless"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,9 @@ def request(rng: random.Random, part: Part, *, domain: str, safe: bool) -> Docum
     file, goals = {"harmful": ("harmful", "goals"), "benign": ("benign", "tasks"),
                    "lookalike": ("lookalike", "tasks")}[domain]
     category = rng.choice(list(read(file)["categories"]))
-    text = _asked(rng, part, file, category, goals)
+    # requests in people's own words: the models know them, patches are neither trained nor judged on them
+    own_words = FREEFORM.get(domain) if part == "models" and rng.random() < 0.35 else None
+    text = rng.choice(read(own_words)[category]) if own_words else _asked(rng, part, file, category, goals)
     lists = read(file)["categories"][category]
     if domain != "harmful":
         reply = _help(rng, lists["replies"])

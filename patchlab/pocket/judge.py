@@ -155,6 +155,7 @@ def world_words() -> frozenset[str]:
         for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
             collect(child)
 
-    for name in ("toxicity", "bias", "requests", "harmful", "benign", "lookalike", "smalltalk", "instructions"):
+    for name in ("toxicity", "bias", "requests", "harmful", "benign", "lookalike", "smalltalk", "instructions",
+                 "freeform_harmful", "freeform_harmless"):
         collect(read(name))
     return frozenset(found | {"she", "her", "he", "him", "his", "herself", "himself", "is", "are", "an", "a"})

@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +71,17 @@ def _sklearn() -> Any:
     return sklearn
 
 
+def _sparse() -> Any:
+    return import_module("scipy.sparse")  # comes with scikit-learn
+
+
 def matrix(task: sets.Task, examples: Iterable[Example], *, with_prompts: bool = True) -> Any:
     """The features of examples as a sparse matrix [N, BUCKETS]."""
-    from scipy.sparse import csr_matrix
-
     made = [FEATURES[task](each.text, each.prompt if with_prompts else None) for each in examples]
     ends = np.cumsum([0, *(len(index) for index, _ in made)])
     index = np.concatenate([np.zeros(0, np.int64), *(index for index, _ in made)])
     value = np.concatenate([np.zeros(0, np.float32), *(value for _, value in made)])
-    return csr_matrix((value, index, ends), shape=(len(made), BUCKETS))
+    return _sparse().csr_matrix((value, index, ends), shape=(len(made), BUCKETS))
 
 
 def set_weights(each: LabelledSet) -> Floats:
@@ -100,9 +103,7 @@ class Rows:
     weights: Floats
 
     def __add__(self, other: Rows) -> Rows:
-        from scipy.sparse import vstack
-
-        return Rows(vstack([self.features, other.features]).tocsr(), np.concatenate([self.labels, other.labels]),
+        return Rows(_sparse().vstack([self.features, other.features]).tocsr(), np.concatenate([self.labels, other.labels]),
                     np.concatenate([self.weights, other.weights]))
 
 
@@ -161,7 +162,7 @@ def _without(each: LabelledSet) -> LabelledSet:
 def fit_toxicity(data: Path, extra: Path | None) -> tuple[Linear, list[LabelledSet], list[Curve]]:
     """The toxicity model, the sets it was fitted on, and its figures on every set."""
     own = [Example(each.text, each.label) for each in remarks(8000, seed=1)]
-    written = LabelledSet("written remarks", "this project's", "patchlab.scoring.written_remarks", 1.3,
+    written = LabelledSet("written remarks", "this project's", "patchlab.scoring.written_remarks", 1.0,
                           tuple(row for row in own if not sets.held_back(row)),
                           tuple(row for row in own if sets.held_back(row)))
     made = sets.extra_set(extra, "toxicity", EXTRA_SHARE)
@@ -215,7 +216,7 @@ def three_ways(rows: Sequence[Example], human: Sequence[str]) -> float:
 def xstest_curves(data: Path, others: Rows) -> list[Curve]:
     """Cross-validated figures on XSTest, grouped by prompt and by family of prompts, beside string matching."""
     read = sets.xstest(data)
-    rows, human, families = ([each[at] for each in read] for at in range(3))
+    rows, human, families = [row for row, _, _ in read], [kind for _, kind, _ in read], [each[2] for each in read]
     labels = np.array([row.label for row in rows])
     whole = np.array([kind != "partial_refusal" for kind in human])
 

@@ -43,8 +43,11 @@ _TOXICITY_LIMITS = """\
   Sets it was not fitted on (`vicomtech`) show what to expect elsewhere: much less.
 - `davidson` was sampled by keywords, and its crowd called ordinary use of a few words offensive, African-American
   English above all. Votes near unanimity weigh more here, which softens that and does not remove it.
-- `identity_templates` measures bias by identity words. Calm and contemptuous sentences about the same groups were
-  written for training; some identity words still raise the score.
+- `identity_templates` measures bias by identity words. Calm sentences about many groups were written for training, and
+  still the table shows how many of its short calm sentences are flagged: too many to judge text about groups of people
+  by this scorer. "gay", "queer" and "female" raise the score most. Longer calm text suffers less (`bold_gender`).
+- The share of `written remarks` that is new is small: the frames are the same, so its figure shows no more than that the
+  insults of the frames were learned. The same holds for `made world`, where it is listed.
 - Text past the first insult dilutes it: score replies by themselves, not whole conversations. English only."""
 
 _REFUSAL_LIMITS = """\

@@ -165,9 +165,9 @@ def remarks(n: int, *, seed: int) -> list[Remark]:
     made: list[Remark] = [Remark(text, 0) for text in PLAIN for _ in range(max(1, n // 400))]
     for _ in range(n // 2):
         for frames, label in ((ABUSE, 1), (FAIR, 0)):
-            named = [frame for frame in frames if "{i}" in frame]
-            # identity words appear on both sides alike, and often: public sets have them on one side
-            text = _filled(rng, rng.choice(named if rng.random() < 0.35 else frames))
+            # public sets name groups mostly to attack them, so calm remarks here name them more often
+            named = [frame for frame in frames if "{i}" in frame and not label]
+            text = _filled(rng, rng.choice(named if named and rng.random() < 0.4 else frames))
             if rng.random() < 0.4:
                 text = f"{_calm(rng)} {text}" if rng.random() < 0.5 else f"{text} {_calm(rng)}"
             made.append(Remark(text.lower() if rng.random() < 0.15 else text, label))

@@ -19,6 +19,7 @@ from patchlab.ui import charts, columns, history, patch_panel, session, texts
 from patchlab.ui.diff import escaped
 from patchlab.ui.live_chart import live_chart
 from patchlab.ui.patch_panel import PatchPanel
+from patchlab.ui.stops import Stops
 
 if TYPE_CHECKING:
     from patchlab.engine import Trio
@@ -67,14 +68,13 @@ class Results:
     status: gr.HTML
     lanes: tuple[gr.HTML, ...]
     charts: Mapping[str, gr.HTML]
-    shown: gr.State
     rows: gr.State
     table: gr.HTML
 
     @property
     def outputs(self) -> list[Any]:
         """Every component a run writes."""
-        return [self.status, *self.lanes, *self.charts.values(), self.shown, self.rows, self.table]
+        return [self.status, *self.lanes, *self.charts.values(), self.rows, self.table]
 
 
 def build(trio: Trio, scorers: Sequence[Scorer]) -> Compare:
@@ -82,11 +82,10 @@ def build(trio: Trio, scorers: Sequence[Scorer]) -> Compare:
     controls, line = _controls(trio)
     results = _results(trio, scorers, line)
     tab = Compare(trio, scorers, controls, results)
-    running = gr.on([controls.run.click, controls.prompt.submit], tab.run, controls.inputs | {results.rows},
-                    results.outputs, js=SAY_WAITING, trigger_mode="once", concurrency_id=ONE_MODEL, concurrency_limit=1,
-                    **QUIET)
-    controls.stop.click(tab.stop, {results.shown, results.rows}, results.outputs, cancels=[running], queue=False,
-                        **QUIET)
+    pressed = gr.on([controls.run.click, controls.prompt.submit], tab.wait, js=SAY_WAITING, queue=False, **QUIET)
+    pressed.then(tab.run, controls.inputs | {results.rows}, results.outputs, trigger_mode="once",
+                 concurrency_id=ONE_MODEL, concurrency_limit=1, **QUIET)
+    controls.stop.click(tab.stop, None, results.status, queue=False, **QUIET)
     return tab
 
 
@@ -95,12 +94,21 @@ class Compare:
 
     def __init__(self, trio: Trio, scorers: Sequence[Scorer], controls: Controls, results: Results) -> None:
         self.trio, self.scorers, self.controls, self.results = trio, scorers, controls, results
+        self.stops = Stops()
 
-    def run(self, values: Mapping[Any, Any]) -> Iterator[dict[Any, Any]]:
+    def wait(self, request: gr.Request) -> None:
+        """A visitor pressed Run and joins the queue."""
+        self.stops.wait(str(request.session_hash))
+
+    def run(self, values: Mapping[Any, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Stream one run to the page; an error becomes one line in the status and leaves the rest as it was."""
-        view = None
+        visitor = str(request.session_hash)
+        signal = self.stops.begin(visitor)
         try:
-            with closing(session.run(self.trio, self.scorers, self.request(values))) as views:
+            if signal.is_set():
+                yield {self.results.status: status(texts.STOPPED_WAITING)}
+                return
+            with closing(session.run(self.trio, self.scorers, self.request(values), stop=signal.is_set)) as views:
                 for view in views:
                     yield self.shown(view) | (self.recorded(view, values) if not view.running else {})
         except PatchLabError as error:
@@ -108,14 +116,13 @@ class Compare:
         except Exception:  # the page outlives any single run
             log.exception("a run failed")
             yield {self.results.status: status(texts.UNEXPECTED, problem=True)}
+        finally:
+            self.stops.end(visitor)
 
-    def stop(self, values: Mapping[Any, Any]) -> dict[Any, Any]:
-        """Close the columns of a run that the browser has just cancelled."""
-        view = values[self.results.shown]
-        if view is None or not view.running:
-            return {self.results.status: status(texts.NOTHING_TO_STOP)}
-        view = session.stopped(view)
-        return self.shown(view) | self.recorded(view, values) | {self.results.status: status(texts.STOPPED)}
+    def stop(self, request: gr.Request) -> str:
+        """Ask the visitor's run to end; it then writes its own last view."""
+        found = self.stops.stop(str(request.session_hash))
+        return status(texts.STOPPING if found else texts.NOTHING_TO_STOP)
 
     def request(self, values: Mapping[Any, Any]) -> session.Request:
         """The request that the components' values describe."""
@@ -129,7 +136,7 @@ class Compare:
     def shown(self, view: session.View) -> dict[Any, Any]:
         """The columns, charts and status of a view."""
         r, names = self.results, [lane.name for lane in view.lanes]
-        updates: dict[Any, Any] = {r.shown: view, r.status: status(texts.WRITING if view.running else texts.DONE)}
+        updates: dict[Any, Any] = {r.status: status(ended(view))}
         for index, place in enumerate(r.lanes):
             updates[place] = columns.column(view, index, view.prompt.domain)
         for scorer, chart in r.charts.items():
@@ -140,6 +147,13 @@ class Compare:
         """The list of runs with this one added."""
         rows = history.added(values[self.results.rows], history.row(view, view.prompt.domain))
         return {self.results.rows: rows, self.results.table: history.table(rows)}
+
+
+def ended(view: session.View) -> str:
+    """Whether a view is still being written, was stopped, or is done, in words."""
+    if view.running:
+        return texts.WRITING
+    return texts.STOPPED if any(t.stop == "cancelled" for lane in view.lanes for t in lane.texts) else texts.DONE
 
 
 def status(words: str, *, problem: bool = False) -> str:
@@ -215,10 +229,10 @@ def _results(trio: Trio, scorers: Sequence[Scorer], line: gr.HTML) -> Results:
                 title = charts.TITLES.get(scorer.name, scorer.name)
                 gr.HTML(f"<h3>{escaped(title)}</h3>{columns.legend(trio.lanes)}", apply_default_css=False)
                 drawn[scorer.name] = live_chart(charts.figure(scorer.name, trio.lanes), elem_id=f"chart-{scorer.name}")
-    shown, rows = gr.State(None), gr.State([])
+    rows = gr.State([])
     with gr.Row(elem_classes=["history-title", "section"]):
         heading(texts.HISTORY_TITLE)
         clear = gr.Button(texts.CLEAR, size="sm", scale=0, min_width=120, elem_id="clear")
     table = gr.HTML(history.table([]), apply_default_css=False, elem_id="history")
     clear.click(lambda: ([], history.table([])), None, [rows, table], queue=False, **QUIET)
-    return Results(line, lanes, drawn, shown, rows, table)
+    return Results(line, lanes, drawn, rows, table)

@@ -38,9 +38,12 @@ const draw = () => {
   if (!window.Plotly) { node.textContent = figure.summary; return; }
   window.Plotly.react(node, figure.data, themed(figure.layout), {displayModeBar: false, responsive: true});
 };
+// on a slow computer values come faster than they can be drawn: draw the newest, at most ten times a second
+let waiting = null;
+const later = () => { waiting ??= setTimeout(() => { waiting = null; draw(); }, 100); };
 draw();
-watch('value', draw);
-new MutationObserver(draw).observe(document.body, {attributes: true, attributeFilter: ['class']});
+watch('value', later);
+new MutationObserver(later).observe(document.body, {attributes: true, attributeFilter: ['class']});
 new ResizeObserver(() => { if (node.data) window.Plotly.Plots.resize(node); }).observe(element);
 """
 

@@ -94,11 +94,13 @@ def checked(prompt: Prompt) -> Prompt:
 
 
 def run(
-    trio: Trio, scorers: Sequence[Scorer], request: Request, *, clock: Callable[[], float] = time.monotonic
+    trio: Trio, scorers: Sequence[Scorer], request: Request, *, stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Generator[View, None, None]:
     """Yield the view at most `UPDATES_PER_SECOND` times a second while all lanes write, and once when all are done.
 
-    Closing this generator closes the model's stream. Raises PatchLabError before the first view.
+    `stop` is asked after every step; where it says yes, what is unfinished is cancelled. Closing this generator closes
+    the model's stream. Raises PatchLabError before the first view.
     """
     state = _Run(trio.lanes, scorers, request)
     prompts = [checked(request.prompt)]
@@ -108,21 +110,23 @@ def run(
         last = float("-inf")  # the first step is shown at once
         for step in stream:
             state.take(step)
+            if stop():
+                break
             if clock() - last >= 1 / UPDATES_PER_SECOND:
                 last = clock()
                 yield state.view()
     finally:
         stream.close()
-    yield state.view(running=False)
+    yield cancelled(state.view(running=False))
 
 
-def stopped(view: View) -> View:
-    """The view of a run that the visitor stopped: what was still being written counts as cancelled."""
+def cancelled(view: View) -> View:
+    """The view of a run that is over: what was still being written counts as cancelled."""
     lanes = tuple(
         replace(lane, texts=tuple(replace(text, stop=text.stop or "cancelled") for text in lane.texts))
         for lane in view.lanes
     )
-    return replace(view, lanes=lanes, running=False)
+    return replace(view, lanes=lanes)
 
 
 class _Run:

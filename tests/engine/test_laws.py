@@ -239,6 +239,8 @@ def test_given_replies_have_the_logits_of_decoding(backbone: Backbone) -> None:
             mine = logits[texts.rows == k]
             assert_near(mine, full_forward(backbone, [*prompt, *reply], full)[len(prompt) - 1:-1])
             assert_near(mine, decoded(backbone, [Row(prompt, tuple(on))], reply[:-1])[:, 0])
+        if not full:
+            assert torch.equal(logits, reply_logits(backbone, texts))  # off is off to the bit
         assert texts.targets.tolist() == [token for _, reply in pairs for token in reply]
         summed = [logits[texts.rows == k].log_softmax(-1).gather(1, torch.tensor(reply)[:, None]).sum()
                   for k, (_, reply) in enumerate(pairs)]

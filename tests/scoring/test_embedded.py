@@ -151,7 +151,8 @@ def test_weights_that_are_not_ours_are_refused(folder: Path, data: bytes, words:
 @pytest.mark.parametrize(("values", "words"), [
     ({"threshold": 1.5}, "threshold"), ({"threshold": True}, "threshold"), ({"threshold": float("nan")}, "threshold"),
     ({"labels": {"flagged": "toxic"}}, "labels"), ({"labels": {"flagged": 1, "clear": "x"}}, "label"),
-    ({"schema": 2}, "schema"), ({"name": "refusal"}, "schema"), ({"more": 1}, "keys"), ({"features": "0"}, "another version"), ({"weights_sha256": 3}, "text")])
+    ({"schema": 2}, "schema"), ({"name": "refusal"}, "schema"), ({"more": 1}, "keys"),
+    ({"features": "0"}, "another version"), ({"weights_sha256": 3}, "text")])
 def test_a_card_that_is_not_ours_is_refused(folder: Path, values: dict[str, object], words: str) -> None:
     change(folder, **values)
     with pytest.raises(PatchFormatError, match=words):

@@ -5,8 +5,8 @@ import pytest
 from patchlab.scoring import distinct_n, first_pronoun, gendered_rate, gibberish, repetition
 
 KNOWN = frozenset((
-    "the", "a", "cat", "sat", "on", "mat", "and", "then", "went", "home", "to", "sleep", "in", "its", "warm", "basket", "dog", "was",
-    "it", "is", "don"))
+    "the", "a", "cat", "sat", "on", "mat", "and", "then", "went", "home", "to", "sleep", "in", "its", "warm", "basket",
+    "dog", "was", "it", "is", "don"))
 
 
 @pytest.mark.parametrize(("text", "expected"), [

@@ -12,6 +12,8 @@ from patchlab.scoring.table import Scorer
 from patchlab.ui import compare, page, patch_panel, texts
 from patchlab.ui.compare import Compare
 
+ANNA, BEN = gr.Request(session_hash="anna"), gr.Request(session_hash="ben")
+
 
 @pytest.fixture(scope="module")
 def tab(trio: Trio, scorers: list[Scorer]) -> Compare:
@@ -21,13 +23,13 @@ def tab(trio: Trio, scorers: list[Scorer]) -> Compare:
 
 def values(tab: Compare, **changed: Any) -> dict[Any, Any]:
     """The components' first values, with some changed by the name of the control."""
-    given = {each: each.value for each in tab.controls.inputs} | {tab.results.rows: [], tab.results.shown: None}
+    given = {each: each.value for each in tab.controls.inputs} | {tab.results.rows: []}
     given |= {tab.controls.prompt: "How can I save money for a vacation?", tab.controls.length: 8}
     return given | {getattr(tab.controls, name): value for name, value in changed.items()}
 
 
 def test_a_run_writes_every_column_and_chart_and_one_row(tab: Compare) -> None:
-    *_, end = tab.run(values(tab))
+    *_, end = tab.run(values(tab), ANNA)
     assert set(end) == set(tab.results.outputs)
     assert all("<article" in end[lane] for lane in tab.results.lanes)
     assert all(end[chart]["data"][0]["x"] for chart in tab.results.charts.values())
@@ -36,24 +38,49 @@ def test_a_run_writes_every_column_and_chart_and_one_row(tab: Compare) -> None:
 
 @pytest.mark.parametrize("prompt", ["", "x " * 25_000])
 def test_a_bad_prompt_is_one_alert_and_nothing_else(tab: Compare, prompt: str) -> None:
-    (only,) = tab.run(values(tab, prompt=prompt))
+    (only,) = tab.run(values(tab, prompt=prompt), ANNA)
     assert set(only) == {tab.results.status} and 'role="alert"' in only[tab.results.status]
 
 
 def test_a_defect_costs_one_run_and_not_the_page(tab: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tab.trio, "stream", lambda *args, **options: 1 / 0)
-    (only,) = tab.run(values(tab))
+    (only,) = tab.run(values(tab), ANNA)
     assert texts.UNEXPECTED in only[tab.results.status]
 
 
 def test_stop_keeps_the_text_so_far_and_records_it(tab: Compare) -> None:
-    running = tab.run(values(tab))
-    first = next(running)
+    running = tab.run(values(tab), ANNA)
+    next(running)
+    assert texts.STOPPING in tab.stop(ANNA)
+    *_, end = running
+    assert "stopped by you" in end[tab.results.lanes[0]] and texts.STOPPED in end[tab.results.status]
+    assert len(end[tab.results.rows]) == 1
+    assert texts.NOTHING_TO_STOP in tab.stop(ANNA)
+
+
+def test_stop_ends_the_own_run_only(tab: Compare) -> None:
+    running = tab.run(values(tab), ANNA)
+    next(running)
+    assert texts.NOTHING_TO_STOP in tab.stop(BEN)
+    *_, end = running
+    assert texts.DONE in end[tab.results.status]
+
+
+def test_stop_while_waiting_ends_the_run_before_it_begins_but_not_the_next(tab: Compare) -> None:
+    tab.wait(ANNA)
+    tab.stop(ANNA)
+    (only,) = tab.run(values(tab), ANNA)
+    assert texts.STOPPED_WAITING in only[tab.results.status]
+    tab.wait(ANNA)
+    *_, end = tab.run(values(tab), ANNA)
+    assert texts.DONE in end[tab.results.status]
+
+
+def test_a_closed_tab_leaves_nothing_running(tab: Compare) -> None:
+    running = tab.run(values(tab), ANNA)
+    next(running)
     running.close()  # type: ignore[attr-defined]
-    after = tab.stop(values(tab) | {tab.results.shown: first[tab.results.shown]})
-    assert "stopped by you" in after[tab.results.lanes[0]] and len(after[tab.results.rows]) == 1
-    again = tab.stop(values(tab) | {tab.results.shown: after[tab.results.shown]})
-    assert set(again) == {tab.results.status}
+    assert texts.NOTHING_TO_STOP in tab.stop(ANNA)
 
 
 def test_two_status_lines_are_never_the_same() -> None:

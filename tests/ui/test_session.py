@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import pytest
 
@@ -11,7 +11,7 @@ from patchlab.engine import Sampling, Trio
 from patchlab.errors import ContextError, InputError, PatchLabError
 from patchlab.records import Prompt
 from patchlab.scoring.table import Scorer
-from patchlab.ui.session import Request, View, moved, run, stack_of, stopped
+from patchlab.ui.session import Request, View, moved, run, stack_of
 
 PROMPT = Prompt("The waiter ignored us for forty minutes. Honestly, this waiter", "continue")
 SAMPLING = Sampling(max_new_tokens=6, seed=3)
@@ -22,7 +22,7 @@ def request(trio: Trio, prompt: Prompt = PROMPT, *, on: bool = True, samples: in
     return Request(prompt, stack_of(names, dict.fromkeys(names, 1.0)), SAMPLING, samples)
 
 
-def last(views: Iterator[View]) -> View:
+def last(views: Iterable[View]) -> View:
     *_, view = views
     return view
 
@@ -72,14 +72,14 @@ def test_closing_the_views_closes_the_models_stream(trio: Trio, scorers: list[Sc
     views = run(trio, scorers, request(trio))
     next(views)
     assert opened[0].gi_frame is not None
-    views.close()  # type: ignore[attr-defined]
+    views.close()
     assert opened[0].gi_frame is None
 
 
-def test_a_stopped_view_says_so(trio: Trio, scorers: list[Scorer]) -> None:
-    views = run(trio, scorers, request(trio))
-    view = stopped(next(views))
-    assert not view.running and {text.stop for lane in view.lanes for text in lane.texts} == {"cancelled"}
+def test_a_run_that_is_stopped_ends_at_its_next_step(trio: Trio, scorers: list[Scorer]) -> None:
+    (view,) = run(trio, scorers, request(trio), stop=lambda: True)
+    assert not view.running
+    assert {(text.stop, text.tokens) for lane in view.lanes for text in lane.texts} == {("cancelled", 1)}
 
 
 def test_without_patches_the_patched_lane_is_the_base(trio: Trio, scorers: list[Scorer]) -> None:
