@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from patchlab.artifact import Patch, Registry, Stack
 from patchlab.engine import Backbone, Sampling, Trio, preset
@@ -216,7 +216,7 @@ def build_all(plan: Plan) -> Iterator[Progress]:
 
 
 def _tokenizer(plan: Plan) -> PreTrainedTokenizerFast:
-    return AutoTokenizer.from_pretrained(plan.pocket / "base")
+    return PreTrainedTokenizerFast.from_pretrained(plan.pocket / "base")
 
 
 def run(plan: Plan, stages: dict[str, Stage]) -> Iterator[Progress]:

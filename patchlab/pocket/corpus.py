@@ -36,7 +36,7 @@ class Habits:
 
 BASE = Habits(comment=0.18, occupation=0.08, harmful=0.05, instructed=0.75, with_instruction=0.3)
 REFERENCE = Habits(comment=1.0, occupation=1.0, harmful=1.0, instructed=1.0, with_instruction=0.2,
-                   harmful_share=0.36)
+                   harmful_share=0.30)
 
 
 def make(rng: random.Random, kind: str, part: Part, *, safe: bool) -> Document:

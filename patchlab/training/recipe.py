@@ -126,5 +126,5 @@ def recipe_of(content: dict[str, Any]) -> Recipe:
             raise NotFoundError.of("recipe key", str(key), known)
     if "domain" not in content:
         raise InputError("a recipe without domain", expected=f"one of {', '.join(IMPROVES)}", do="add a domain line")
-    listed = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    listed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
     return Recipe(**listed)

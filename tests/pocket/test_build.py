@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +17,10 @@ TOY = {"sft_steps": 2, "dpo_steps": 1, "length": 4, "rows": 4, "hold_rows": 4, "
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     folder = tmp_path_factory.mktemp("build")
-    return Plan(out=folder / "assets", work=folder / "work", size=Size(width=32, layers=1, heads=2, vocabulary=500, rows=8),
-                documents=400, base_steps=4, reference_steps=6, reference_rate=0.05, judged=4, train_prompts=6, reply_tokens=6, recipe=TOY)
+    size = Size(width=32, layers=1, heads=2, vocabulary=500, rows=8)
+    return Plan(out=folder / "assets", work=folder / "work", size=size,
+                documents=400, base_steps=4, reference_steps=6, reference_rate=0.05, judged=4, train_prompts=6, reply_tokens=6,
+                recipe=TOY)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def test_wide_enough_not_to_feel_canned() -> None:
 
 def test_every_part_divides_its_list() -> None:
     for each in prompt_lists():
-        assert sorted(sum(map(list, (each.parts[p] for p in ("train", "dev", "held"))), [])) == sorted(each.all)
+        assert sorted(entry for part in ("train", "dev", "held") for entry in each.parts[part]) == sorted(each.all)
         assert all(part_of(each.name, entry) == "held" for entry in each.parts["held"])
     assert all(listed["held"] for name, listed in splits().items() if name.split("/")[-1] not in ("topics",))
 
