@@ -10,8 +10,10 @@ import dataclasses
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from patchlab.artifact import Patch, Registry, Stack
 from patchlab.engine import Backbone, Sampling, Trio, preset
 from patchlab.engine.presets import ASSETS
 from patchlab.evaluation import evaluate
-from patchlab.files import write_json, write_jsonl
+from patchlab.files import write_atomic, write_json, write_jsonl
 from patchlab.pocket.corpus import BASE, REFERENCE, corpus, prompts
 from patchlab.pocket.documents import Document
 from patchlab.pocket.judge import judge
@@ -169,6 +171,10 @@ def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: list[Prompt], 
     if (out / f"{recipe.patch_name}-{recipe.version}").is_dir():
         return
     work = plan.work / f"{out.name}-{recipe.patch_name}"
+    if recipe.continue_from:  # the same prompts, models and seed: what was sampled for the first round serves again
+        for name in ("held.jsonl", "candidates.jsonl"):
+            first = plan.work / f"alone-{recipe.patch_name}" / name
+            write_atomic(work / name, partial(shutil.copyfile, first))
     for progress in (steps := _Returning(train(plan.trio(registry), recipe, asked, work=work))):
         yield dataclasses.replace(progress, stage=f"{out.name} {recipe.patch_name} {progress.stage}")
     patch = steps.value

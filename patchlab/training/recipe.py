@@ -49,6 +49,7 @@ class Recipe:
     hold_rows: int = 32
     sft_steps: int = 800
     sft_rate: float = 1e-2
+    lead: float = 1.0  # weight of a reply's first token in SFT: where a pronoun, or a refusal, is decided
     dpo_steps: int = 300
     dpo_rate: float = 3e-3
     beta: float = 0.1
@@ -64,7 +65,7 @@ class Recipe:
         for name, low, high in (("length", 1, 4096), ("samples", 1, 64), ("rows", 1, 4096), ("hold_rows", 1, 4096),
                                 ("sft_steps", 1, 10**6), ("dpo_steps", 0, 10**6), ("margin", 0, 1), ("winner", 0, 1),
                                 ("beta", 1e-4, 10), ("hold", 0, 1000), ("sft_in_dpo", 0, 1000),
-                                ("sft_rate", 1e-6, 1), ("dpo_rate", 1e-6, 1)):
+                                ("sft_rate", 1e-6, 1), ("lead", 0, 1000), ("dpo_rate", 1e-6, 1)):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InputError(f"recipe {name}: {value}", expected=f"a number from {low} to {high}",

@@ -35,7 +35,7 @@ def sft_steps(trainer: PrefixTrainer, recipe: Recipe, safe: Rows, hold: Hold, co
             present = companions.at(step)
             _, texts = safe.deal(step)
             logits = reply_logits(trainer.backbone, texts, ((segment, 1.0), *present))
-            learn = functional.cross_entropy(logits.float(), texts.targets)
+            learn = _reply_loss(logits, texts, lead=recipe.lead)
             kept = hold.loss(step, segment, present)
         trainer.step(learn + recipe.hold * kept, rate=decay(step, recipe.sft_steps, recipe.sft_rate), stage="sft",
                      at=step)
@@ -43,6 +43,14 @@ def sft_steps(trainer: PrefixTrainer, recipe: Recipe, safe: Rows, hold: Hold, co
             trainer.save(state, step=step + 1)
         yield Progress("sft", step + 1, recipe.sft_steps, f"loss {learn.item():.3f}, hold {kept.item():.4f}",
                        {"loss": learn.item(), "hold": kept.item()})
+
+
+def _reply_loss(logits: Tensor, texts: Texts, *, lead: float) -> Tensor:
+    """The mean cross-entropy of reply tokens, with each reply's first token counting `lead` times."""
+    each = functional.cross_entropy(logits.float(), texts.targets, reduction="none")
+    first = texts.rows.diff(prepend=texts.rows.new_tensor([-1])) > 0
+    weights = torch.where(first, lead, 1.0)
+    return (each * weights).sum() / weights.sum()
 
 
 class PairBatches:

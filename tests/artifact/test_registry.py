@@ -89,11 +89,11 @@ def test_load_checks_the_tensor_that_list_does_not_read(place: Place, tmp_path: 
 
 def test_install_copies_what_it_checked(
         place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = place(tmp_path / "from", "toxicity", "1.0.0").rename(tmp_path / "any-name")
+    source = place(tmp_path / "from", "calm", "1.0.0").rename(tmp_path / "any-name")
     (source / "model.sig").write_bytes(b"signature")
     home = tmp_path / "home"
     done = install(source, home)
-    assert done.folder == home / "patches" / "toxicity-1.0.0"
+    assert done.folder == home / "patches" / "calm-1.0.0"
     assert load_patch(done.folder) == load_patch(source)
     assert (done.folder / "model.sig").read_bytes() == b"signature"
     assert install(source, home) == done
