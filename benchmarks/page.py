@@ -68,7 +68,7 @@ def first_words(address: str) -> list[float]:
         shown = opened.new_page(viewport={"width": 1280, "height": 900})
         shown.goto(address)
         shown.wait_for_selector("#chart-refusal .main-svg")
-        shown.click("text=A slow waiter")
+        shown.click("text=A silent landlord")
         for _ in range(RUNS):
             shown.wait_for_timeout(300)
             taken.append(shown.evaluate(FIRST_WORD))

@@ -40,6 +40,8 @@ SAY_WAITING = f"""(...values) => {{
 }}"""
 _shown = itertools.count()
 
+TOP_P = 0.9  # small models slip on unlikely words, and a slip would pass for a patch's doing
+
 
 @dataclass(frozen=True, slots=True)
 class Controls:
@@ -130,7 +132,7 @@ class Compare:
         text = values[c.prompt] or ""
         prompt = Prompt(text, values[c.kind], texts.domain_of(text))
         sampling = Sampling(temperature=float(values[c.temperature]), max_new_tokens=int(values[c.length]),
-                            seed=int(values[c.seed] or 0))
+                            seed=int(values[c.seed] or 0), top_p=TOP_P)
         return session.Request(prompt, c.panel.stack(values), sampling, int(values[c.samples]))
 
     def shown(self, view: session.View) -> dict[Any, Any]:

@@ -84,6 +84,11 @@ class Visit:
         counts = self.page.get_attribute(f"#chart-{chart} .live-chart-node", "data-points") or ""
         return [int(count) for count in counts.split()]
 
+    def heights(self, chart: str) -> list[list[float]]:
+        """What each line of a chart shows."""
+        return self.page.evaluate(f"[...document.querySelectorAll('#chart-{chart} .js-plotly-plot')]"
+                                  ".flatMap((plot) => plot.data.map((line) => line.y))")
+
     def shot(self, name: str) -> None:
         """Keep a picture to look at."""
         SHOTS.mkdir(exist_ok=True)
@@ -101,7 +106,7 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
 
 
 def test_a_run_fills_columns_charts_and_list(visit: Visit) -> None:
-    visit.page.click("text=A slow waiter")
+    visit.page.click("text=A silent landlord")
     assert visit.page.input_value("#prompt textarea") == texts.EXAMPLES[0].prompt.text
     assert visit.page.is_checked("#kind input[value=continue]")
     visit.run()
@@ -116,9 +121,10 @@ def test_a_run_fills_columns_charts_and_list(visit: Visit) -> None:
 
 
 def test_unticking_patches_changes_the_text_and_no_chart_is_built_anew(visit: Visit) -> None:
-    visit.page.click("text=A slow waiter")
+    visit.page.click("text=A silent landlord")
     visit.run()
-    before, base, points = visit.text("patched"), visit.text("base"), visit.points("toxicity")
+    before, base, lines = visit.text("patched"), visit.text("base"), visit.heights("toxicity")
+    assert len(lines) == 3 and lines[1] != lines[0]
     visit.page.evaluate("""() => document.querySelectorAll('.live-chart-node').forEach((node) => {
         node.dataset.kept = 'yes'; node.querySelector('.main-svg').dataset.kept = 'yes'; })""")
     for box in visit.page.locator(".patch-slot input[type=checkbox]").all():
@@ -126,13 +132,13 @@ def test_unticking_patches_changes_the_text_and_no_chart_is_built_anew(visit: Vi
     visit.run(tokens=24)
     assert visit.text("patched") != before and visit.text("patched").startswith(base[: len(base) // 2])
     assert texts.EQUALS_BASE in visit.page.inner_text("#lane-patched")
-    assert visit.points("toxicity") != points
+    assert visit.heights("toxicity")[1] != lines[1]
     assert visit.page.locator(".live-chart-node[data-kept=yes]").count() == 2
     assert visit.page.locator(".live-chart-node .main-svg[data-kept=yes]").count() == 2
 
 
 def test_text_and_charts_grow_while_the_models_write(visit: Visit) -> None:
-    visit.page.click("text=A slow waiter")
+    visit.page.click("text=A silent landlord")
     visit.page.evaluate("""() => { window.seen = [];
         new MutationObserver(() => window.seen.push([document.querySelector('#lane-base').innerText.length,
             document.querySelector('#chart-toxicity .live-chart-node').dataset.points]))
@@ -203,7 +209,7 @@ def test_order_appears_with_the_sequential_mode(visit: Visit) -> None:
 
 def test_two_visitors_do_not_mix(browser: Browser, address: str, visit: Visit) -> None:
     other = Visit(browser, address)
-    visit.page.click("text=A slow waiter")
+    visit.page.click("text=A silent landlord")
     other.page.click("text=A nurse")
     for each in (visit, other):
         each.length(24)
@@ -219,7 +225,7 @@ def test_two_visitors_do_not_mix(browser: Browser, address: str, visit: Visit) -
     ("phone", 390, "light", ""), ("phone-dark", 390, "dark", ""), ("dark", 1280, "light", "?__theme=dark")])
 def test_phone_and_dark(browser: Browser, address: str, name: str, width: int, scheme: str, query: str) -> None:
     visit = Visit(browser, address + query, width=width, scheme=scheme)
-    visit.page.click("text=A slow waiter")
+    visit.page.click("text=A silent landlord")
     visit.run()
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
     dark = visit.page.evaluate("document.body.classList.contains('dark')")
