@@ -11,15 +11,19 @@ def main(argv: list[str] | None = None) -> None:
     env = os.environ.get
     parser = argparse.ArgumentParser(description="Compare a model with and without safety patches, in the browser.")
     parser.add_argument("--host", default=env("PATCHLAB_HOST", "127.0.0.1"), help="address to listen on")
-    parser.add_argument("--port", type=int, default=int(env("PATCHLAB_PORT", "7860")), help="port to listen on")
+    parser.add_argument("--port", type=int, default=env("PATCHLAB_PORT", "7860"), help="port to listen on")
     parser.add_argument("--preset", default=env("PATCHLAB_PRESET", "pocket"), help="which models to load")
     settings = parser.parse_args(argv)
     from patchlab.engine import load_trio  # after the arguments: --help needs no model library
+    from patchlab.errors import PatchLabError
     from patchlab.ui import page
 
-    trio = load_trio(settings.preset)
-    page.warm_up(trio)
-    page.launch(page.build(trio), host=settings.host, port=settings.port)
+    try:
+        trio = load_trio(settings.preset)
+        page.warm_up(trio)
+        page.launch(page.build(trio), host=settings.host, port=settings.port)
+    except (PatchLabError, OSError) as error:  # an unknown preset, a model that does not load, a port that is taken
+        raise SystemExit(f"patchlab: {error}") from None
 
 
 if __name__ == "__main__":
