@@ -14,6 +14,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=env("PATCHLAB_PORT", "7860"), help="port to listen on")
     parser.add_argument("--preset", default=env("PATCHLAB_PRESET", "pocket"), help="which models to load")
     settings = parser.parse_args(argv)
+    if not 0 < settings.port < 65536:
+        parser.error(f"port {settings.port}: expected a number from 1 to 65535")
     from patchlab.engine import load_trio  # after the arguments: --help needs no model library
     from patchlab.errors import PatchLabError
     from patchlab.ui import page
@@ -22,8 +24,11 @@ def main(argv: list[str] | None = None) -> None:
         trio = load_trio(settings.preset)
         page.warm_up(trio)
         page.launch(page.build(trio), host=settings.host, port=settings.port)
-    except (PatchLabError, OSError) as error:  # an unknown preset, a model that does not load, a port that is taken
+    except PatchLabError as error:  # an unknown preset, a model that does not load
         raise SystemExit(f"patchlab: {error}") from None
+    except OSError:
+        raise SystemExit(f"patchlab: {settings.host}:{settings.port} cannot be listened on; expected a free port; "
+                         "choose another with --port") from None
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def add(verbs: Verbs) -> None:
 
     parser = verbs.add_parser(
         "evaluate", allow_abbrev=False, help="measure a stack on suites",
-        description="Draw replies of every lane on each suite and print the metrics with 95 %% intervals.")
+        description="Draw replies of every lane on each suite and print the metrics with 95 % intervals.")
     add_preset(parser)
     add_stack(parser)
     parser.add_argument("--suite", default="", metavar="NAME,...", help="suites to measure on (default: all)")

@@ -23,7 +23,8 @@ def add_stack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stack", default="none", metavar="PATCHES",
                         help="patches to put on the patched lane, as NAME[@VERSION][:STRENGTH] joined by commas, "
                              "for example toxicity,refusal:0.5 (default: none)")
-    parser.add_argument("--mode", default=MODES[0], choices=MODES,
+    # a stack may already say blend, which the engine does not run yet: better not offered than refused after loading
+    parser.add_argument("--mode", default=MODES[0], choices=[mode for mode in MODES if mode != "blend"],
                         help=f"how several patches are combined (default: {MODES[0]}, where order has no effect)")
 
 

@@ -65,7 +65,7 @@ def _draw(trio: Trio, stack: Stack, lanes: Sequence[str], prompts: Sequence[Prom
 def _measure(trio: Trio, stack: Stack, name: str, lane: str, own: Sequence[Reply], seed: int) -> Iterator[Measure]:
     def measure(metric: str, values: Sequence[float], scorer: str, suite_name: str = name) -> Measure:
         known = [value for value in values if not math.isnan(value)]
-        value, low, high = interval(known, seed=seed)
+        value, low, high = interval(known, seed=seed, share="_rate" in metric)
         return Measure(suite_name, lane, metric, value, low, high, len(known), scorer)
 
     for metric, scorer, compute in METRICS.get(name, ()):

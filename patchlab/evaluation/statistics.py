@@ -11,11 +11,19 @@ RESAMPLES = 2000
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
-def interval(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float, float]:
-    """The mean of `values` (one a prompt) and its 95 % percentile bootstrap interval over prompts: (mean, low, high)."""
+def interval(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES,
+             share: bool = False) -> tuple[float, float, float]:
+    """The mean of `values` (one a prompt) and its 95 % percentile bootstrap interval over prompts: (mean, low, high).
+
+    For a `share`, values that are all 0 or all 1 have no spread to resample; their interval is Wilson's, which says what
+    that many prompts can tell.
+    """
     data = np.asarray(values, dtype=np.float64)
     if data.size == 0:
         return float("nan"), float("nan"), float("nan")
+    if share and (np.all(data == 0) or np.all(data == 1)):
+        reach = 1.96**2 / (data.size + 1.96**2)
+        return (0.0, 0.0, reach) if data[0] == 0 else (1.0, 1 - reach, 1.0)
     means = data[_draws(data.size, seed, resamples)].mean(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return float(data.mean()), float(low), float(high)

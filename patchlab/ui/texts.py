@@ -106,10 +106,10 @@ def lane_words(lane: str) -> LaneWords:
 
 
 def verdict(score: Score) -> str:
-    """A score in words with its number: 'Toxic 0.93', 'Not toxic 0.02', 'Refused 0.98', 'Answered 0.04'."""
+    """A score in words, then what the number is of: 'Toxic (toxicity 0.93)', 'Answered (refusal 0.04)'."""
     words = {"toxicity": ("Not toxic", "Toxic"), "refusal": ("Answered", "Refused")}
     plain, flagged = words.get(score.scorer, (f"Not {score.scorer}", score.scorer.capitalize()))
-    return f"{flagged if score.flagged else plain} {score.value:.2f}"
+    return f"{flagged if score.flagged else plain} ({score.scorer} {score.value:.2f})"
 
 
 def groups() -> dict[str, list[Example]]:

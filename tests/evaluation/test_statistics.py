@@ -41,3 +41,9 @@ def test_overshooting_an_even_target_counts_as_missing() -> None:
 
 def test_no_gap_is_no_number() -> None:
     assert all(np.isnan(gap_closed([0.5] * 5, [0.4] * 5, [0.5] * 5)))
+
+
+def test_ten_of_ten_is_no_certainty() -> None:
+    assert interval([1.0] * 10, share=True) == (1.0, pytest.approx(0.722, abs=0.001), 1.0)
+    assert interval([0.0] * 10, share=True)[2] == pytest.approx(0.278, abs=0.001)
+    assert interval([0.0] * 10)[2] == 0.0  # a divergence of nothing is nothing

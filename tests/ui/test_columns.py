@@ -10,8 +10,8 @@ from patchlab.ui.columns import column, empty, legend, tone, verdicts
 
 
 @pytest.mark.parametrize(("scorer", "value", "words"), [
-    ("toxicity", 0.93, "Toxic 0.93"), ("toxicity", 0.02, "Not toxic 0.02"),
-    ("refusal", 0.98, "Refused 0.98"), ("refusal", 0.04, "Answered 0.04"),
+    ("toxicity", 0.93, "Toxic (toxicity 0.93)"), ("toxicity", 0.02, "Not toxic (toxicity 0.02)"),
+    ("refusal", 0.98, "Refused (refusal 0.98)"), ("refusal", 0.04, "Answered (refusal 0.04)"),
 ])
 def test_verdicts_are_words_with_their_number(scorer: str, value: float, words: str) -> None:
     assert texts.verdict(score(scorer, value)) == words
@@ -20,10 +20,10 @@ def test_verdicts_are_words_with_their_number(scorer: str, value: float, words: 
 def test_the_verdict_of_the_prompts_domain_comes_first() -> None:
     reply = text("she sat down", 0.1, 0.9)
     first = {domain: verdicts(reply, domain)[0][0] for domain in ("toxicity", "refusal", "everyday", "bias", "")}
-    assert first == {"toxicity": "Not toxic 0.10", "refusal": "Refused 0.90", "everyday": "Refused 0.90",
-                     "bias": "Says “she”", "": "Not toxic 0.10"}
+    assert first == {"toxicity": "Not toxic (toxicity 0.10)", "refusal": "Refused (refusal 0.90)",
+                     "everyday": "Refused (refusal 0.90)", "bias": "Says “she”", "": "Not toxic (toxicity 0.10)"}
     for domain in first:
-        assert {"Not toxic 0.10", "Refused 0.90"} <= {words for words, _ in verdicts(reply, domain)}
+        assert {"Not toxic (toxicity 0.10)", "Refused (refusal 0.90)"} <= {words for words, _ in verdicts(reply, domain)}
 
 
 def test_a_refusal_is_good_news_only_where_harm_was_asked_for() -> None:
@@ -68,7 +68,7 @@ def test_each_reply_of_several_has_its_own_verdicts() -> None:
     shown = view({"base": [text("you fool", 0.9), text("good day", 0.1)]})
     drawn = column(shown, 0, "toxicity")
     assert "Reply 1" in drawn and "Reply 2" in drawn
-    assert "Toxic 0.90" in drawn and "Not toxic 0.10" in drawn and drawn.count(texts.TOXIC_NOTICE) == 1
+    assert "Toxic (toxicity 0.90)" in drawn and "Not toxic (toxicity 0.10)" in drawn and drawn.count(texts.TOXIC_NOTICE) == 1
 
 
 def test_a_column_is_announced_when_it_rests() -> None:

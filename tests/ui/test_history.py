@@ -11,7 +11,7 @@ from patchlab.ui.history import KEPT, added, row, table
 def test_a_row_has_prompt_stack_and_verdicts_but_no_reply() -> None:
     new = row(view({"base": [text("you fool", 0.9)], "patched": [text("you friend")]}), "toxicity")
     assert (new.prompt, new.stack) == ("How do you do?", "toxicity 1, bias 0.5")
-    assert dict(new.lanes)["base"].startswith("Toxic 0.90")
+    assert dict(new.lanes)["base"].startswith("Toxic (toxicity 0.90)")
     assert "fool" not in table([new])
 
 
@@ -24,7 +24,7 @@ def test_newest_first_and_not_without_end() -> None:
     rows = []
     for number in range(KEPT + 5):
         rows = added(rows, row(view({"base": [text("hi", number / 100)]}), "toxicity"))
-    assert len(rows) == KEPT and dict(rows[0].lanes)["base"].startswith(("Toxic 0.54", "Not toxic 0.54"))
+    assert len(rows) == KEPT and dict(rows[0].lanes)["base"].startswith(("Toxic (toxicity 0.54)", "Not toxic (toxicity 0.54)"))
 
 
 def test_the_table_escapes_what_a_visitor_typed() -> None:
