@@ -55,8 +55,8 @@ class Plan:
     seed: int = 7
     size: Size = field(default_factory=Size)
     documents: int = 60_000  # read by the tokenizer
-    base_steps: int = 2600
-    reference_steps: int = 1400
+    base_steps: int = 2300
+    reference_steps: int = 1200
     reference_rate: float = 1.2e-3
     judged: int = 300  # held-out prompts a domain
     train_prompts: int = 500
