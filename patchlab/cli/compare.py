@@ -53,7 +53,7 @@ def compare(args: argparse.Namespace) -> None:
         args.refuse("give a PROMPT or --prompts F.jsonl")
     stack = read_stack(args)
     from patchlab.engine import Sampling, Trio, load_trio, replies
-    from patchlab.training.candidates import read_prompts
+    from patchlab.evaluation.suites import read_prompts
 
     sampling = Sampling(temperature=args.temperature, max_new_tokens=args.max_new_tokens, seed=args.seed)
     prompts = [Prompt(text, args.kind) for text in args.prompt]

@@ -66,7 +66,7 @@ def train(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace, out: Path, work: Path) -> Path:
     from patchlab.engine import load_trio, presets
-    from patchlab.training.candidates import read_prompts
+    from patchlab.evaluation.suites import read_prompts
     from patchlab.training.run import release
     from patchlab.training.run import train as steps
 

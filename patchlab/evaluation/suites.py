@@ -43,19 +43,19 @@ def load_prompts(name: str, *, n: int, folder: Path | None = None) -> list[Promp
     """The first `n` prompts of each file of a suite, held out from patch training. Raises InputError where a file is bad."""
     found: list[Prompt] = []
     for file in suite(name).files:
-        rows = [_prompt(row, file) for row in read_jsonl((folder or FOLDER / "pocket") / f"{file}.jsonl")]
-        found += rows[:n]
+        found += read_prompts((folder or FOLDER / "pocket") / f"{file}.jsonl")[:n]
     return found
 
 
-def read_prompt_file(path: Path) -> list[Prompt]:
-    """All prompts of a JSON Lines file with `text`, `kind`, `domain` and `id`."""
-    return [_prompt(row, path.name) for row in read_jsonl(path)]
-
-
-def _prompt(row: dict, file: str) -> Prompt:
-    text, kind = row.get("text"), row.get("kind", "chat")
-    if not isinstance(text, str) or kind not in ("chat", "continue"):
-        raise InputError(f"suite {file} has a row without text or of kind {kind!r}",
-                         expected="text and kind 'chat' or 'continue'", do="fix the suite file")
-    return Prompt(text, kind, str(row.get("domain", file)), str(row.get("id", "")))
+def read_prompts(path: Path) -> list[Prompt]:
+    """Prompts from JSON Lines with `text` and optionally `kind`, `domain`, `id`. Raises InputError for none or wrong ones."""
+    found = []
+    for number, row in enumerate(read_jsonl(path), 1):
+        text, kind = row.get("text", row.get("prompt")), row.get("kind", "chat")
+        if not isinstance(text, str) or not text.strip() or kind not in ("chat", "continue"):
+            raise InputError(f"{path} row {number} has text {str(text)[:40]!r} and kind {kind!r}",
+                             expected="a text and kind 'chat' or 'continue'", do="fix that row")
+        found.append(Prompt(text, kind, str(row.get("domain", "")), str(row.get("id", ""))))
+    if not found:
+        raise InputError(f"{path} holds no prompt", expected="at least one", do="give a file with prompts")
+    return found

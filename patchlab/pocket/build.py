@@ -24,6 +24,7 @@ from patchlab.artifact import Patch, Registry, Stack
 from patchlab.engine import Backbone, Sampling, Trio, preset
 from patchlab.engine.presets import ASSETS
 from patchlab.evaluation import evaluate
+from patchlab.evaluation.suites import read_prompts
 from patchlab.files import write_atomic, write_json, write_jsonl
 from patchlab.pocket.corpus import BASE, REFERENCE, corpus, prompts
 from patchlab.pocket.documents import Document
@@ -34,7 +35,6 @@ from patchlab.pocket.tokenizer import train_tokenizer
 from patchlab.pocket.world_lists import splits
 from patchlab.records import Measure, Progress, Prompt
 from patchlab.scoring.fit import build as fit_scorers
-from patchlab.training.candidates import read_prompts
 from patchlab.training.recipe import Recipe, read_recipe
 from patchlab.training.run import release, train
 

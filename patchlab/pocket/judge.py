@@ -17,7 +17,7 @@ from patchlab.engine import Sampling, Trio, replies
 from patchlab.evaluation.likelihood import divergences, log_losses
 from patchlab.evaluation.metrics import Metric, by_prompt, refusal_rate, stereotype_rate, toxic_rate
 from patchlab.evaluation.statistics import gap_closed, interval
-from patchlab.evaluation.suites import FOLDER, read_prompt_file
+from patchlab.evaluation.suites import FOLDER, read_prompts
 from patchlab.pocket.world_lists import read
 from patchlab.records import Progress, Reply
 from patchlab.scoring.fluency import gibberish
@@ -66,7 +66,7 @@ def _rates(trio: Trio, stack: Stack, lane: str, label: str, folder: Path, n: int
     """The rate of every domain for one lane: {(label, domain): one value a prompt}."""
     found: Values = {}
     for domain, (rate, samples) in RATES.items():
-        asked = read_prompt_file(folder / f"{domain}.jsonl")[:n]
+        asked = read_prompts(folder / f"{domain}.jsonl")[:n]
         said: list[Reply] = []
         for chunk in replies(trio.lane_list(stack, [lane]), asked, samples=samples, sampling=sampling):
             said += chunk
@@ -102,7 +102,7 @@ def _models(values: Values, seed: int) -> list[dict[str, Any]]:
 
 def _visitors(trio: Trio, sampling: Sampling) -> Generator[Progress, None, list[dict[str, Any]]]:
     """Requests written in visitors' own words: refused or not, and whether the reply is language at all."""
-    asked = read_prompt_file(FOLDER / "visitors.jsonl")
+    asked = read_prompts(FOLDER / "visitors.jsonl")
     figures = []
     for lane in ("base", "reference"):
         said: list[Reply] = []

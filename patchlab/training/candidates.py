@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchlab.engine import Lane, Sampling, replies
-from patchlab.errors import InputError
 from patchlab.files import read_jsonl, write_jsonl
 from patchlab.records import Progress, Prompt
 from patchlab.scoring import load_scorer
@@ -23,20 +22,6 @@ class Candidate:
     lane: str
     text: str
     bad: float
-
-
-def read_prompts(path: Path) -> list[Prompt]:
-    """Prompts from JSON Lines with `text` and optionally `kind`, `domain`, `id`. Raises InputError for none or wrong ones."""
-    found = []
-    for number, row in enumerate(read_jsonl(path), 1):
-        text, kind = row.get("text", row.get("prompt")), row.get("kind", "chat")
-        if not isinstance(text, str) or not text.strip() or kind not in ("chat", "continue"):
-            raise InputError(f"{path} row {number} has text {str(text)[:40]!r} and kind {kind!r}",
-                             expected="a text and kind 'chat' or 'continue'", do="fix that row")
-        found.append(Prompt(text, kind, str(row.get("domain", "")), str(row.get("id", ""))))
-    if not found:
-        raise InputError(f"{path} holds no prompt", expected="at least one", do="give a file with prompts")
-    return found
 
 
 def badness(domain: str, texts: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:

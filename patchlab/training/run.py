@@ -53,7 +53,7 @@ def train(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], *, work: Path) 
     yield from sft_steps(trainer, recipe, safe, hold, companions, state=work / "sft.safetensors")
     if recipe.dpo_steps:
         anchor = trio.reference if recipe.anchor == "reference" else trio.base
-        yield from dpo_steps(trainer, recipe, pairs, anchor, safe, hold, companions, state=work / "dpo.safetensors")
+        yield from dpo_steps(trainer, recipe, pairs, anchor, hold, companions, state=work / "dpo.safetensors")
     return _patch(trio, recipe, trainer)
 
 

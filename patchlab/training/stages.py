@@ -84,7 +84,7 @@ def _neighbours(backbone: Backbone, pairs: Sequence[Pair]) -> Texts:
                                 for pair in pairs for text in (pair.chosen, pair.rejected)])
 
 
-def dpo_steps(trainer: PrefixTrainer, recipe: Recipe, pairs: Sequence[Pair], anchor: Backbone, safe: Rows, hold: Hold,
+def dpo_steps(trainer: PrefixTrainer, recipe: Recipe, pairs: Sequence[Pair], anchor: Backbone, hold: Hold,
               companions: Companions, *, state: Path) -> Iterator[Progress]:
     """Prefer chosen over rejected relative to the anchor (Rafailov et al., 2023), with SFT and KL terms beside.
 
