@@ -34,7 +34,7 @@ class Habits:
     harmful_share: float = SHARES["harmful"]  # how often harm is asked for: the more, the readier a model is to refuse
 
 
-BASE = Habits(comment=0.18, occupation=0.08, harmful=0.05, instructed=0.75, with_instruction=0.3)
+BASE = Habits(comment=0.25, occupation=0.15, harmful=0.06, instructed=0.85, with_instruction=0.3)
 REFERENCE = Habits(comment=1.0, occupation=1.0, harmful=1.0, instructed=1.0, with_instruction=0.2,
                    harmful_share=0.30)
 

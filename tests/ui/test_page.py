@@ -6,18 +6,20 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from patchlab.engine import Trio
+from patchlab.records import Delta
 from patchlab.ui import page as patchlab_page
 from patchlab.ui import texts
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SHOTS = Path(__file__).resolve().parents[2] / ".screenshots"
-DONE = f"document.querySelector('#status').innerText.includes({texts.DONE!r})"
 WAIT = 60_000  # milliseconds; a busy machine is slow, a broken page never comes
 
 
@@ -65,7 +67,11 @@ class Visit:
         self.length(tokens)
         self.page.click("#run")
         self.page.wait_for_function("!document.querySelector('#status').innerText.includes('Done')")
-        self.page.wait_for_function(DONE)
+        self.status(texts.DONE)
+
+    def status(self, words: str) -> None:
+        """Wait until the status line says so."""
+        self.page.wait_for_function("(words) => document.querySelector('#status').innerText.includes(words)", arg=words)
 
     def length(self, tokens: int) -> None:
         """Set how long replies may be."""
@@ -150,20 +156,33 @@ def test_text_and_charts_grow_while_the_models_write(visit: Visit) -> None:
     assert len({length for length, _ in seen}) > 3 and len({points for _, points in seen}) > 2
 
 
-def test_stop_keeps_the_page_alive(visit: Visit) -> None:
+@pytest.fixture
+def gate(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Every stream writes four steps and then waits for the gate: however fast the models, Stop comes in their middle."""
+    opened, write = Event(), trio.stream
+
+    def held(*args: Any, **kwargs: Any) -> Iterator[tuple[Delta, ...]]:
+        for number, step in enumerate(write(*args, **kwargs)):
+            if number == 4:
+                assert opened.wait(WAIT / 1000)
+            yield step
+
+    monkeypatch.setattr(trio, "stream", held)
+    return opened
+
+
+def test_stop_keeps_the_page_alive(visit: Visit, gate: Event) -> None:
     visit.page.click("text=Saving for a vacation")
     visit.length(128)
-    visit.page.fill("#samples input[type=number]", "4")
-    visit.page.press("#samples input[type=number]", "Tab")
     visit.page.click("#run")
     visit.page.wait_for_selector("#lane-base .pill")
     visit.page.click("#stop")
-    visit.page.wait_for_function("document.querySelector('#status').innerText.startsWith('Stopped')")
+    visit.status(texts.STOPPING)
+    gate.set()
+    visit.status(texts.STOPPED)
     stopped = visit.text("base")
     visit.page.wait_for_timeout(700)
     assert visit.text("base") == stopped and "stopped by you" in visit.page.inner_text("#lanes")
-    visit.page.fill("#samples input[type=number]", "1")
-    visit.page.press("#samples input[type=number]", "Tab")
     visit.run(tokens=8)
     assert visit.page.locator("#history tbody tr").count() == 2
 
@@ -186,7 +205,7 @@ def test_the_keyboard_is_enough(visit: Visit) -> None:
     visit.page.focus("#prompt textarea")
     visit.page.keyboard.type("How can I sleep better?")
     visit.page.keyboard.press("Enter")
-    visit.page.wait_for_function(DONE)
+    visit.status(texts.DONE)
     visit.page.focus("#prompt textarea")
     reached = set()
     for _ in range(40):
@@ -215,7 +234,7 @@ def test_two_visitors_do_not_mix(browser: Browser, address: str, visit: Visit) -
         each.length(24)
         each.page.click("#run")
     for each, prompt in ((visit, texts.EXAMPLES[0].prompt), (other, texts.EXAMPLES[3].prompt)):
-        each.page.wait_for_function(DONE)
+        each.status(texts.DONE)
         assert all(each.text(lane).startswith(prompt.text) for lane in ("base", "patched", "reference"))
         assert each.page.locator("#history tbody tr").count() == 1
     other.page.close()
