@@ -56,9 +56,9 @@ class Plan:
     seed: int = 7
     size: Size = field(default_factory=Size)
     documents: int = 60_000  # read by the tokenizer
-    base_steps: int = 1700
-    reference_steps: int = 900
-    reference_rate: float = 1.2e-3
+    base_steps: int = 1500
+    reference_steps: int = 800
+    reference_rate: float = 2.5e-3
     judged: int = 300  # held-out prompts a domain
     train_prompts: int = 600
     reply_tokens: int = 64

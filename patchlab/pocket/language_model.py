@@ -37,7 +37,7 @@ class Size:
     heads: int = 4
     vocabulary: int = 4096
     rows: int = 128
-    peak_rate: float = 2e-3
+    peak_rate: float = 5e-3
 
 
 def new_model(size: Size, *, vocabulary: int, seed: int) -> LlamaForCausalLM:
