@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from patchlab.artifact.registry import default_registry
 from patchlab.artifact.stack import MODES, Stack
 
 if TYPE_CHECKING:  # the class has parameters for type checkers only
@@ -34,8 +35,11 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def read_stack(args: argparse.Namespace) -> Stack:
-    """The stack of `--stack` and `--mode`. Raises StackError."""
-    return Stack.parse(args.stack, mode=args.mode)
+    """The stack of `--stack` and `--mode`. Raises StackError, or NotFoundError before any model is loaded."""
+    stack = Stack.parse(args.stack, mode=args.mode)
+    for entry in stack.entries:
+        default_registry().find(entry.name, entry.version)
+    return stack
 
 
 def whole(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:

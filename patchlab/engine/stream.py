@@ -82,7 +82,7 @@ class _Group:
         self.slots: list[_Slot] = []
         for lane in lanes:
             for p, ids in enumerate(encoded):
-                _check_context(lane, ids, sampling)
+                _check_context(lane, prompts[p], ids, sampling)
                 for sample in range(samples):
                     key = RowKey.of(prompts[p], sample=sample, seed=sampling.seed)
                     rows.append(Row(ids, lane.parts))
@@ -123,14 +123,14 @@ class _Group:
         self.batch = None
 
 
-def _check_context(lane: Lane, ids: Sequence[int], sampling: Sampling) -> None:
+def _check_context(lane: Lane, prompt: Prompt, ids: Sequence[int], sampling: Sampling) -> None:
     start = start_of(lane.parts)
     needed = start + len(ids) + sampling.max_new_tokens
     if needed > lane.backbone.context:
         raise ContextError(
-            f"{needed:,} positions needed by lane {lane.name!r} ({start} patch, {len(ids):,} prompt, "
-            f"{sampling.max_new_tokens:,} reply)", expected=f"at most {lane.backbone.context:,} available",
-            do="shorten the prompt or ask for a shorter reply")
+            f"{needed:,} tokens needed by lane {lane.name!r} ({len(ids):,} for the prompt's {len(prompt.text):,} characters, "
+            f"{sampling.max_new_tokens:,} for the reply, {start} for the patch)",
+            expected=f"at most {lane.backbone.context:,} available", do="shorten the prompt or ask for a shorter reply")
 
 
 def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1,

@@ -38,6 +38,16 @@ SAY_WAITING = f"""(...values) => {{
   if (asked && window.innerWidth < 700) document.querySelector('#lanes')?.scrollIntoView({{behavior: 'smooth'}});
   return values;
 }}"""
+CHOOSE = """() => { const example = CHOSEN; document.querySelector('#kind').dataset.example = JSON.stringify(example);
+  return example; }"""
+TYPE_OVER = """(text, kind) => {
+  const field = document.querySelector('#kind');
+  if (!field.dataset.example) { return kind; }
+  const [words, way] = JSON.parse(field.dataset.example);
+  if (text.startsWith(words.slice(0, 6))) { return way; }
+  delete field.dataset.example;
+  return 'chat';
+}"""
 _shown = itertools.count()
 
 TOP_P = 0.9  # small models slip on unlikely words, and a slip would pass for a patch's doing
@@ -106,18 +116,20 @@ class Compare:
         """Stream one run to the page; an error becomes one line in the status and leaves the rest as it was."""
         visitor = str(request.session_hash)
         signal = self.stops.begin(visitor)
+        shown = False  # an earlier run's replies must not stand beside a prompt that gave none
         try:
             if signal.is_set():
                 yield {self.results.status: status(texts.STOPPED_WAITING)}
                 return
             with closing(session.run(self.trio, self.scorers, self.request(values), stop=signal.is_set)) as views:
                 for view in views:
+                    shown = True
                     yield self.shown(view) | (self.recorded(view, values) if not view.running else {})
         except PatchLabError as error:
-            yield {self.results.status: status(sentence(str(error)), problem=True)}
+            yield self.problem(sentence(str(error)), keep=shown)
         except Exception:  # the page outlives any single run
             log.exception("a run failed")
-            yield {self.results.status: status(texts.UNEXPECTED, problem=True)}
+            yield self.problem(texts.UNEXPECTED, keep=shown)
         finally:
             self.stops.end(visitor)
 
@@ -125,6 +137,14 @@ class Compare:
         """Ask the visitor's run to end; it then writes its own last view."""
         found = self.stops.stop(str(request.session_hash))
         return status(texts.STOPPING if found else texts.NOTHING_TO_STOP)
+
+    def problem(self, words: str, *, keep: bool) -> dict[Any, Any]:
+        """The status line with an error; without `keep` columns and charts are as before any run."""
+        r, names = self.results, self.trio.lanes
+        updates: dict[Any, Any] = {} if keep else {
+            **{place: columns.empty(name, index) for index, (name, place) in enumerate(zip(names, r.lanes, strict=True))},
+            **{chart: charts.figure(scorer, names) for scorer, chart in r.charts.items()}}
+        return updates | {r.status: status(words, problem=True)}
 
     def request(self, values: Mapping[Any, Any]) -> session.Request:
         """The request that the components' values describe."""
@@ -215,7 +235,11 @@ def _examples(prompt: gr.Textbox, kind: gr.Radio) -> None:
                 button = gr.Button(example.label, size="sm", min_width=40, scale=0, elem_classes=["example"])
                 chosen = json.dumps([example.prompt.text, example.prompt.kind])
                 # in the browser: nothing to wait for, and nothing in the queue
-                button.click(None, None, [prompt, kind], js=f"() => {chosen}", **QUIET)
+                button.click(None, None, [prompt, kind], js=CHOOSE.replace("CHOSEN", chosen), **QUIET)
+    # an example's way of asking goes when its words do; one that the visitor chose stays
+    prompt.change(None, [prompt, kind], kind, js=TYPE_OVER, trigger_mode="multiple", **QUIET)
+    kind.input(None, None, None, js="() => { delete document.querySelector('#kind').dataset.example; }", trigger_mode="multiple",
+               **QUIET)
 
 
 def _results(trio: Trio, scorers: Sequence[Scorer], line: gr.HTML) -> Results:

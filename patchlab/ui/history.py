@@ -56,18 +56,22 @@ def added(rows: Sequence[Row], new: Row) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as an HTML table that scrolls within itself on a narrow screen."""
+    """The rows as an HTML table; on a narrow screen each row is a card whose cells say their column themselves."""
     if not rows:
         return f'<p class="idle">{texts.HISTORY_EMPTY}</p>'
     lanes = [name for name, _ in rows[0].lanes]
     head = "".join(f'<th scope="col">{escaped(title)}</th>'
                    for title in ("Prompt", "Patches", *(texts.lane_words(lane).title for lane in lanes)))
     body = "".join(
-        f'<tr><th scope="row" dir="auto">{escaped(each.prompt)}</th><td>{escaped(each.stack)}</td>'
-        + "".join(f"<td>{escaped(words)}</td>" for _, words in each.lanes) + "</tr>"
+        f'<tr><th scope="row" dir="auto">{escaped(each.prompt)}</th>{_cell("Patches", each.stack)}'
+        + "".join(_cell(texts.lane_words(lane).title, words) for lane, words in each.lanes) + "</tr>"
         for each in rows
     )
     return (
         '<div class="history-scroll" tabindex="0" role="region" aria-label="Runs of this visit">'
         f'<table class="history"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
+
+
+def _cell(column: str, words: str) -> str:
+    return f'<td data-column="{escaped(column)}">{escaped(words)}</td>'

@@ -212,7 +212,8 @@ def test_the_context_error_counts_what_is_needed(llama: Backbone) -> None:
     with pytest.raises(ContextError) as caught:
         stream(lanes, [prompt], sampling=Sampling(max_new_tokens=CONTEXT - 59))  # before the first step
     assert str(caught.value).startswith(
-        f"{CONTEXT + 1} positions needed by lane 'patched' (20 patch, 40 prompt, {CONTEXT - 59} reply); "
+        f"{CONTEXT + 1} tokens needed by lane 'patched' (40 for the prompt's 40 characters, {CONTEXT - 59} for the reply, "
+        f"20 for the patch); "
         f"expected at most {CONTEXT}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -37,15 +38,29 @@ def test_a_run_writes_every_column_and_chart_and_one_row(tab: Compare) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["", "x " * 25_000])
-def test_a_bad_prompt_is_one_alert_and_nothing_else(tab: Compare, prompt: str) -> None:
+def test_a_bad_prompt_is_one_alert_and_leaves_no_earlier_reply_beside_it(tab: Compare, prompt: str) -> None:
     (only,) = tab.run(values(tab, prompt=prompt), ANNA)
-    assert set(only) == {tab.results.status} and 'role="alert"' in only[tab.results.status]
+    assert 'role="alert"' in only[tab.results.status] and tab.results.rows not in only
+    assert all(texts.IDLE in only[lane] for lane in tab.results.lanes)
+    assert not any(line["x"] for chart in tab.results.charts.values() for line in only[chart]["data"])
 
 
 def test_a_defect_costs_one_run_and_not_the_page(tab: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tab.trio, "stream", lambda *args, **options: 1 / 0)
     (only,) = tab.run(values(tab), ANNA)
     assert texts.UNEXPECTED in only[tab.results.status]
+
+
+def test_a_defect_in_the_middle_keeps_what_was_written(tab: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = tab.trio.stream
+
+    def broken(*args: Any, **options: Any) -> Iterator[Any]:
+        yield next(iter(write(*args, **options)))
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tab.trio, "stream", broken)
+    *_, end = tab.run(values(tab), ANNA)
+    assert set(end) == {tab.results.status} and texts.UNEXPECTED in end[tab.results.status]
 
 
 def test_stop_keeps_the_text_so_far_and_records_it(tab: Compare) -> None:

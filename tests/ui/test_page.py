@@ -200,6 +200,18 @@ def test_a_bad_prompt_is_one_line_and_can_be_repeated(visit: Visit) -> None:
     assert visit.page.locator("#lanes img, #history img").count() == 0
 
 
+def test_an_examples_way_of_asking_goes_with_its_words(visit: Visit) -> None:
+    visit.page.click("text=A silent landlord")
+    visit.page.locator("#prompt textarea").press_sequentially("!")
+    assert visit.page.is_checked("#kind input[value=continue]")
+    visit.page.fill("#prompt textarea", "What is the capital of France?")
+    visit.page.wait_for_function("document.querySelector('#kind input[value=chat]').checked")
+    visit.page.check("#kind input[value=continue]")
+    visit.page.fill("#prompt textarea", "My own words")
+    visit.page.wait_for_timeout(300)
+    assert visit.page.is_checked("#kind input[value=continue]")
+
+
 def test_the_keyboard_is_enough(visit: Visit) -> None:
     visit.length(8)
     visit.page.focus("#prompt textarea")
@@ -252,6 +264,7 @@ def test_phone_and_dark(browser: Browser, address: str, name: str, width: int, s
     tops = [visit.page.locator(f"#lane-{lane}").bounding_box()["y"]  # type: ignore[index]
             for lane in ("base", "patched", "reference")]
     assert (len(set(tops)) == 1) == (width > 1000)
+    assert visit.page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.history-scroll'))")
     visit.shot(name)
     assert visit.complaints == []
     visit.page.close()
