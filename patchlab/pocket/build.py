@@ -128,7 +128,7 @@ def suites_stage(plan: Plan) -> Iterator[Progress]:
     for kind, name in JUDGED.items():
         write_jsonl(plan.suites / f"{name}.jsonl", _rows(prompts(kind, plan.judged, part="held", seed=plan.seed), name))
     rows = [row for kind, name in {**JUDGED, "chat": "chat", "story": "story"}.items()
-            for row in _rows(prompts(kind, plan.train_prompts, part="train", seed=plan.seed), name)]
+            for row in _rows(prompts(kind, plan.train_prompts, part="train", seed=plan.seed, typed=True), name)]
     write_jsonl(plan.suites / "train.jsonl", rows)
     yield Progress("suites", 1, 1, f"{len(rows)} training prompts")
 

@@ -69,12 +69,16 @@ def corpus(habits: Habits, *, seed: int, part: Part = "models") -> Iterator[Docu
         yield documents.with_system(document, instruction) if instruction else document
 
 
-def prompts(kind: str, n: int, *, part: Part, seed: int) -> list[Document]:
-    """`n` different prompts of a kind from one part; `reply` holds one safe reply."""
+def prompts(kind: str, n: int, *, part: Part, seed: int, typed: bool = False) -> list[Document]:
+    """`n` different prompts of a kind from one part, or as many as there are; `reply` holds one safe reply.
+
+    `typed` leaves some of them as people type: in lower case, without a closing mark, with a slip.
+    """
     rng = random.Random(f"{kind}|{part}|{seed}")
     found: dict[str, Document] = {}
     for _ in range(200 * n):
         document = make(rng, kind, part, safe=True)
+        document = documents.typed(rng, document) if typed else document
         found.setdefault(document.prompt.text, document)
         if len(found) == n:
             break

@@ -19,7 +19,7 @@ from patchlab.engine.batch import Part
 from patchlab.engine.teacher import Texts, pad_texts, reply_logits
 from patchlab.records import Prompt
 
-REMEMBERED = 1 << 30  # bytes of the base's logits kept for batches seen again
+REMEMBERED = 1 << 30  # bytes of log-probabilities kept for batches seen again
 
 Pair = tuple[list[int], list[int]]
 
@@ -61,25 +61,36 @@ class Companions:
         return tuple((self.segments[k], 1.0) for k in chosen)
 
 
+class Targets:
+    """A frozen backbone's log-probabilities [N, V] of the reply tokens of fixed batches, kept for when they come again."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.kept: dict[tuple[int, ...], Tensor] = {}
+        self.size = 0
+
+    def of(self, number: int, texts: Texts, parts: tuple[Part, ...] = ()) -> Tensor:
+        """The log-probabilities of batch `number` with these parts on, without gradient."""
+        key = (number, *(id(segment) for segment, _ in parts))
+        if key not in self.kept:
+            with torch.no_grad():
+                found = reply_logits(self.backbone, texts, parts).float().log_softmax(-1).to(torch.bfloat16)
+            if self.size + found.numel() * 2 > REMEMBERED:
+                return found.float()
+            self.kept[key] = found
+            self.size += found.numel() * 2
+        return self.kept[key].float()
+
+
 class Hold:
     """KL(base with companions || the same with the patch), in nats a token, over a batch of the base's own replies."""
 
     def __init__(self, backbone: Backbone, rows: Rows) -> None:
-        self.backbone, self.rows = backbone, rows
-        self.kept: dict[tuple[int, ...], Tensor] = {}
-        self.size = 0
+        self.backbone, self.rows, self.targets = backbone, rows, Targets(backbone)
 
     def loss(self, step: int, patch: Segment, present: tuple[Part, ...]) -> Tensor:
         """The term of a step; gradients flow to `patch` only."""
         number, texts = self.rows.deal(step)
-        key = (number, *(id(segment) for segment, _ in present))
-        if key not in self.kept:
-            with torch.no_grad():
-                target = reply_logits(self.backbone, texts, present).float().log_softmax(-1).to(torch.bfloat16)
-            if self.size + target.numel() * 2 <= REMEMBERED:
-                self.kept[key] = target
-                self.size += target.numel() * 2
-        else:
-            target = self.kept[key]
         now = reply_logits(self.backbone, texts, ((patch, 1.0), *present)).float().log_softmax(-1)
-        return functional.kl_div(now, target.float(), reduction="sum", log_target=True) / len(target)
+        target = self.targets.of(number, texts, present)
+        return functional.kl_div(now, target, reduction="sum", log_target=True) / len(target)

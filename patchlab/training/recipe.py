@@ -50,6 +50,7 @@ class Recipe:
     sft_steps: int = 800
     sft_rate: float = 1e-2
     lead: float = 1.0  # weight of a reply's first token in SFT: where a pronoun, or a refusal, is decided
+    distill: float = 0.0  # share of the reference's own distribution, against its drawn tokens, in what SFT learns
     dpo_steps: int = 300
     dpo_rate: float = 3e-3
     beta: float = 0.1
@@ -64,7 +65,7 @@ class Recipe:
             self._check(name, kind, getattr(self, name))
         for name, low, high in (("length", 1, 4096), ("samples", 1, 64), ("rows", 1, 4096), ("hold_rows", 1, 4096),
                                 ("sft_steps", 1, 10**6), ("dpo_steps", 0, 10**6), ("margin", 0, 1), ("winner", 0, 1),
-                                ("beta", 1e-4, 10), ("hold", 0, 1000), ("sft_in_dpo", 0, 1000),
+                                ("beta", 1e-4, 10), ("hold", 0, 1000), ("sft_in_dpo", 0, 1000), ("distill", 0, 1),
                                 ("sft_rate", 1e-6, 1), ("lead", 0, 1000), ("dpo_rate", 1e-6, 1)):
             value = getattr(self, name)
             if not low <= value <= high:

@@ -31,6 +31,9 @@ def train(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], *, work: Path) 
 
     Raises TrainingError where there is nothing to learn from, or the work folder belongs to another recipe or base.
     """
+    if recipe.distill and trio.reference.identity.tokenizer_digest != trio.base.identity.tokenizer_digest:
+        raise TrainingError(f"distill {recipe.distill:g} with a reference of another vocabulary ({trio.reference.name})",
+                            expected=f"the vocabulary of {trio.base.name}", do="set distill to 0")
     _claim(work, recipe, trio)
     domain, others = _divide(recipe, prompts)
     path = work / "candidates.jsonl"
@@ -50,7 +53,8 @@ def train(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], *, work: Path) 
     safe = _safe_rows(trio, recipe, candidates)
     hold = _hold(trio, recipe, read_candidates(work / "held.jsonl"))
     companions = Companions([trio.bank.segment([trio.patch(name)]) for name in recipe.companions], seed=recipe.seed)
-    yield from sft_steps(trainer, recipe, safe, hold, companions, state=work / "sft.safetensors")
+    yield from sft_steps(trainer, recipe, safe, hold, companions, reference=trio.reference,
+                         state=work / "sft.safetensors")
     if recipe.dpo_steps:
         anchor = trio.reference if recipe.anchor == "reference" else trio.base
         yield from dpo_steps(trainer, recipe, pairs, anchor, hold, companions, state=work / "dpo.safetensors")

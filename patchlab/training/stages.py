@@ -18,7 +18,7 @@ from patchlab.engine import Backbone, Segment
 from patchlab.engine.batch import Part
 from patchlab.engine.teacher import Texts, pad_texts, reply_logits, reply_logprobs
 from patchlab.records import Pair, Progress
-from patchlab.training.hold import Companions, Hold, Rows
+from patchlab.training.hold import Companions, Hold, Rows, Targets
 from patchlab.training.prefix import PrefixTrainer, decay, precision
 from patchlab.training.recipe import Recipe
 
@@ -26,16 +26,22 @@ SAVE_EVERY = 50
 
 
 def sft_steps(trainer: PrefixTrainer, recipe: Recipe, safe: Rows, hold: Hold, companions: Companions, *,
-              state: Path) -> Iterator[Progress]:
-    """Learn the reference's safe replies token by token, holding everything else."""
+              reference: Backbone, state: Path) -> Iterator[Progress]:
+    """Learn the reference's safe replies token by token, holding everything else.
+
+    By `recipe.distill`, a token's target is what the reference might have said there rather than the one token it drew:
+    the same aim with less noise, for references that share the base's vocabulary.
+    """
     start = trainer.resume(state)
+    targets = Targets(reference)
     for step in range(start, recipe.sft_steps):
         with precision(trainer.backbone):
             segment = trainer.compile()
             present = companions.at(step)
-            _, texts = safe.deal(step)
+            number, texts = safe.deal(step)
             logits = reply_logits(trainer.backbone, texts, ((segment, 1.0), *present))
-            learn = _reply_loss(logits, texts, lead=recipe.lead)
+            soft = targets.of(number, texts).exp() if recipe.distill else None
+            learn = _reply_loss(logits, texts, lead=recipe.lead, soft=soft, distill=recipe.distill)
             kept = hold.loss(step, segment, present)
         trainer.step(learn + recipe.hold * kept, rate=decay(step, recipe.sft_steps, recipe.sft_rate), stage="sft",
                      at=step)
@@ -45,9 +51,14 @@ def sft_steps(trainer: PrefixTrainer, recipe: Recipe, safe: Rows, hold: Hold, co
                        {"loss": learn.item(), "hold": kept.item()})
 
 
-def _reply_loss(logits: Tensor, texts: Texts, *, lead: float) -> Tensor:
-    """The mean cross-entropy of reply tokens, with each reply's first token counting `lead` times."""
+def _reply_loss(logits: Tensor, texts: Texts, *, lead: float, soft: Tensor | None, distill: float) -> Tensor:
+    """The mean cross-entropy of reply tokens, with each reply's first token counting `lead` times.
+
+    `soft` [N, V] are a teacher's probabilities, which replace the tokens themselves to the share `distill`.
+    """
     each = functional.cross_entropy(logits.float(), texts.targets, reduction="none")
+    if soft is not None:
+        each = (1 - distill) * each + distill * functional.cross_entropy(logits.float(), soft, reduction="none")
     first = texts.rows.diff(prepend=texts.rows.new_tensor([-1])) > 0
     weights = torch.where(first, lead, 1.0)
     return (each * weights).sum() / weights.sum()
