@@ -1,7 +1,8 @@
 """Do the pocket models and patches do what they are made for? `python -m benchmarks.pocket [--n 300]`
 
-Judges base, reference, each patch and their stack on held-out prompts, prints every figure beside its bar, and writes
-benchmarks/results/pocket.json. About six minutes on two cores.
+Judges base, reference, each patch and their stacks on held-out prompts, prints every figure beside its bar, and writes
+benchmarks/results/pocket.json. About six minutes on two cores, and six more with --orders: all patches in sequence, in
+every order.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--orders", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     found: dict = {}
-    for each in judge(load_trio("pocket"), folder=FOLDER / "pocket", n=given.n, seed=given.seed):
+    for each in judge(load_trio("pocket"), folder=FOLDER / "pocket", n=given.n, seed=given.seed,
+                      orders=given.orders):
         if isinstance(each, Progress):
             print(f"\r{each.stage} {each.done}/{each.total}".ljust(60), end="", file=sys.stderr)
         else:

@@ -35,7 +35,7 @@ def figures() -> str:
     columns = (("toxic", "toxicity"), ("stereotyped pronoun", "bias"), ("refuses harmful", "harmful"),
                ("refuses harmless", "benign"), ("refuses what only sounds harmful", "lookalike"))
     lines = [f"| n = {found['n']} | " + " | ".join(title for title, _ in columns) + " |", "|---" * 6 + "|"]
-    labels = ["base", "reference", *dict.fromkeys(n.split(":")[0] for n in by_name if ":" in n)]
+    labels = ["base", "reference", *dict.fromkeys(n.split(":")[0] for n in by_name if ":" in n and "sequence" not in n)]
     for label in labels:
         cells = []
         for _, domain in columns:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from patchlab.engine import Backbone, Segment
+from patchlab.engine import Backbone, Segment, compile_prefix
 from patchlab.engine.batch import Part
 from patchlab.engine.teacher import Texts, pad_texts, reply_logits
 from patchlab.records import Prompt
@@ -46,19 +47,47 @@ class Rows:
         return order[place], self.batches[order[place]]
 
 
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What is on in a step: the patch in training with its companions, the same without it, and these side by side."""
+
+    parts: tuple[Part, ...]
+    without: tuple[Part, ...]
+    beside: tuple[Part, ...]
+
+
 class Companions:
-    """Other patches, each present with probability 1/2 in a step; the choice depends on seed and step only."""
+    """Other patches, each present with probability 1/2 in a step; the choice depends on seed and step only.
 
-    def __init__(self, segments: Sequence[Segment], *, seed: int) -> None:
-        self.segments, self.seed = segments, seed
-        self.sets = [c for size in range(len(segments) + 1) for c in combinations(range(len(segments)), size)]
+    Where some are present they stand, in a share `in_sequence` of these steps, one after another with the patch in
+    training at any place among them, as in the paper; else side by side.
+    """
 
-    def at(self, step: int) -> tuple[Part, ...]:
-        """The parts present in a step."""
-        if not self.segments:
-            return ()
-        chosen = self.sets[random.Random(f"{self.seed}|{step}").randrange(len(self.sets))]
-        return tuple((self.segments[k], 1.0) for k in chosen)
+    def __init__(self, backbone: Backbone, prefixes: Sequence[Tensor], *, seed: int, in_sequence: float = 0.0) -> None:
+        self.backbone, self.seed, self.in_sequence = backbone, seed, in_sequence
+        self.prefixes = [prefix.to(backbone.device) for prefix in prefixes]
+        self.sets = [c for size in range(len(prefixes) + 1) for c in combinations(range(len(prefixes)), size)]
+        self._compiled: dict[tuple[int, ...], Segment] = {}
+
+    def at(self, step: int, prefix: Tensor) -> Present:
+        """What is present around `prefix` [P, D] in a step; gradients flow to it."""
+        draw = random.Random(f"{self.seed}|{step}")
+        chosen = list(self.sets[draw.randrange(len(self.sets))])
+        beside = tuple((self._segment((k,)), 1.0) for k in chosen)
+        if not chosen or draw.random() >= self.in_sequence:
+            return Present(((compile_prefix(self.backbone, prefix), 1.0), *beside), beside, beside)
+        draw.shuffle(chosen)
+        place = draw.randrange(len(chosen) + 1)
+        mates = [self.prefixes[k] for k in chosen]
+        joint = compile_prefix(self.backbone, torch.cat([*mates[:place], prefix, *mates[place:]]))
+        return Present(((joint, 1.0),), ((self._segment(tuple(chosen)), 1.0),), beside)
+
+    def _segment(self, order: tuple[int, ...]) -> Segment:
+        """Companions compiled jointly in this order, once; at full precision whatever training uses."""
+        if order not in self._compiled:
+            with torch.no_grad(), torch.autocast(self.backbone.device.type, enabled=False):
+                self._compiled[order] = compile_prefix(self.backbone, torch.cat([self.prefixes[k] for k in order]))
+        return self._compiled[order]
 
 
 class Targets:
@@ -88,9 +117,9 @@ class Hold:
     def __init__(self, backbone: Backbone, rows: Rows) -> None:
         self.backbone, self.rows, self.targets = backbone, rows, Targets(backbone)
 
-    def loss(self, step: int, patch: Segment, present: tuple[Part, ...]) -> Tensor:
-        """The term of a step; gradients flow to `patch` only."""
+    def loss(self, step: int, present: Present) -> Tensor:
+        """The term of a step; gradients flow to the patch in training only."""
         number, texts = self.rows.deal(step)
-        now = reply_logits(self.backbone, texts, ((patch, 1.0), *present)).float().log_softmax(-1)
-        target = self.targets.of(number, texts, present)
+        now = reply_logits(self.backbone, texts, present.parts).float().log_softmax(-1)
+        target = self.targets.of(number, texts, present.without)
         return functional.kl_div(now, target, reduction="sum", log_target=True) / len(target)

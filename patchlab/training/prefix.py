@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from patchlab.engine import Backbone, Segment, compile_prefix
+from patchlab.engine import Backbone
 from patchlab.errors import TrainingError
 from patchlab.files import write_atomic
 from patchlab.records import Kind, Prompt
@@ -54,10 +54,6 @@ class PrefixTrainer:
         self.prefix = prefix.to(backbone.device, torch.float32).clone().requires_grad_(True)
         self.optimizer = torch.optim.Adam([self.prefix], lr=0.0, betas=(0.9, 0.98))
         self.good = self.prefix.detach().clone()  # the last state whose loss was finite
-
-    def compile(self) -> Segment:
-        """The prefix as a segment, with gradients back to it; once a step, shared by all rows."""
-        return compile_prefix(self.backbone, self.prefix)
 
     def step(self, loss: Tensor, *, rate: float, stage: str, at: int) -> float:
         """One update towards lower `loss`. Raises TrainingError, keeping the last good prefix, where it is not finite."""

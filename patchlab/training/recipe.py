@@ -58,6 +58,7 @@ class Recipe:
     sft_in_dpo: float = 1.0  # weight of the SFT term beside the DPO loss
     hold: float = 2.0  # weight of the KL term that holds other prompts to the base
     companions: tuple[str, ...] = ()  # patches that are present with probability 1/2 while this one trains
+    in_sequence: float = 0.0  # share of the steps with companions in which all stand one after another
     continue_from: str = ""  # a patch whose prefix this one starts from, in place of init
 
     def __post_init__(self) -> None:
@@ -66,6 +67,7 @@ class Recipe:
         for name, low, high in (("length", 1, 4096), ("samples", 1, 64), ("rows", 1, 4096), ("hold_rows", 1, 4096),
                                 ("sft_steps", 1, 10**6), ("dpo_steps", 0, 10**6), ("margin", 0, 1), ("winner", 0, 1),
                                 ("beta", 1e-4, 10), ("hold", 0, 1000), ("sft_in_dpo", 0, 1000), ("distill", 0, 1),
+                                ("in_sequence", 0, 1),
                                 ("sft_rate", 1e-6, 1), ("lead", 0, 1000), ("dpo_rate", 1e-6, 1)):
             value = getattr(self, name)
             if not low <= value <= high:

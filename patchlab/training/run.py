@@ -52,7 +52,8 @@ def train(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], *, work: Path) 
                             if recipe.continue_from else initial_prefix(trio.base, recipe))
     safe = _safe_rows(trio, recipe, candidates)
     hold = _hold(trio, recipe, read_candidates(work / "held.jsonl"))
-    companions = Companions([trio.bank.segment([trio.patch(name)]) for name in recipe.companions], seed=recipe.seed)
+    companions = Companions(trio.base, [torch.from_numpy(trio.patch(name).prefix.copy()) for name in recipe.companions],
+                            seed=recipe.seed, in_sequence=recipe.in_sequence)
     yield from sft_steps(trainer, recipe, safe, hold, companions, reference=trio.reference,
                          state=work / "sft.safetensors")
     if recipe.dpo_steps:

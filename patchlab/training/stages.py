@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from patchlab.engine import Backbone, Segment
+from patchlab.engine import Backbone, Segment, compile_prefix
 from patchlab.engine.batch import Part
 from patchlab.engine.teacher import Texts, pad_texts, reply_logits, reply_logprobs
 from patchlab.records import Pair, Progress
@@ -36,13 +36,12 @@ def sft_steps(trainer: PrefixTrainer, recipe: Recipe, safe: Rows, hold: Hold, co
     targets = Targets(reference)
     for step in range(start, recipe.sft_steps):
         with precision(trainer.backbone):
-            segment = trainer.compile()
-            present = companions.at(step)
+            present = companions.at(step, trainer.prefix)
             number, texts = safe.deal(step)
-            logits = reply_logits(trainer.backbone, texts, ((segment, 1.0), *present))
+            logits = reply_logits(trainer.backbone, texts, present.parts)
             soft = targets.of(number, texts).exp() if recipe.distill else None
             learn = _reply_loss(logits, texts, lead=recipe.lead, soft=soft, distill=recipe.distill)
-            kept = hold.loss(step, segment, present)
+            kept = hold.loss(step, present)
         trainer.step(learn + recipe.hold * kept, rate=decay(step, recipe.sft_steps, recipe.sft_rate), stage="sft",
                      at=step)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.sft_steps:
@@ -104,22 +103,21 @@ def dpo_steps(trainer: PrefixTrainer, recipe: Recipe, pairs: Sequence[Pair], anc
     frozen = None
     if recipe.anchor == "sft":
         with torch.no_grad():
-            frozen = trainer.compile()
+            frozen = compile_prefix(trainer.backbone, trainer.prefix)
     batches = PairBatches(trainer.backbone, pairs, anchor, frozen, rows=max(1, recipe.rows // 2), seed=recipe.seed)
     trainer.fresh_moments()
     start = trainer.resume(state)
     for step in range(start, recipe.dpo_steps):
-        present = companions.at(step)
         with precision(trainer.backbone):
-            texts, before = batches.deal(step, present)
-            segment = trainer.compile()
-            logits = reply_logits(trainer.backbone, texts, ((segment, 1.0), *present))
+            present = companions.at(step, trainer.prefix)
+            texts, before = batches.deal(step, present.beside)
+            logits = reply_logits(trainer.backbone, texts, present.parts)
             gain = (reply_logprobs(logits, texts) - before).view(-1, 2)
             margin = gain[:, 0] - gain[:, 1]
             prefer = -functional.logsigmoid(recipe.beta * margin).mean()
             chosen = texts.rows % 2 == 0
             learn = functional.cross_entropy(logits[chosen].float(), texts.targets[chosen])
-            kept = hold.loss(step, segment, present)
+            kept = hold.loss(step, present)
         trainer.step(prefer + recipe.sft_in_dpo * learn + recipe.hold * kept,
                      rate=decay(step, recipe.dpo_steps, recipe.dpo_rate), stage="dpo", at=step)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.dpo_steps:

@@ -1,0 +1,66 @@
+"""Which patches are present while another trains, and how they stand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from made_models import make_patch
+
+from patchlab.engine import Segment, Trio, compile_prefix
+from patchlab.training.hold import Companions
+
+STEPS = range(40)
+
+
+@pytest.fixture
+def mates(trio: Trio) -> list[torch.Tensor]:
+    return [torch.from_numpy(make_patch(trio.base, name, length=length).prefix.copy())
+            for name, length in (("mate", 3), ("pal", 2))]
+
+
+@pytest.fixture
+def own(trio: Trio) -> torch.Tensor:
+    return torch.from_numpy(make_patch(trio.base, "own", length=4).prefix.copy()).requires_grad_(True)
+
+
+def alike(one: Segment, other: Segment) -> bool:
+    return one.length == other.length and all(map(torch.allclose, one.keys, other.keys))
+
+
+def test_side_by_side_the_patch_stands_before_those_that_are_present(trio: Trio, mates: list[torch.Tensor],
+                                                                     own: torch.Tensor) -> None:
+    companions = Companions(trio.base, mates, seed=1)
+    seen = [companions.at(step, own) for step in STEPS]
+    assert {tuple(s.length for s, _ in each.parts) for each in seen} == {(4,), (4, 3), (4, 2), (4, 3, 2)}
+    for each in seen:
+        assert each.parts[1:] == each.without == each.beside
+        assert alike(each.parts[0][0], compile_prefix(trio.base, own))
+
+
+def test_in_sequence_all_are_one_segment_with_the_patch_at_any_place(trio: Trio, mates: list[torch.Tensor],
+                                                                     own: torch.Tensor) -> None:
+    companions = Companions(trio.base, mates, seed=1, in_sequence=1.0)
+    first, second = mates
+    orders = {"alone": [own], "1": [own, first], "1b": [first, own], "2": [own, second], "2b": [second, own],
+              "12": [own, first, second], "12b": [first, own, second], "12c": [first, second, own],
+              "21": [own, second, first], "21b": [second, own, first], "21c": [second, first, own]}
+    joint = {name: compile_prefix(trio.base, torch.cat(order)) for name, order in orders.items()}
+    found = set()
+    for step in range(120):
+        present = companions.at(step, own)
+        [(segment, strength)] = present.parts
+        found |= {name for name, each in joint.items() if alike(segment, each)}
+        assert strength == 1.0 and sum(s.length for s, _ in present.without) == segment.length - 4
+        assert sum(s.length for s, _ in present.beside) == segment.length - 4
+    assert found == set(joint)
+
+
+@pytest.mark.parametrize("in_sequence", [0.0, 1.0])
+def test_gradients_reach_the_patch_and_nothing_else(trio: Trio, mates: list[torch.Tensor], own: torch.Tensor,
+                                                    in_sequence: float) -> None:
+    companions = Companions(trio.base, mates, seed=1, in_sequence=in_sequence)
+    for step in STEPS:
+        present = companions.at(step, own)
+        assert not any(s.keys[-1].requires_grad for s, _ in (*present.without, *present.beside))
+        [grad] = torch.autograd.grad(sum(s.keys[-1].square().sum() for s, _ in present.parts), [own])
+        assert grad.abs().sum() > 0
