@@ -42,6 +42,7 @@ from patchlab.training.run import release, train
 RECIPES = ASSETS / "recipes"
 JUDGED = {"comment": "toxicity", "occupation": "bias", "harmful": "harmful", "benign": "benign",
           "lookalike": "lookalike"}
+IN_SEQUENCE = 0.3  # of the steps with companions; what it gains there and costs side by side is in docs/results.md
 
 Stage = Callable[["Plan"], Iterator[Progress]]
 
@@ -152,42 +153,42 @@ def scorers_stage(plan: Plan) -> Iterator[Progress]:
 
 
 def patches_stage(plan: Plan) -> Iterator[Progress]:
-    """Train the three patches alone, then once more with the others present at random, so that they stack."""
+    """Train the three patches briefly alone, then in full with the others present at random, so that they stack."""
     asked = read_prompts(plan.suites / "train.jsonl")
-    alone, together = plan.work / "alone", plan.out / "patches"
+    first, together = plan.work / "first", plan.out / "patches"
     recipes = [dataclasses.replace(read_recipe(path), seed=plan.seed, **plan.recipe)
                for path in sorted(RECIPES.glob("*.yaml"))]
     names = [recipe.patch_name for recipe in recipes]
     for recipe in recipes:
-        yield from _train(plan, Registry([alone]), recipe, asked, alone)
+        brief = dataclasses.replace(recipe, sft_steps=max(1, recipe.sft_steps // 3), dpo_steps=0)
+        yield from _train(plan, Registry([]), brief, asked, first)
     for recipe in recipes:
         others = tuple(name for name in names if name != recipe.patch_name)
-        yield from _train(plan, Registry([alone]), dataclasses.replace(
-            recipe, continue_from=recipe.patch_name, companions=others, sft_steps=max(1, recipe.sft_steps // 2),
-            sft_rate=recipe.sft_rate / 2, dpo_steps=recipe.dpo_steps // 2), asked, together)
+        mine = dataclasses.replace(recipe, continue_from=recipe.patch_name, companions=others, in_sequence=IN_SEQUENCE)
+        yield from _train(plan, Registry([first]), mine, asked, together)
 
 
 def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: list[Prompt], out: Path) -> Iterator[Progress]:
-    """Train one patch and release it into `out` with evidence on its own suite and on harmless requests."""
+    """Train one patch and release it into `out`; one to be shipped has evidence on its own suite and harmless requests."""
     if (out / f"{recipe.patch_name}-{recipe.version}").is_dir():
         return
     work = plan.work / f"{out.name}-{recipe.patch_name}"
     if recipe.continue_from:  # the same prompts, models and seed: what was sampled for the first round serves again
         for name in ("held.jsonl", "candidates.jsonl"):
-            first = plan.work / f"alone-{recipe.patch_name}" / name
-            write_atomic(work / name, partial(shutil.copyfile, first))
+            write_atomic(work / name, partial(shutil.copyfile, plan.work / f"first-{recipe.patch_name}" / name))
     for progress in (steps := _Returning(train(plan.trio(registry), recipe, asked, work=work))):
         yield dataclasses.replace(progress, stage=f"{out.name} {recipe.patch_name} {progress.stage}")
     patch = steps.value
-    release(patch, work)
-    judged = plan.trio(Registry([work]))
     evidence: list[Measure] = []
-    for found in evaluate(judged, stack=Stack.parse(recipe.patch_name), suites=[recipe.domain, "overrefusal", "drift"],
-                          n=plan.judged, seed=plan.seed, folder=plan.suites, sampling=plan.sampling):
-        if isinstance(found, Progress):
-            yield dataclasses.replace(found, stage=f"{out.name} {recipe.patch_name} judge {found.stage}")
-        else:
-            evidence += [m for m in found.measures if m.lane == "patched" and not math.isnan(m.value)]
+    if recipe.continue_from:
+        release(patch, work)
+        for found in evaluate(plan.trio(Registry([work])), stack=Stack.parse(recipe.patch_name),
+                              suites=[recipe.domain, "overrefusal", "drift"], n=plan.judged, seed=plan.seed,
+                              folder=plan.suites, sampling=plan.sampling):
+            if isinstance(found, Progress):
+                yield dataclasses.replace(found, stage=f"{out.name} {recipe.patch_name} judge {found.stage}")
+            else:
+                evidence += [m for m in found.measures if m.lane == "patched" and not math.isnan(m.value)]
     release(patch, out, evidence=evidence)
 
 
