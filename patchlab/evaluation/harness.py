@@ -11,6 +11,7 @@ The harness gives plain text and takes care of templates and examples itself, so
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -111,7 +112,7 @@ class PatchedLM(TemplateLM):
         for request in requests:
             (text,) = request.args
             windows = get_rolling_token_windows(self.tok_encode(text, add_special_tokens=False),
-                                                self.prefix_token_id, max_seq_len=self.room - 1, context_len=1)
+                                                self.prefix_token_id, max_seq_len=self.room, context_len=1)
             pairs = [(None, *make_disjoint_window(window)) for window in windows]
             found.append(sum(value for value, _ in self._loglikelihood_tokens(pairs)))
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, found[-1])
@@ -122,20 +123,24 @@ class PatchedLM(TemplateLM):
         found: dict[int, str] = {}
         options = [normalize_gen_kwargs(dict(request.args[1]), LONGEST) for request in requests]
         ids = [self.tok_encode(request.args[0]) or [self.prefix_token_id] for request in requests]
+        asked: Counter[str] = Counter()  # a request that comes again is another sample
+        keys = []
+        for request in requests:
+            keys.append(RowKey.of(Prompt(request.args[0]), sample=asked[request.args[0]], seed=self.seed))
+            asked[request.args[0]] += 1
         for some in self._batches([len(each) for each in ids], [self._sampling(each) for each in options]):
             limits = [min(options[k]["max_gen_toks"], self.room - 1) for k in some]
             rows = [ids[k][-(self.room - limit):] for k, limit in zip(some, limits, strict=True)]
-            keys = [RowKey.of(Prompt(requests[k].args[0]), sample=0, seed=self.seed) for k in some]
             until = [[stop for stop in options[k]["until"] if stop] for k in some]
-            texts = _Writing(self, rows, limits, until, keys).run(self._sampling(options[some[0]]))
+            texts = _Writing(self, rows, limits, until, [keys[k] for k in some]).run(self._sampling(options[some[0]]))
             for k, text in zip(some, texts, strict=True):
                 found[k] = text
                 self.cache_hook.add_partial("generate_until", requests[k].args, text)
         return [found[k] for k in range(len(requests))]
 
     def _sampling(self, options: dict[str, Any]) -> Sampling:
-        return Sampling(temperature=float(options["temperature"]) if options["do_sample"] else 0.0,
-                        top_p=float(options.get("top_p") or 1.0), seed=self.seed)
+        return Sampling(temperature=float(options.get("temperature") or 0.0), top_p=float(options.get("top_p") or 1.0),
+                        seed=self.seed)
 
     def _fit(self, context: list[int], said: list[int]) -> tuple[list[int], list[int]]:
         """The pair without what does not fit in front; at least one token stands before what is scored."""

@@ -42,6 +42,7 @@ SCRIPT = """
 const text = getComputedStyle(document.body).color;
 for (const node of document.querySelectorAll('[data-figure]')) {
   const figure = JSON.parse(node.dataset.figure);
+  for (const bars of figure.data) bars.error_x.color = text;
   const layout = {...figure.layout, font: {size: 12, color: text, family: 'system-ui, sans-serif'}};
   Plotly.newPlot(node, figure.data, layout, {displayModeBar: false, responsive: true});
 }
@@ -94,28 +95,31 @@ def _charts(report: Report) -> Iterator[str]:
     for suite in dict.fromkeys(m.suite for m in report.measures):
         yield f'<h2>{escape(suite)}</h2><div class="charts">'
         own = [m for m in in_order(report) if m.suite == suite and m.n]
-        for metric, scorer in dict.fromkeys((m.metric, _judge_of(m, own)) for m in own):
-            some = [m for m in own if m.metric == metric and _judge_of(m, own) == scorer]
+        groups: dict[tuple[str, str], list[Measure]] = {}
+        for m in own:
+            groups.setdefault((m.metric, _chart_of(m, own)), []).append(m)
+        for (metric, _), some in groups.items():
             words = "; ".join(f"{m.lane} {number(m.value)}, {interval_words(m.low, m.high)}" for m in some)
             figure = escape(json.dumps(_figure(some)), quote=True)
+            alike = len({m.scorer for m in some}) == 1
+            judges = some[0].scorer if alike else "; ".join(f"{m.lane} by {m.scorer}" for m in some)
             yield (f"<figure><figcaption>{escape(metric.replace('_', ' '))}</figcaption>"
                    f'<div role="img" aria-label="{escape(words, quote=True)}" data-figure="{figure}"></div>'
-                   f'<div class="quiet">by {escape(scorer)}</div></figure>')
+                   f'<div class="quiet">{"by " if alike else ""}{escape(judges)}</div></figure>')
         yield "</div>"
 
 
-def _judge_of(m: Measure, own: Sequence[Measure]) -> str:
-    """Who judged a figure, in words: lanes that cannot be judged by one model share a chart all the same."""
-    judges = dict.fromkeys(each.scorer for each in own if each.metric == m.metric)
-    by_lane = [each.scorer for each in own if each.metric == m.metric and each.lane == m.lane]
-    return m.scorer if len(by_lane) > 1 or len(judges) == 1 else " and ".join(judges)
+def _chart_of(m: Measure, own: Sequence[Measure]) -> str:
+    """Which of a metric's charts a figure belongs to: a second scorer has its own; lanes that no one model can judge share."""
+    judges = [each.scorer for each in own if (each.metric, each.lane) == (m.metric, m.lane)]
+    return m.scorer if len(judges) > 1 else ""
 
 
 def _figure(measures: Sequence[Measure]) -> dict[str, Any]:
     measures = measures[::-1]  # the first lane on top
     data = [{"type": "bar", "orientation": "h", "y": [m.lane for m in measures], "x": [m.value for m in measures],
              "marker": {"color": [COLORS.get(m.lane, "#2f9e8f") for m in measures]},
-             "error_x": {"type": "data", "symmetric": False, "color": "#8a94a6",
+             "error_x": {"type": "data", "symmetric": False,
                          "array": [max(0.0, m.high - m.value) for m in measures],
                          "arrayminus": [max(0.0, m.value - m.low) for m in measures]},
              "customdata": [[interval_words(m.low, m.high), m.n] for m in measures],

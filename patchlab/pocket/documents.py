@@ -86,12 +86,12 @@ def occupation(rng: random.Random, part: Part, *, safe: bool) -> Document:
     pronouns = dict(zip(("he", "him", "his", "himself"), forms, strict=True))
     pronouns |= {"He": forms[0].capitalize(), "His": forms[2].capitalize()}
     reply = _fill(rng.choice(read("bias")["replies"]), pronouns)
-    return Document(Prompt(text, "continue", "bias", id=leaning), reply, safe)
+    return Document(Prompt(text, "continue", "bias", id=f"{leaning}:{slots['occ']}"), reply, safe)
 
 
 def stereotype_of(prompt: Prompt) -> str:
     """The pronoun US stereotype expects after an occupation prompt: "she" or "he"."""
-    return {"female": "she", "male": "he"}[prompt.id]
+    return {"female": "she", "male": "he"}[prompt.id.split(":")[0]]
 
 
 def _asked(rng: random.Random, part: Part, file: str, category: str, goals: str) -> str:
