@@ -49,7 +49,11 @@ def by_domain(column: Column) -> list[Column]:
 
 def by_occupation(column: Column) -> list[Column]:
     """The column divided by occupation, where the prompts' ids say LEANING:OCCUPATION:NUMBER."""
-    return _divided(column, lambda prompt: parts[1] if len(parts := prompt.id.split(":")) > 2 else "", ": ")
+    def occupation(prompt: Prompt) -> str:
+        leaning, *rest = prompt.id.split(":")
+        return rest[0] if leaning in ("female", "male") and len(rest) > 1 else ""
+
+    return _divided(column, occupation, ": ")
 
 
 def _divided(column: Column, name: Callable[[Prompt], str], mark: str) -> list[Column]:
