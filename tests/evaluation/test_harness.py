@@ -112,7 +112,8 @@ def test_samples_of_one_request_differ_and_come_again() -> None:
 def test_batch_sizes_agree_on_a_task_of_the_harness(tmp_path: Path) -> None:
     pytest.importorskip("lm_eval")
     from datasets import Dataset
-    from lm_eval import simple_evaluate
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.evaluator import evaluate
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     rows = [{"question": f"{text} and then", "choices": ["it rained", "we all went home again", "no"], "answer": k % 3}
@@ -129,8 +130,8 @@ def test_batch_sizes_agree_on_a_task_of_the_harness(tmp_path: Path) -> None:
                "generation_kwargs": {"until": ["\n"], "max_gen_toks": 8}, "metric_list": [{"metric": "exact_match"}]}
     found = []
     for size in (1, 8):
-        result = simple_evaluate(_model(batch_size=size), tasks=[choice, written], log_samples=True, bootstrap_iters=0,
-                                 verbosity="ERROR")
+        tasks = {config["task"]: ConfigurableTask(config=dict(config)) for config in (choice, written)}
+        result = evaluate(_model(batch_size=size), {"tasks": tasks}, bootstrap_iters=0)
         assert result is not None
         found.append(result)
     one, eight = (each["samples"] for each in found)
