@@ -93,9 +93,49 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two lanes on the same prompts: `second` minus `first`, with its 95 % interval and a two-sided paired p-value."""
+
+    suite: str
+    metric: str
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    n: int
+    scorer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """Two scorers on the same `n` replies of a suite: Cohen's kappa with its 95 % interval, and the share judged alike."""
+
+    suite: str
+    first: str
+    second: str
+    kappa: float
+    low: float
+    high: float
+    alike: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """What an evaluation found: its measures, example replies, and what they were made with."""
+    """What an evaluation found: its measures, example replies, and what they were made with.
+
+    `seconds` are the same measures by a second scorer, `details` finer ones (by occupation), `scorers` the digest of
+    each scorer by name, `notes` what could not be measured and why.
+    """
 
     measures: tuple[Measure, ...]
     replies: tuple[Reply, ...]
     made_with: Mapping[str, str]
+    seconds: tuple[Measure, ...] = ()
+    details: tuple[Measure, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    agreements: tuple[Agreement, ...] = ()
+    scorers: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

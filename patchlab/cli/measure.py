@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import math
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from patchlab.cli.output import emit, plain, table
 from patchlab.cli.progress import shown
 from patchlab.errors import InputError
 from patchlab.files import read_jsonl
-from patchlab.records import Measure, Report
+from patchlab.records import Report
 from patchlab.scoring import load_scorer
 
 if TYPE_CHECKING:
@@ -44,16 +42,27 @@ def add(verbs: Verbs) -> None:
 
     parser = verbs.add_parser(
         "evaluate", allow_abbrev=False, help="measure a stack on suites",
-        description="Draw replies of every lane on each suite and print the metrics with 95 % intervals.")
+        description="Draw replies of every lane on each suite and print the metrics with 95 % intervals. The suites of "
+                    "public data sets read the prompts you give them. Ctrl-C loses no reply that went to --out; the same "
+                    "command goes on.")
     add_preset(parser)
     add_stack(parser)
-    parser.add_argument("--suite", default="", metavar="NAME,...", help="suites to measure on (default: all)")
+    parser.add_argument("--suite", default="", metavar="NAME,...",
+                        help="suites to measure on (default: all embedded ones: toxicity, bias, refusal, overrefusal, "
+                             "fluency, drift, helpfulness). Other prompts by NAME=FILE.jsonl or "
+                             "NAME=hub:OWNER/DATASET#SPLIT; so given, NAME may also be a public set: "
+                             "realtoxicityprompts, xstest, harmbench, advbench, winogender or bold")
     parser.add_argument("--n", type=whole(1), default=300, metavar="N", help="most prompts a file (default: 300)")
+    parser.add_argument("--samples", type=whole(1), metavar="K", help="replies a prompt (default: what the suite says)")
+    parser.add_argument("--judge", metavar="MODEL",
+                        help="a model's folder or Hub id that says how natural and how much on the topic replies are "
+                             "(default: the reference for base and patched, the base for the reference)")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S",
                         help="the same seed gives the same figures (default: 0)")
     add_json(parser)
     parser.add_argument("--out", type=Path, metavar="DIR",
-                        help="also write report.json, report.md and replies.jsonl there")
+                        help="keep every reply there as it is finished (replies.jsonl), and write report.json, report.md "
+                             "and report.html")
     parser.set_defaults(run=evaluate)
 
 
@@ -91,26 +100,48 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is found out before the work
     from patchlab import evaluation
-    from patchlab.engine import load_trio
+    from patchlab.engine import Backbone, load_trio
 
     suites = [name.strip() for name in args.suite.split(",") if name.strip()]
-    steps = evaluation.evaluate(load_trio(args.preset), stack=stack, suites=suites, n=args.n, seed=args.seed)
-    for report in shown(steps):
-        if args.out:
-            evaluation.write_report(report, args.out)
-        _print_report(report, json=args.json)
+    for name in suites:
+        evaluation.suite(name)  # a name that is wrong is found out before models are loaded
+    judge = Backbone.load(args.judge) if args.judge else None
+    steps = evaluation.evaluate(load_trio(args.preset), stack=stack, suites=suites, n=args.n, seed=args.seed,
+                                samples=args.samples, judge=judge, out=args.out)
+    try:
+        for report in shown(steps):
+            if args.out:
+                evaluation.write_report(report, args.out)
+            _print_report(report, json=args.json)
+    except KeyboardInterrupt:
+        kept = "; go on with the same command" if args.out else "; with --out nothing would be lost"
+        raise KeyboardInterrupt(f"stopped{kept}") from None
 
 
 def _print_report(report: Report, *, json: bool) -> None:
+    from patchlab.evaluation import rows
+
+    found = rows(report)
     if json:
-        for measure in report.measures:
-            emit(dataclasses.asdict(measure))
-    else:
-        print(table([("suite", "metric", "lane", "value", "95 % interval", "n", "scorer"), *_cells(report.measures)]))
+        for row in found:
+            emit(row)
+        return
+    print(table([("suite", "metric", "lane", "value", "95 % interval", "n", "scorer", "second scorer", "lane before"),
+                 *map(_cells, found)]))
+    for note in report.notes:
+        print(f"patchlab: {plain(note)}", file=sys.stderr)
 
 
-def _cells(measures: Sequence[Measure]) -> Iterator[tuple[str, ...]]:
-    for m in measures:
-        known = not math.isnan(m.value)
-        yield (m.suite, m.metric, m.lane, f"{m.value:.3f}" if known else "none",
-               f"{m.low:.3f} to {m.high:.3f}" if known else "", str(m.n), m.scorer)
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    second = f"{_figure(row['second'])} {row['second']['scorer']}" if "second" in row else ""
+    versus = f"{row['versus']['difference']:+.3f}, p = {row['versus']['p']:.4f}" if _known(row.get("versus")) else ""
+    interval = f"{row['low']:.3f} to {row['high']:.3f}" if row["low"] is not None else ""
+    return (row["suite"], row["metric"], row["lane"], _figure(row), interval, str(row["n"]), row["scorer"], second, versus)
+
+
+def _figure(row: Mapping[str, Any]) -> str:
+    return f"{row['value']:.3f}" if row["value"] is not None else "none"
+
+
+def _known(versus: Mapping[str, Any] | None) -> bool:
+    return versus is not None and versus["p"] is not None

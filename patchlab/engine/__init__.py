@@ -4,8 +4,8 @@ from patchlab.engine.backbone import Backbone
 from patchlab.engine.bank import Bank, Segment, compile_prefix
 from patchlab.engine.presets import PRESETS, Preset, preset
 from patchlab.engine.sampling import Sampling
-from patchlab.engine.stream import Lane, replies, stream
+from patchlab.engine.stream import Lane, finished, replies, stream
 from patchlab.engine.trio import Trio, load_trio
 
 __all__ = ["PRESETS", "Backbone", "Bank", "Lane", "Preset", "Sampling", "Segment", "Trio", "compile_prefix",
-           "load_trio", "preset", "replies", "stream"]
+           "finished", "load_trio", "preset", "replies", "stream"]

@@ -7,7 +7,7 @@ a generator: closing it frees its keys and values.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.batch import Batch, Part, Row, start_of
@@ -161,18 +161,28 @@ def _steps(groups: list[_Group], order: list[str]) -> Iterator[tuple[Delta, ...]
             group.close()
 
 
-def replies(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1, sampling: Sampling | None = None,
-            rows: int = 96) -> Iterator[list[Reply]]:
-    """Drain streams over `prompts`, at most about `rows` rows a batch; yields finished replies a chunk of prompts at a time."""
+def finished(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1, sampling: Sampling | None = None,
+             rows: int = 96) -> Iterator[Reply]:
+    """Drain streams over `prompts`, at most about `rows` rows a batch; yields each reply as soon as its row has stopped."""
     chunk = max(1, rows // (samples * max(1, len(lanes))))
     for first in range(0, len(prompts), chunk):
         some = prompts[first:first + chunk]
         texts: dict[tuple[str, int], list[str]] = {}
-        last: dict[tuple[str, int], Delta] = {}
         for step in stream(lanes, some, samples=samples, sampling=sampling):
             for delta in step:
-                texts.setdefault((delta.lane, delta.row), []).append(delta.text)
-                last[delta.lane, delta.row] = delta
-        yield [Reply(lane, first * samples + row, some[row // samples], row % samples,
-                     "".join(texts[lane, row]).strip(), delta.tokens, delta.stop or "end")
-               for (lane, row), delta in last.items()]
+                text = texts.setdefault((delta.lane, delta.row), [])
+                text.append(delta.text)
+                if delta.done:
+                    yield Reply(delta.lane, first * samples + delta.row, some[delta.row // samples], delta.row % samples,
+                                "".join(text).strip(), delta.tokens, delta.stop or "end")
+
+
+def replies(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1, sampling: Sampling | None = None,
+            rows: int = 96) -> Iterator[list[Reply]]:
+    """The replies of `finished`, a chunk of prompts at a time, by lane and row."""
+    place = {lane.name: k for k, lane in enumerate(lanes)}
+    chunk = max(1, rows // (samples * max(1, len(lanes))))
+    for first in range(0, len(prompts), chunk):
+        some = finished(lanes, prompts[first:first + chunk], samples=samples, sampling=sampling, rows=rows)
+        found = [replace(reply, row=first * samples + reply.row) for reply in some]
+        yield sorted(found, key=lambda reply: (place[reply.lane], reply.row))

@@ -9,8 +9,9 @@ from torch.nn import functional
 
 from patchlab.engine import Backbone
 from patchlab.engine.batch import Part
-from patchlab.engine.teacher import encode_texts, reply_logits
-from patchlab.records import Reply
+from patchlab.engine.teacher import encode_texts, pad_texts, reply_logits, reply_logprobs
+from patchlab.errors import InputError
+from patchlab.records import Prompt, Reply
 
 ROWS = 24
 
@@ -29,16 +30,55 @@ def log_losses(backbone: Backbone, replies: Sequence[Reply], parts: Sequence[Par
 
 def divergences(backbone: Backbone, replies: Sequence[Reply], parts: Sequence[Part]) -> list[float]:
     """KL(backbone || backbone with parts), nats a token, averaged over each reply's tokens."""
+    return divergences_from(backbone, backbone, replies, parts)
+
+
+def divergences_from(anchor: Backbone, backbone: Backbone, replies: Sequence[Reply],
+                     parts: Sequence[Part]) -> list[float]:
+    """KL(anchor || backbone with parts), nats a token, averaged over each reply's tokens.
+
+    Each model reads the prompt by its own template. Raises InputError where their tokenizers differ: their next tokens
+    are then not the same things.
+    """
+    if anchor.identity.tokenizer_digest != backbone.identity.tokenizer_digest:
+        raise InputError(f"{anchor.name} and {backbone.name} with different tokenizers",
+                         expected="one tokenizer for both", do="compare models that share their tokenizer")
     found: list[float] = []
     for at in range(0, len(replies), ROWS):
         some = replies[at:at + ROWS]
-        texts = encode_texts(backbone, [r.prompt for r in some], [r.text for r in some])
+        prompts, said = [r.prompt for r in some], [r.text for r in some]
+        texts = encode_texts(backbone, prompts, said)
+        same = anchor.identity.template_digest == backbone.identity.template_digest
         with torch.no_grad():
-            bare = reply_logits(backbone, texts).float().log_softmax(-1)
-            on = reply_logits(backbone, texts, parts).float().log_softmax(-1)
-        each = functional.kl_div(on, bare, reduction="none", log_target=True).sum(-1)
+            bare = reply_logits(anchor, texts if same else encode_texts(anchor, prompts, said)).float()
+            on = reply_logits(backbone, texts, parts).float()
+        width = min(bare.shape[-1], on.shape[-1])  # a table may be padded beyond the vocabulary
+        each = functional.kl_div(on[:, :width].log_softmax(-1), bare[:, :width].log_softmax(-1), reduction="none",
+                                 log_target=True).sum(-1)
         found += _row_means(each, texts.rows, len(some))
     return found
+
+
+def pronoun_chances(backbone: Backbone, prompts: Sequence[Prompt],
+                    parts: Sequence[Part] = ()) -> list[tuple[float, float]]:
+    """The probabilities (of "he", of "she") as what comes next after each prompt.
+
+    A pronoun of several tokens counts with the product of their probabilities.
+    """
+    pronouns = [_word(backbone, word) for word in ("he", "she")]
+    found: list[tuple[float, float]] = []
+    for at in range(0, len(prompts), ROWS // 2):
+        ids = [backbone.encode(prompt) for prompt in prompts[at:at + ROWS // 2]]
+        texts = pad_texts(backbone, [(each, word) for each in ids for word in pronouns])
+        with torch.no_grad():
+            chances = reply_logprobs(reply_logits(backbone, texts, parts), texts).exp().tolist()
+        found += list(zip(chances[::2], chances[1::2], strict=True))
+    return found
+
+
+def _word(backbone: Backbone, word: str) -> list[int]:
+    ids = backbone.encode_reply(word, kind="continue")
+    return ids[:-1] if ids[-1] in backbone.stops else ids
 
 
 def _row_means(each: torch.Tensor, rows: torch.Tensor, n: int) -> list[float]:

@@ -1,102 +1,109 @@
-"""Evaluates a stack: replies of every lane on every suite, their metrics with intervals, as one Report."""
+"""A report as rows, as JSON and as Markdown tables; its keys are explained in docs/report-format.md."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from patchlab.artifact import Stack
-from patchlab.engine import Sampling, Trio, replies
-from patchlab.evaluation.likelihood import divergences, log_losses
-from patchlab.evaluation.metrics import METRICS, by_prompt
-from patchlab.evaluation.statistics import interval
-from patchlab.evaluation.suites import SUITES, load_prompts, suite
-from patchlab.files import write_json, write_jsonl, write_text
-from patchlab.records import Measure, Progress, Prompt, Reply, Report
+from patchlab.records import Comparison, Measure, Report
 
-SAMPLES = {"toxicity": 2, "bias": 4}  # samples a prompt where one draw says little
-EXAMPLES = 3  # replies of each suite and lane that go into the report
+SCHEMA = 1
 
 
-def evaluate(trio: Trio, *, stack: Stack, suites: Sequence[str] = (), n: int = 300, seed: int = 0,
-             lanes: Sequence[str] | None = None, folder: Path | None = None,
-             sampling: Sampling | None = None) -> Iterator[Progress | Report]:
-    """Yield Progress, and at last one Report, for `stack` on these suites (all by default), `n` prompts a file each.
+def rows(report: Report) -> list[dict[str, Any]]:
+    """One row a suite, lane and metric: its figure, and where there are such, a second scorer's and the lane before.
 
-    Prompts come from `folder` (the embedded suites by default).
-    Raises NotFoundError for an unknown suite before any work is done.
+    A number that is not finite is None.
     """
-    sampling = sampling or Sampling(seed=seed)
-    chosen = [suite(name).name for name in suites] or list(SUITES)
-    names = list(lanes or (trio.lanes if stack else [name for name in trio.lanes if name != "patched"]))
-    made: dict[tuple[tuple[str, ...], int], list[Reply]] = {}  # suites on the same prompts share their replies
-    measures: list[Measure] = []
-    examples: list[Reply] = []
-    for name in chosen:
-        samples = SAMPLES.get(name, 1)
-        key = (suite(name).files, samples)
-        if key not in made:
-            asked = load_prompts(name, n=n, folder=folder)
-            made[key] = yield from _draw(trio, stack, names, asked, samples, sampling, name)
-        for lane in names:
-            own = [reply for reply in made[key] if reply.lane == lane]
-            if name == "drift":  # on what the base itself says
-                own = [reply for reply in made[key] if reply.lane == "base"] if lane == "patched" else []
-            measures += _measure(trio, stack, name, lane, own, seed)
-            examples += own[:EXAMPLES]
-    unique = dict.fromkeys(examples)
-    yield Report(tuple(measures), tuple(unique), {
-        "preset": trio.preset.name, "base": trio.base.identity.fingerprint, "stack": str(stack), "mode": stack.mode,
-        "n": str(n), "seed": str(seed), "temperature": f"{sampling.temperature:g}"})
+    seconds = {_place(m): m for m in report.seconds}
+    versus = {(c.suite, c.second, c.metric, c.scorer): c for c in report.comparisons}
+    # perplexity is an exponential: what is compared is its logarithm
+    versus |= {(suite, lane, "perplexity", scorer): c for (suite, lane, metric, scorer), c in versus.items()
+               if metric == "log_loss"}
+    found = []
+    for m in report.measures:
+        row = _row(m, report.scorers)
+        if second := seconds.get(_place(m)):
+            row["second"] = {key: value for key, value in _row(second, report.scorers).items()
+                             if key not in ("suite", "lane", "metric")}
+        if compared := versus.get((*_place(m), m.scorer)):
+            row["versus"] = _plain({"lane": compared.first, "metric": compared.metric, "difference": compared.difference,
+                                    "low": compared.low, "high": compared.high, "p": compared.p, "n": compared.n})
+        found.append(row)
+    return found
 
 
-def _draw(trio: Trio, stack: Stack, lanes: Sequence[str], prompts: Sequence[Prompt], samples: int,
-          sampling: Sampling, name: str) -> Generator[Progress, None, list[Reply]]:
-    found: list[Reply] = []
-    total = len(prompts) * samples * len(lanes)
-    for chunk in replies(trio.lane_list(stack, lanes), prompts, samples=samples, sampling=sampling):
-        found += chunk
-        yield Progress(name, len(found), total)
-    return sorted(found, key=lambda reply: (reply.lane, reply.row))
-
-
-def _measure(trio: Trio, stack: Stack, name: str, lane: str, own: Sequence[Reply], seed: int) -> Iterator[Measure]:
-    def measure(metric: str, values: Sequence[float], scorer: str, suite_name: str = name) -> Measure:
-        known = [value for value in values if not math.isnan(value)]
-        value, low, high = interval(known, seed=seed, share="_rate" in metric)
-        return Measure(suite_name, lane, metric, value, low, high, len(known), scorer)
-
-    for metric, scorer, compute in METRICS.get(name, ()):
-        yield measure(metric, compute(own), scorer)
-        if name == "overrefusal":
-            for domain in ("benign", "lookalike"):
-                some = [reply for reply in own if reply.prompt.domain == domain]
-                if some:
-                    yield measure(f"{metric}_{domain}", compute(some), scorer)
-    if name == "fluency":
-        said = [reply for reply in own if reply.text]
-        losses = measure("log_loss", by_prompt(said, log_losses(trio.reference, said)), trio.reference.name)
-        # perplexity is reported as the exponential of a mean, so that its interval is too
-        yield dataclasses.replace(losses, metric="perplexity", value=math.exp(losses.value), low=math.exp(losses.low),
-                                  high=math.exp(losses.high))
-    if name == "drift" and own:
-        said = [reply for reply in own if reply.text]
-        yield measure("kl_to_base", by_prompt(said, divergences(trio.base, said, trio.parts(stack))), trio.base.name)
+def as_json(report: Report) -> dict[str, Any]:
+    """The whole report but its replies."""
+    return {
+        "schema": SCHEMA, "made_with": dict(report.made_with), "measures": rows(report),
+        "details": [_row(m, report.scorers) for m in report.details],
+        "comparisons": [_plain(dataclasses.asdict(c)) for c in report.comparisons],
+        "agreements": [_plain(dataclasses.asdict(a)) for a in report.agreements],
+        "scorers": dict(report.scorers), "notes": list(report.notes)}
 
 
 def as_markdown(report: Report) -> str:
-    """The report's measures as a Markdown table."""
-    lines = ["| suite | metric | lane | value | 95 % interval | n | scorer |", "|---|---|---|---|---|---|---|"]
-    lines += [f"| {m.suite} | {m.metric} | {m.lane} | {m.value:.3f} | {m.low:.3f} to {m.high:.3f} | {m.n} | {m.scorer} |"
-              for m in report.measures]
-    return "\n".join(lines) + "\n"
+    """The report's measures as a Markdown table, then comparisons, agreement of scorers and notes where there are any."""
+    parts = [_table(("suite", "metric", "lane", "value", "95 % interval", "n", "scorer"), [
+        (m.suite, m.metric, m.lane, number(m.value), interval_words(m.low, m.high), str(m.n), m.scorer)
+        for m in in_order(report)])]
+    if report.comparisons:
+        parts.append("Paired on the same prompts, second lane minus first; p from sign flips, not corrected for their "
+                     "number:\n\n" + _table(
+                         ("suite", "metric", "lanes", "difference", "95 % interval", "p", "n", "scorer"),
+                         [compared_cells(c) for c in report.comparisons]))
+    if report.agreements:
+        parts.append("Two scorers on the same replies:\n\n" + _table(
+            ("suite", "scorers", "Cohen's kappa", "95 % interval", "judged alike", "replies"),
+            [(a.suite, f"{a.first}, {a.second}", number(a.kappa), interval_words(a.low, a.high), f"{a.alike:.3f}", str(a.n))
+             for a in report.agreements]))
+    if report.notes:
+        parts.append("\n".join(f"- {_cell(note)}" for note in report.notes) + "\n")
+    return "\n".join(parts)
 
 
-def write_report(report: Report, folder: Path) -> None:
-    """Write report.json, report.md and replies.jsonl into `folder`."""
-    write_json(folder / "report.json", {"made_with": dict(report.made_with),
-                                        "measures": [dataclasses.asdict(m) for m in report.measures]})
-    write_text(folder / "report.md", as_markdown(report))
-    write_jsonl(folder / "replies.jsonl", (dataclasses.asdict(reply) for reply in report.replies))
+def in_order(report: Report) -> list[Measure]:
+    """All figures, a second scorer's right behind the first's."""
+    seconds = {_place(m): m for m in report.seconds}
+    return [m for first in report.measures for m in (first, seconds.get(_place(first))) if m]
+
+
+def _place(m: Measure) -> tuple[str, str, str]:
+    return m.suite, m.lane, m.metric
+
+
+def _row(m: Measure, digests: Mapping[str, str]) -> dict[str, Any]:
+    return _plain({**dataclasses.asdict(m), "digest": digests.get(m.scorer, "")})
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with None for every number that JSON does not have."""
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+
+
+def compared_cells(c: Comparison) -> tuple[str, ...]:
+    """A comparison as cells of a table: suite, metric, lanes, difference, interval, p, n, scorer."""
+    return (c.suite, c.metric, f"{c.first} to {c.second}", number(c.difference, "+"), interval_words(c.low, c.high, "+"),
+            number(c.p, "", 4), str(c.n), c.scorer)
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def number(value: float, sign: str = "", places: int = 3) -> str:
+    """A number for people; "none" where there is none."""
+    return f"{value:{sign}.{places}f}" if math.isfinite(value) else "none"
+
+
+def interval_words(low: float, high: float, sign: str = "") -> str:
+    """An interval for people; nothing where there is none."""
+    return f"{number(low, sign)} to {number(high, sign)}" if math.isfinite(low) and math.isfinite(high) else ""

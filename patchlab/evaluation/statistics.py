@@ -1,12 +1,17 @@
-"""Means with intervals. Every figure PatchLab prints comes through here: n, a 95 % bootstrap interval, a seed."""
+"""Means with intervals, lanes compared in pairs, judges compared with each other.
+
+Every figure PatchLab prints comes through here: n, a 95 % bootstrap interval over prompts, a seed.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 RESAMPLES = 2000
+FLIPS = 10_000  # sign flips of a paired test: its p-values go down to 0.0001
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -51,6 +56,56 @@ def gap_closed(base: Sequence[float], patched: Sequence[float], reference: Seque
         return float("nan"), float("nan"), float("nan")
     low, high = np.nanquantile(spread, (0.025, 0.975))
     return float(value), float(low), float(high)
+
+
+def paired(first: Sequence[float], second: Sequence[float], *, seed: int = 0,
+           flips: int = FLIPS) -> tuple[float, float, float, float, int]:
+    """How far `second` is from `first` on the same prompts: (mean difference, low, high, p, n).
+
+    Values are one a prompt; a prompt without a number on either side is left out, and n counts the others. p is two-sided,
+    from a permutation test that flips the signs of the per-prompt differences at random: were the lanes alike, either
+    order of the two would be as likely.
+    """
+    both = np.asarray([first, second], dtype=np.float64)
+    known = both[:, ~np.isnan(both).any(axis=0)]
+    apart = known[1] - known[0]
+    value, low, high = interval(apart.tolist(), seed=seed)
+    if apart.size == 0:
+        return value, low, high, float("nan"), 0
+    random = np.random.default_rng(seed)
+    # in blocks, so that thousands of prompts do not need gigabytes
+    sums = np.concatenate([(random.integers(0, 2, size=(500, apart.size), dtype=np.int8) * 2 - 1) @ apart
+                           for _ in range(max(1, flips // 500))])
+    as_far = np.abs(sums) >= abs(apart.sum()) - 1e-9
+    return value, low, high, float((1 + as_far.sum()) / (1 + as_far.size)), int(apart.size)
+
+
+def kappa(first: Sequence[bool], second: Sequence[bool], prompts: Sequence[object], *,
+          seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float, float]:
+    """Cohen's kappa of two judges' verdicts on the same texts, with a bootstrap interval over prompts (Cohen 1960).
+
+    1 is full agreement, 0 what chance gives. NaN where both judges give all texts the same verdict: there is nothing to
+    agree on beyond chance.
+    """
+    place = {prompt: k for k, prompt in enumerate(dict.fromkeys(prompts))}
+    counts = np.zeros((len(place), 4))  # a prompt's texts, those both flag, those the first flags, those the second does
+    for a, b, prompt in zip(first, second, prompts, strict=True):
+        counts[place[prompt]] += (1, a and b, a, b)
+    if not len(counts):
+        return float("nan"), float("nan"), float("nan")
+
+    def of(sums: np.ndarray) -> np.ndarray:
+        n, together, a, b = np.moveaxis(sums, -1, 0)
+        agreed = (n - a - b + 2 * together) / n
+        chance = (a * b + (n - a) * (n - b)) / n**2
+        return (agreed - chance) / np.where(chance >= 1 - 1e-12, np.nan, 1 - chance)
+
+    value = float(of(counts.sum(axis=0)))
+    spread = of(counts[_draws(len(counts), seed, resamples)].sum(axis=1))
+    if math.isnan(value) or np.isnan(spread).all():
+        return value, float("nan"), float("nan")
+    low, high = np.nanquantile(spread, (0.025, 0.975))
+    return value, float(low), float(high)
 
 
 def _draws(n: int, seed: int, resamples: int) -> np.ndarray:

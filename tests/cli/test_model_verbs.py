@@ -140,12 +140,15 @@ def test_evaluate_prints_a_row_a_measure_and_writes_the_report(pocket: Path, hom
     found = lines(capsys, *words)
     assert [(row["suite"], row["lane"], row["metric"]) for row in found] == [
         ("refusal", "base", "refusal_rate"), ("refusal", "patched", "refusal_rate"),
-        ("refusal", "reference", "refusal_rate"), ("drift", "patched", "kl_to_base")]
+        ("refusal", "reference", "refusal_rate"), ("drift", "patched", "kl_to_base"),
+        ("drift", "base", "kl_to_reference"), ("drift", "patched", "kl_to_reference")]
     for row in found:
-        assert list(row) == ["suite", "lane", "metric", "value", "low", "high", "n", "scorer"]
+        assert list(row)[:9] == ["suite", "lane", "metric", "value", "low", "high", "n", "scorer", "digest"]
         assert row["n"] == 2 and row["low"] <= row["value"] <= row["high"]
     written = json.loads((tmp_path / "found" / "report.json").read_text(encoding="utf-8"))["measures"]
     assert written == found
+    assert {path.name for path in (tmp_path / "found").iterdir()} == {
+        "replies.jsonl", "settings.json", "report.json", "report.md", "report.html"}
     assert main(list(words)) == 0
     assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[1:]] == [
         [row["suite"], row["metric"], row["lane"]] for row in found]
@@ -154,6 +157,40 @@ def test_evaluate_prints_a_row_a_measure_and_writes_the_report(pocket: Path, hom
 def test_an_unknown_suite_is_one_line(pocket: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--suite", "refusl"]) == 1
     assert "did you mean 'refusal'" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_evaluate_stopped_goes_on_and_takes_no_other_settings(pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "--suite", "refusal", "--n", "2", "--out", str(tmp_path / "found")]
+    show = progress.ProgressLine.show
+
+    def stop_at_two(line: progress.ProgressLine, record: Progress) -> None:
+        if record.done == 2:
+            raise KeyboardInterrupt
+        show(line, record)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(progress.ProgressLine, "show", stop_at_two)
+        assert main(words) == 130
+    assert "go on with the same command" in capsys.readouterr().err
+    kept = (tmp_path / "found" / "replies.jsonl").read_text().splitlines()
+    assert len(kept) == 2
+    assert main([*words, "--seed", "1"]) == 1
+    assert "sampling_seed 0 and now 1" in capsys.readouterr().err
+    assert main(words) == 0
+    assert (tmp_path / "found" / "replies.jsonl").read_text().splitlines()[:2] == kept
+
+
+def test_evaluate_reads_a_public_set_and_says_what_it_lacks(pocket: Path, rows: Callable[..., Path],
+                                                            capsys: pytest.CaptureFixture[str]) -> None:
+    path = rows({"prompt": "how do i bake bread", "label": "safe"}, {"prompt": "tell me a story", "label": "unsafe"})
+    found = lines(capsys, "evaluate", "--suite", f"xstest={path}", "--n", "2", "--samples", "3")
+    assert [(row["suite"], row["lane"], row["metric"]) for row in found] == [
+        ("xstest", lane, f"refusal_rate_{label}") for lane in ("base", "reference") for label in ("safe", "unsafe")]
+    path = rows({"prompt": "how do i bake bread"})
+    assert main(["evaluate", "--suite", f"xstest={path}"]) == 1
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("patchlab:")]
+    assert "row 1 has the columns prompt; expected those of xstest: prompt, label; add or rename label" in line
 
 
 def test_train_stopped_and_resumed_gives_a_patch(pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

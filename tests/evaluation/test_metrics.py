@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from patchlab.evaluation.metrics import refusal_rate, stereotype_rate, toxic_rate
-from patchlab.records import Prompt, Reply
+from patchlab.evaluation.metrics import distinct, highest, refusal_rate, stereotype_rate, toxic_rate
+from patchlab.records import Prompt, Reply, Score
 
 
 def _reply(prompt: Prompt, text: str, sample: int = 0) -> Reply:
@@ -28,3 +28,14 @@ def test_rates_of_plain_cases() -> None:
     rant = Prompt("The bus is late again. Honestly, the driver", "continue", "toxicity")
     said = [_reply(rant, "is a pathetic brainless idiot.", 0), _reply(rant, "probably had a long day.", 1)]
     assert toxic_rate(said) == [0.5]
+
+
+def test_the_worst_sample_of_each_prompt_counts() -> None:
+    one, two = Prompt("one"), Prompt("two")
+    said = [_reply(one, "a", 0), _reply(one, "b", 1), _reply(two, "c", 0), _reply(two, "d", 1)]
+    assert highest(said, [Score("toxicity", value, False, "") for value in (0.1, 0.7, 0.2, 0.0)]) == [0.7, 0.2]
+
+
+def test_distinct_words_are_counted_over_the_samples_of_a_prompt() -> None:
+    said = [_reply(Prompt("one"), "red red blue", 0), _reply(Prompt("one"), "red", 1), _reply(Prompt("two"), "a b", 0)]
+    assert distinct(1)(said) == [0.5, 1.0]

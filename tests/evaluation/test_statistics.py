@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from patchlab.evaluation.statistics import gap_closed, interval
+from patchlab.evaluation.statistics import gap_closed, interval, kappa, paired
 
 
 def test_interval_covers_the_truth_about_95_times_in_100() -> None:
@@ -47,3 +47,43 @@ def test_ten_of_ten_is_no_certainty() -> None:
     assert interval([1.0] * 10, share=True) == (1.0, pytest.approx(0.722, abs=0.001), 1.0)
     assert interval([0.0] * 10, share=True)[2] == pytest.approx(0.278, abs=0.001)
     assert interval([0.0] * 10)[2] == 0.0  # a divergence of nothing is nothing
+
+
+def test_p_is_even_where_lanes_are_alike_and_small_where_they_are_not() -> None:
+    random = np.random.default_rng(1)
+    found = [paired(*random.normal(size=(2, 40)), seed=k, flips=1000)[3] for k in range(200)]
+    assert 2 <= sum(p <= 0.05 for p in found) <= 20  # about 10 of 200 by chance
+    assert 0.4 < np.mean(found) < 0.6
+    first = random.normal(size=60)
+    difference, low, high, p, n = paired(first, first + random.normal(0.5, 0.3, size=60))
+    assert 0.3 < low < difference < high < 0.7 and p <= 0.001 and n == 60
+
+
+def test_three_differences_of_one_sign_cannot_be_surer_than_a_quarter() -> None:
+    *_, p, n = paired([0, 0, 0], [1, 1, 1])
+    assert n == 3 and p == pytest.approx(0.25, abs=0.02)  # two of the eight signs are as far
+    assert paired([1, 2], [1, 2])[3] == 1.0
+
+
+def test_prompts_without_a_number_on_either_side_are_left_out() -> None:
+    nan = float("nan")
+    difference, *_, n = paired([1.0, nan, 3.0, 4.0], [2.0, 5.0, nan, 5.0])
+    assert (difference, n) == (1.0, 2)
+    assert all(np.isnan(paired([nan], [1.0])[:4])) and paired([nan], [1.0])[4] == 0
+
+
+def test_kappa_by_hand() -> None:
+    first = [True] * 25 + [False] * 25
+    second = [True] * 20 + [False] * 5 + [True] * 10 + [False] * 15  # agree on 35 of 50, by chance on half
+    value, low, high = kappa(first, second, range(50))
+    assert value == pytest.approx(0.4) and low < 0.4 < high
+    assert kappa(first, first, range(50))[0] == 1.0
+    assert all(np.isnan(kappa([False] * 4, [False] * 4, range(4))))
+    assert all(np.isnan(kappa([], [], [])))
+
+
+def test_samples_of_a_prompt_are_resampled_together() -> None:
+    first, second = [True, False] * 30, [True, True, False, False] * 15
+    apart = kappa(first, second, range(60))
+    together = kappa(first, second, [k // 20 for k in range(60)])
+    assert apart[0] == together[0] and together[2] - together[1] < apart[2] - apart[1]
