@@ -29,10 +29,11 @@ OWNERS = {
     "gradio": {"ui": "anywhere"},
     "plotly": {"ui": "anywhere"},
     "transformers": {"engine": "anywhere", "pocket": "anywhere", "scoring/hub.py": "lazily"},
-    "sklearn": {"scoring/fit.py": "lazily"},
+    "sklearn": {"scoring/fit/linear.py": "lazily"},
     "torch": {
         **dict.fromkeys(["engine", "evaluation", "training", "export", "pocket", "ui"], "anywhere"),
         "scoring/hub.py": "lazily",
+        "scoring/fit/network.py": "lazily",
     },
 }
 VAGUE = {"utils", "util", "common", "helpers", "helper", "misc"}
@@ -139,7 +140,7 @@ def test_every_import_of_the_package_goes_down() -> None:
         ("scoring/hub.py", "import transformers"),
         ("scoring/embedded.py", "def late():\n    import torch"),
         ("artifact/patch.py", "import torch.nn"),
-        ("scoring/fit.py", "from sklearn.linear_model import LogisticRegression"),
+        ("scoring/fit/linear.py", "from sklearn.linear_model import LogisticRegression"),
         ("cli.py", "import importlib\nimportlib.import_module('gradio')"),
         ("cli/make.py", "def train():\n    import torch"),
         ("engine/utils.py", ""),
@@ -157,7 +158,7 @@ def test_a_wrong_import_is_seen(file: str, source: str) -> None:
         ("engine/bank.py", "import torch\nfrom .stream import Stream\nfrom patchlab.artifact import Patch"),
         ("engine/bank.py", "from patchlab import artifact, errors"),
         ("scoring/hub.py", "def late():\n    import torch, transformers"),
-        ("scoring/fit.py", "def late():\n    from sklearn.linear_model import LogisticRegression"),
+        ("scoring/fit/linear.py", "def late():\n    from sklearn.linear_model import LogisticRegression"),
         ("pocket/build.py", "from patchlab.training import dpo\nimport transformers"),
         ("ui/charts.py", "import plotly.graph_objects as go\nfrom patchlab.records import Report"),
         ("__init__.py", "from patchlab.records import Prompt"),
