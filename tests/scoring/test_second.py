@@ -29,7 +29,7 @@ ODD = ["", " ", "\u200b", "a\ud800b \x00", "😀😀", "１２３ Größe", "“
 def toy_convolution(seed: int = 0) -> Convolution:
     made = group_remarks(150, seed=3)
     return train([each.text for each in made], np.array([each.label for each in made]), np.ones(len(made)), rows=PIECES,
-                 steps=60, seed=seed)
+                 steps=150, seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,9 @@ def test_trees_are_those_that_scikit_learn_grew() -> None:
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 9, (300, COLUMNS)).astype(np.float32)
     labels = (rows[:, 3] + rows[:, 9] > 8).astype(int)
-    model = ensemble.GradientBoostingClassifier(init="zero", n_estimators=TREES, learning_rate=0.1, max_depth=DEPTH, subsample=0.6,
-                                                max_features="sqrt", min_samples_leaf=5, random_state=0).fit(rows, labels)
+    model = ensemble.GradientBoostingClassifier(
+        init="zero", n_estimators=TREES, learning_rate=0.1, max_depth=DEPTH, subsample=0.6, max_features="sqrt",
+        min_samples_leaf=5, random_state=0).fit(rows, labels)
     assert grow(rows, labels, np.ones(300)).sums(rows) == pytest.approx(model.decision_function(rows), abs=1e-4)
 
 
@@ -85,7 +86,8 @@ def test_a_convolution_is_its_windows_one_by_one() -> None:
     hits = [np.maximum(np.concatenate(padded[k:k + WINDOW]) @ model.kernel + model.floor, 0) for k in range(len(vectors))]
     pooled = np.concatenate([np.max(hits, 0), np.sum(hits, 0) / len(hits) ** 0.5])
     assert pooled.shape == (2 * FILTERS,)
-    assert model.logit("You are kind. “Go away”, he said.") == pytest.approx(float(pooled @ model.out + model.bias[0]), abs=1e-4)
+    by_hand = float(pooled @ model.out + model.bias[0])
+    assert model.logit("You are kind. “Go away”, he said.") == pytest.approx(by_hand, abs=1e-4)
 
 
 def test_scaling_scales_log_odds(convolution: Convolution, trees: Trees) -> None:
