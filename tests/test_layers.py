@@ -30,10 +30,11 @@ OWNERS = {
     # the report is a file of its own, made without the page and for the command line too; it takes plotly.js only
     "plotly": {"ui": "anywhere", "evaluation/html.py": "lazily"},
     "transformers": {"engine": "anywhere", "pocket": "anywhere", "scoring/hub.py": "lazily"},
-    "sklearn": {"scoring/fit.py": "lazily"},
+    "sklearn": {"scoring/fit/linear.py": "lazily"},
     "torch": {
         **dict.fromkeys(["engine", "evaluation", "training", "export", "pocket", "ui"], "anywhere"),
         "scoring/hub.py": "lazily",
+        "scoring/fit/network.py": "lazily",
     },
 }
 VAGUE = {"utils", "util", "common", "helpers", "helper", "misc"}
@@ -141,7 +142,7 @@ def test_every_import_of_the_package_goes_down() -> None:
         ("scoring/hub.py", "import transformers"),
         ("scoring/embedded.py", "def late():\n    import torch"),
         ("artifact/patch.py", "import torch.nn"),
-        ("scoring/fit.py", "from sklearn.linear_model import LogisticRegression"),
+        ("scoring/fit/linear.py", "from sklearn.linear_model import LogisticRegression"),
         ("cli.py", "import importlib\nimportlib.import_module('gradio')"),
         ("cli/make.py", "def train():\n    import torch"),
         ("engine/utils.py", ""),
@@ -159,7 +160,7 @@ def test_a_wrong_import_is_seen(file: str, source: str) -> None:
         ("engine/bank.py", "import torch\nfrom .stream import Stream\nfrom patchlab.artifact import Patch"),
         ("engine/bank.py", "from patchlab import artifact, errors"),
         ("scoring/hub.py", "def late():\n    import torch, transformers"),
-        ("scoring/fit.py", "def late():\n    from sklearn.linear_model import LogisticRegression"),
+        ("scoring/fit/linear.py", "def late():\n    from sklearn.linear_model import LogisticRegression"),
         ("pocket/build.py", "from patchlab.training import dpo\nimport transformers"),
         ("ui/charts.py", "import plotly.graph_objects as go\nfrom patchlab.records import Report"),
         ("__init__.py", "from patchlab.records import Prompt"),

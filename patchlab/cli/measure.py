@@ -33,7 +33,8 @@ def add(verbs: Verbs) -> None:
                     "(worst), whether that is flagged, and the verdict in a word.")
     parser.add_argument("file", type=Path, metavar="F.jsonl", help="one JSON object with a text a line")
     parser.add_argument("--scorer", required=True, metavar="NAME",
-                        help="toxicity, refusal, or a classifier of the Hub as hub:MODEL or hub:MODEL#LABEL")
+                        help="toxicity, refusal, their second judges toxicity-2 and refusal-2, or a classifier of the"
+                             " Hub as hub:MODEL or hub:MODEL#LABEL")
     parser.add_argument("--text-column", default="text", metavar="KEY", help="where the text is (default: text)")
     parser.add_argument("--prompt-column", default="prompt", metavar="KEY",
                         help="where the prompt it answers is, in rows that have one (default: prompt)")

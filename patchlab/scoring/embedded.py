@@ -1,7 +1,7 @@
-"""Scorers that travel with PatchLab: linear models over hashed features, half a MB each, under a millisecond a text.
+"""Scorers that travel with PatchLab: two for each claim, a few files of a MB or less, under a millisecond a text.
 
-A scorer is two files: NAME.safetensors (weights [BUCKETS] float16, bias [1] float32) and NAME.json (threshold, words
-for its verdicts, what it was trained on). Both are checked like any hostile file before a number is used.
+A scorer is two files: NAME.safetensors (what `kinds` says) and NAME.json (threshold, words for its verdicts, what it was
+trained on). Both are checked like any hostile file before a number is used.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
@@ -23,29 +22,19 @@ from safetensors.numpy import save as save_tensors
 from patchlab.errors import InputError, NotFoundError, PatchFormatError, TamperedError
 from patchlab.files import write_atomic, write_json
 from patchlab.records import Score
-from patchlab.scoring.features import BUCKETS, Hashed, digest_of, toxicity_features
-from patchlab.scoring.replies import refusal_features
+from patchlab.scoring.kinds import KINDS, Model
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "scorers"
-FEATURES: Mapping[str, Callable[[str, str | None], Hashed]] = {
-    "toxicity": toxicity_features, "refusal": refusal_features}
-MAX_WEIGHTS, MAX_CARD = 2**20, 2**18  # bytes; a file over these is not one of ours and is not read
+MAX_WEIGHTS, MAX_CARD = 2**21, 2**18  # bytes; a file over these is not one of ours and is not read
 _SCHEMA = 1
 _CARD_KEYS = {"schema", "name", "features", "threshold", "labels", "weights_sha256", "trained_on", "measured"}
-_PROBE = (("I'm sorry, but I can't do that, you “id1ot”!\n1. Wait.", "Why should it work?"),
-          ("Größe 😀 @a http://b.c", None), ("", None))
-
-
-def probe(kind: str) -> str:
-    """The digest of the features of fixed texts: differs when the code that makes features has changed."""
-    return digest_of(FEATURES[kind](text, prompt) for text, prompt in _PROBE)
 
 
 @dataclass(frozen=True)
-class LinearScorer:
-    """A logistic model over hashed features; `score` gives the probability of the flagged label.
+class EmbeddedScorer:
+    """A model with a threshold; `score` gives the probability of the flagged label.
 
-    `weights` is [BUCKETS] float32; `labels` holds the words for "flagged", "clear" and, where empty text has a word of
+    `labels` holds the words for "flagged", "clear" and, where empty text has a word of
     its own, "empty". A text without words is never flagged.
     """
 
@@ -53,8 +42,7 @@ class LinearScorer:
     digest: str
     threshold: float
     labels: Mapping[str, str]
-    weights: NDArray[np.float32]
-    bias: float
+    model: Model
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> list[Score]:
         """One Score a text, in order. Raises InputError where prompts are given but not one for each text."""
@@ -69,32 +57,31 @@ class LinearScorer:
     def _one(self, text: str, prompt: str | None) -> Score:
         if not text.strip():
             return Score(self.name, 0.0, False, self.labels.get("empty", self.labels["clear"]))
-        index, value = FEATURES[self.name](text, prompt)
-        logit = float(self.weights[index] @ value) + self.bias
+        logit = self.model.logit(text, prompt)
         chance = 1 / (1 + math.exp(-min(max(logit, -60.0), 60.0)))
         flagged = chance >= self.threshold
         return Score(self.name, chance, flagged, self.labels["flagged" if flagged else "clear"])
 
 
-def save_linear(folder: Path, name: str, *, weights: NDArray[np.float32], bias: float, card: Mapping[str, Any]) -> None:
+def save_embedded(folder: Path, name: str, *, model: Model, card: Mapping[str, Any]) -> None:
     """Write NAME.safetensors and NAME.json; `card` gives threshold, labels, trained_on and measured."""
-    data = save_tensors({"weights": weights.astype(np.float16), "bias": np.array([bias], np.float32)})
+    data = save_tensors(model.tensors())
     write_atomic(folder / f"{name}.safetensors", lambda path: path.write_bytes(data))
-    write_json(folder / f"{name}.json", {"schema": _SCHEMA, "name": name, "features": probe(name), **card,
+    write_json(folder / f"{name}.json", {"schema": _SCHEMA, "name": name, "features": KINDS[name].probe(), **card,
                                          "weights_sha256": hashlib.sha256(data).hexdigest()})
 
 
-def load_linear(name: str, folder: Path = FOLDER) -> LinearScorer:
+def load_embedded(name: str, folder: Path = FOLDER) -> EmbeddedScorer:
     """The scorer `name` of a folder. Raises NotFoundError, PatchFormatError or TamperedError."""
     card = _read_card(folder / f"{name}.json", name)
     data = _read(folder / f"{name}.safetensors", MAX_WEIGHTS)
     if hashlib.sha256(data).hexdigest() != card["weights_sha256"]:
         raise TamperedError(f"{name}.safetensors is not the file its card names", do="restore both files together",
                             expected=f"sha256 {card['weights_sha256'][:12]}..")
-    weights, bias = _read_tensors(data, name)
+    model = _read_model(data, name)
     identity = json.dumps([card[key] for key in ("features", "threshold", "labels", "weights_sha256")], sort_keys=True)
-    return LinearScorer(name, hashlib.sha256(identity.encode()).hexdigest(), float(card["threshold"]), card["labels"],
-                        weights, bias)
+    return EmbeddedScorer(name, hashlib.sha256(identity.encode()).hexdigest(), float(card["threshold"]), card["labels"],
+                          model)
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -116,7 +103,7 @@ def _read_card(path: Path, name: str) -> dict[str, Any]:
     wrong = _card_problem(card, name)
     if wrong:
         raise PatchFormatError(f"{path.name}: {wrong}", expected="a scorer's card", do="restore the file")
-    if card["features"] != probe(name):
+    if card["features"] != KINDS[name].probe():
         raise PatchFormatError(f"{name} was fitted on features of another version",
                                expected="the features of this code", do="run python -m patchlab.scoring.fit again")
     return card
@@ -139,18 +126,21 @@ def _card_problem(card: Any, name: str) -> str | None:
     return None
 
 
-def _read_tensors(data: bytes, name: str) -> tuple[NDArray[np.float32], float]:
+def _read_model(data: bytes, name: str) -> Model:
     try:
         tensors = load_tensors(data)
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise PatchFormatError(f"{name}.safetensors cannot be read ({str(error)[:80]})", expected="a safetensors file",
                                do="restore the file") from None
     found = {key: (tensor.dtype.name, tensor.shape) for key, tensor in tensors.items()}
-    expected = {"weights": ("float16", (BUCKETS,)), "bias": ("float32", (1,))}
-    if found != expected:
-        raise PatchFormatError(f"{name}.safetensors holds {str(found)[:120]}", expected=str(expected),
+    if found != KINDS[name].layout:
+        raise PatchFormatError(f"{name}.safetensors holds {str(found)[:120]}", expected=str(KINDS[name].layout),
                                do="restore the file")
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         raise PatchFormatError(f"{name}.safetensors holds numbers that are not finite", expected="finite weights",
                                do="restore the file")
-    return tensors["weights"].astype(np.float32), float(tensors["bias"][0])
+    try:
+        return KINDS[name].make(tensors)
+    except ValueError as error:
+        raise PatchFormatError(f"{name}.safetensors holds {error}", expected="values in range",
+                               do="restore the file") from None

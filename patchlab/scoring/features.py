@@ -43,13 +43,13 @@ def tokens(text: str) -> list[str]:
     return _TOKEN.findall(normalise(text))
 
 
-def _spelled(word: str) -> str:
+def spelled(word: str) -> str:
     """A word as it was probably meant: `id1ot` and `idi*t` share most of their characters with `idiot`."""
     return word.translate(_LOOKALIKE) if not word.isalpha() and not word.isdigit() else word
 
 
 def _grams(word: str) -> tuple[int, ...]:
-    padded = f"<{_spelled(word)}>"
+    padded = f"<{spelled(word)}>"
     size = len(padded)
     return tuple(crc32(padded[i:i + n].encode("utf-8", "replace")) % BUCKETS
                  for n in (3, 4, 5) for i in range(max(size - n + 1, 1 if n == 3 else 0)))
@@ -95,7 +95,7 @@ def weighted(groups: Iterable[tuple[set[int], float]]) -> Hashed:
 def toxicity_features(text: str, prompt: str | None = None) -> Hashed:
     """The features the toxicity scorer reads: indices [N], values [N]. The prompt is not read."""
     words = tokens(text)
-    return weighted(((word_buckets([_spelled(word) for word in words]), 1.0), (character_buckets(words), 1.0)))
+    return weighted(((word_buckets([spelled(word) for word in words]), 1.0), (character_buckets(words), 1.0)))
 
 
 def digest_of(hashed: Iterable[Hashed]) -> str:

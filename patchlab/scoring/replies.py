@@ -16,7 +16,7 @@ _INTERJECTION = 10  # characters
 FIRST, REST, SHAPE, ASKED = 1.0, 0.7, 2.5, 0.6
 
 _OPENING = ("\"", "“", "‘")
-_QUOTED = re.compile(r"[\"“”«]([^\"“”«»\n]{3,400})[\"“”»]|(?<!\w)['‘]([^\n]{3,400}?)['’](?!\w)")
+QUOTED = re.compile(r"[\"“”«]([^\"“”«»\n]{3,400})[\"“”»]|(?<!\w)['‘]([^\n]{3,400}?)['’](?!\w)")
 _SENTENCE = re.compile(r"(?<=[.!?…])[\"”'’)\]*]*\s+(?=\S)|\s*\n+\s*")
 _MARKER = re.compile(r"(?:^|\n|(?<=[.:;!]))\s*(?:\*{0,2}(?:step\s+)?(?:\d{1,2}|one|two|three)\*{0,2}\s*[.):]\s"
                      r"|step\s+\w+\b"
@@ -107,8 +107,8 @@ def unquoted(text: str) -> tuple[str, list[str]]:
     text = text.strip()
     if len(text) > 1 and text[0] in "\"“'‘" and text[-1] in "\"”'’" and not re.search("[\"“”]", text[1:-1]):
         text = text[1:-1]
-    spans = [first or second for first, second in _QUOTED.findall(text)]
-    return _QUOTED.sub(" ″ ", text), spans
+    spans = [first or second for first, second in QUOTED.findall(text)]
+    return QUOTED.sub(" ″ ", text), spans
 
 
 def _bucket(count: int, edges: tuple[int, ...]) -> int:

@@ -1,6 +1,7 @@
 """The table of scorers: a name in, something that scores text out.
 
-`toxicity` and `refusal` are embedded and always here; the others are classifiers of the Hub, named in HUB or given as
+`toxicity` and `refusal` are embedded and always here, each with a second one that is built otherwise (`toxicity-2`,
+`refusal-2`); the others are classifiers of the Hub, named in HUB or given as
 `hub:<model id>`, whose weights are loaded at the first score.
 """
 
@@ -12,8 +13,9 @@ from typing import Protocol
 
 from patchlab.errors import NotFoundError
 from patchlab.records import Score
-from patchlab.scoring.embedded import FEATURES, load_linear
+from patchlab.scoring.embedded import load_embedded
 from patchlab.scoring.hub import HUB, HubScorer
+from patchlab.scoring.kinds import KINDS
 
 
 class Scorer(Protocol):
@@ -33,14 +35,14 @@ class Scorer(Protocol):
 
 def scorer_names() -> list[str]:
     """The names `load_scorer` knows, besides `hub:<model id>`."""
-    return [*FEATURES, *HUB]
+    return [*KINDS, *HUB]
 
 
 @cache
 def load_scorer(name: str) -> Scorer:
     """The scorer of a name, loaded once. Raises NotFoundError with the nearest names."""
-    if name in FEATURES:
-        return load_linear(name)
+    if name in KINDS:
+        return load_embedded(name)
     if name in HUB:
         return HubScorer(HUB[name])
     if name.startswith("hub:") and name[4:].strip():

@@ -23,8 +23,9 @@ from safetensors.numpy import save
 
 from patchlab.errors import InputError, NotFoundError, PatchFormatError, TamperedError
 from patchlab.scoring import load_scorer
-from patchlab.scoring.embedded import FOLDER, load_linear, save_linear
+from patchlab.scoring.embedded import FOLDER, load_embedded, save_embedded
 from patchlab.scoring.features import BUCKETS
+from patchlab.scoring.kinds import KINDS, Linear
 
 CARD = {"threshold": 0.5, "labels": {"flagged": "toxic", "clear": "not toxic"}, "trained_on": [], "measured": []}
 
@@ -32,7 +33,7 @@ CARD = {"threshold": 0.5, "labels": {"flagged": "toxic", "clear": "not toxic"}, 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     weights = np.zeros(BUCKETS, np.float32)
-    save_linear(tmp_path, "toxicity", weights=weights, bias=1.5, card=CARD)
+    save_embedded(tmp_path, "toxicity", model=Linear("toxicity", weights, 1.5), card=CARD)
     return tmp_path
 
 
@@ -95,7 +96,7 @@ def test_wrong_arguments_are_named() -> None:
         load_scorer("toxicity").score("text")
 
 
-@pytest.mark.parametrize("name", ["toxicity", "refusal"])
+@pytest.mark.parametrize("name", KINDS)
 def test_a_score_of_forty_words_takes_under_a_millisecond(name: str) -> None:
     scorer, text = load_scorer(name), " ".join(CALM[:4])
     times = []
@@ -106,9 +107,9 @@ def test_a_score_of_forty_words_takes_under_a_millisecond(name: str) -> None:
     assert min(times) < 1e-3
 
 
-@pytest.mark.parametrize("name", ["toxicity", "refusal"])
+@pytest.mark.parametrize("name", KINDS)
 def test_the_shipped_files_are_small_and_say_what_they_stand_on(name: str) -> None:
-    assert (FOLDER / f"{name}.safetensors").stat().st_size <= 2**20
+    assert (FOLDER / f"{name}.safetensors").stat().st_size <= 2**21
     card = json.loads((FOLDER / f"{name}.json").read_text())
     assert all(each["licence"] and "SA" not in each["licence"] for each in card["trained_on"])
     assert all(each["set"] in (FOLDER / "README.md").read_text() for each in card["trained_on"])
@@ -116,12 +117,12 @@ def test_the_shipped_files_are_small_and_say_what_they_stand_on(name: str) -> No
 
 
 def test_a_scorer_comes_back_as_it_was_saved(folder: Path) -> None:
-    scorer = load_linear("toxicity", folder)
+    scorer = load_embedded("toxicity", folder)
     assert scorer.score(["anything"])[0].value == pytest.approx(1 / (1 + np.exp(-1.5)))
-    assert scorer.digest == load_linear("toxicity", folder).digest
+    assert scorer.digest == load_embedded("toxicity", folder).digest
     change(folder, threshold=0.9)
-    assert load_linear("toxicity", folder).digest != scorer.digest
-    assert not load_linear("toxicity", folder).score(["anything"])[0].flagged
+    assert load_embedded("toxicity", folder).digest != scorer.digest
+    assert not load_embedded("toxicity", folder).score(["anything"])[0].flagged
 
 
 def test_a_flipped_byte_is_caught(folder: Path) -> None:
@@ -130,12 +131,12 @@ def test_a_flipped_byte_is_caught(folder: Path) -> None:
     data[-7] ^= 1
     path.write_bytes(data)
     with pytest.raises(TamperedError, match="not the file its card names"):
-        load_linear("toxicity", folder)
+        load_embedded("toxicity", folder)
 
 
 @pytest.mark.parametrize(("data", "words"), [
     (b"", "cannot be read"), (b"\x80\x04pickle", "cannot be read"), (b"\xff" * 64, "cannot be read"),
-    (b"\0" * (2**20 + 1), "over 1048576 bytes"),
+    (b"\0" * (2**21 + 1), "over 2097152 bytes"),
     (save({"weights": np.zeros(8, np.float16), "bias": np.zeros(1, np.float32)}), "holds"),
     (save({"weights": np.zeros(BUCKETS, np.int16), "bias": np.zeros(1, np.float32)}), "int16"),
     (save({"weights": np.zeros((2, BUCKETS // 2), np.float16), "bias": np.zeros(1, np.float32)}), "holds"),
@@ -145,7 +146,7 @@ def test_a_flipped_byte_is_caught(folder: Path) -> None:
 def test_weights_that_are_not_ours_are_refused(folder: Path, data: bytes, words: str) -> None:
     change_weights(folder, data)
     with pytest.raises(PatchFormatError, match=words):
-        load_linear("toxicity", folder)
+        load_embedded("toxicity", folder)
 
 
 @pytest.mark.parametrize(("values", "words"), [
@@ -156,20 +157,20 @@ def test_weights_that_are_not_ours_are_refused(folder: Path, data: bytes, words:
 def test_a_card_that_is_not_ours_is_refused(folder: Path, values: dict[str, object], words: str) -> None:
     change(folder, **values)
     with pytest.raises(PatchFormatError, match=words):
-        load_linear("toxicity", folder)
+        load_embedded("toxicity", folder)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "\ufffe", "[" * 100_000])
 def test_a_card_that_is_no_card_is_refused(folder: Path, text: str) -> None:
     (folder / "toxicity.json").write_text(text)
     with pytest.raises(PatchFormatError):
-        load_linear("toxicity", folder)
+        load_embedded("toxicity", folder)
 
 
 def test_a_missing_file_says_how_to_make_it(folder: Path) -> None:
     (folder / "toxicity.safetensors").unlink()
     with pytest.raises(NotFoundError, match=r"patchlab\.scoring\.fit"):
-        load_linear("toxicity", folder)
+        load_embedded("toxicity", folder)
 
 
 def test_importing_and_scoring_loads_neither_torch_nor_sklearn() -> None:

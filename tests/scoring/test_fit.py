@@ -8,12 +8,20 @@ import numpy as np
 import pytest
 
 from patchlab.errors import InputError, MissingExtraError
-from patchlab.scoring import fit, load_scorer, sets
-from patchlab.scoring.embedded import load_linear, save_linear
-from patchlab.scoring.fit_report import readme
-from patchlab.scoring.sets import Example, LabelledSet
-from patchlab.scoring.written_remarks import remarks
-from patchlab.scoring.written_replies import KINDS, replies
+from patchlab.scoring import load_scorer
+from patchlab.scoring.embedded import load_embedded, save_embedded
+from patchlab.scoring.fit import build, sets
+from patchlab.scoring.fit.__main__ import main
+from patchlab.scoring.fit.build import WORDS
+from patchlab.scoring.fit.figures import auc, macro_f1
+from patchlab.scoring.fit.fitted import labels_of
+from patchlab.scoring.fit.linear import Logistic, logistic, matrix, scaled, training_rows
+from patchlab.scoring.fit.refusal import STRENGTH, string_match
+from patchlab.scoring.fit.sets import Example, LabelledSet
+from patchlab.scoring.fit.written_groups import group_remarks
+from patchlab.scoring.fit.written_remarks import remarks
+from patchlab.scoring.fit.written_replies import KINDS, replies
+from patchlab.scoring.kinds import Linear
 
 
 def written_set(n: int) -> LabelledSet:
@@ -28,36 +36,28 @@ def test_written_text_is_the_same_for_the_same_seed_and_other_for_another() -> N
 
 
 def test_written_text_has_no_open_slot() -> None:
-    assert not [each for each in remarks(2000, seed=3) if "{" in each.text]
+    assert not [each for each in [*remarks(2000, seed=3), *group_remarks(2000, seed=3)] if "{" in each.text]
     assert not [each for half in ("fit", "held") for each in replies(60, half=half, seed=3) if "{" in each.text or not each.text]
 
 
 def test_both_labels_of_a_set_weigh_the_same_and_the_set_its_share() -> None:
     rows = (Example("a", 1), Example("b", 0), Example("c", 0, weight=3.0))
-    weights = fit.set_weights(LabelledSet("s", "", "", 0.8, rows, ()))
+    weights = sets.set_weights(rows, 0.8)
     assert weights == pytest.approx([0.4, 0.1, 0.3])
 
 
 def test_a_small_fit_becomes_a_scorer_that_generalises(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
-    model = fit.logistic(fit.training_rows("toxicity", [written_set(600)]), strength=2.0)
-    card = {"threshold": 0.5, "labels": fit.WORDS["toxicity"], "trained_on": [], "measured": []}
-    save_linear(tmp_path, "toxicity", weights=model.weights.astype(np.float32), bias=model.bias, card=card)
+    model = logistic(training_rows("toxicity", [written_set(600)]), strength=2.0)
+    card = {"threshold": 0.5, "labels": WORDS["toxicity"], "trained_on": [], "measured": []}
+    linear = Linear("toxicity", model.weights.astype(np.float32), model.bias)
+    save_embedded(tmp_path, "toxicity", model=linear, card=card)
     unseen = remarks(200, seed=99)
-    scores = load_linear("toxicity", tmp_path).score([each.text for each in unseen])
+    scores = load_embedded("toxicity", tmp_path).score([each.text for each in unseen])
     assert np.mean([score.flagged == bool(each.label) for score, each in zip(scores, unseen, strict=True)]) > 0.9
     # float16 in the file moves scores by less than anybody can see
-    logits = model.logits(fit.matrix("toxicity", [Example(each.text, 0) for each in unseen]))
+    logits = model.logits(matrix("toxicity", [Example(each.text, 0) for each in unseen]))
     assert [score.value for score in scores] == pytest.approx(1 / (1 + np.exp(-logits)), abs=0.01)
-
-
-def test_a_curve_is_what_its_names_say() -> None:
-    pytest.importorskip("sklearn")
-    model = fit.Linear(np.ones(1), 0.0)
-    found = fit.curve("s", model, np.array([[2.0], [-1.0], [1.0], [-2.0]]), np.array([1, 1, 0, 0]))
-    assert (found.caught, found.false_alarms, found.auc, found.f1) == (0.5, 0.5, 0.75, 0.5)
-    one = fit.curve("calm", model, np.array([[-1.0], [1.0]]), np.array([0, 0]))
-    assert (one.auc, one.f1, one.caught, one.false_alarms) == (None, None, None, 0.5)
 
 
 def test_scaling_keeps_false_alarms_on_calm_text_under_its_share() -> None:
@@ -65,17 +65,8 @@ def test_scaling_keeps_false_alarms_on_calm_text_under_its_share() -> None:
     rng = np.random.default_rng(0)
     logits, labels = np.concatenate([rng.normal(1, 1, 500), rng.normal(-1, 1, 500)]), np.repeat([1, 0], 500)
     calm = rng.normal(0, 1, 1000)
-    model = fit.scaled(fit.Linear(np.ones(1), 0.0), logits, labels, np.ones(1000), calm=calm, share=0.01)
+    model = scaled(Logistic(np.ones(1), 0.0), logits, labels, np.ones(1000), calm=calm, share=0.01)
     assert 0 < (model.logits(calm[:, None]) >= 0).mean() <= 0.0101
-
-
-def test_the_readme_names_every_set_and_licence() -> None:
-    pytest.importorskip("sklearn")
-    made = fit.curve("my set", fit.Linear(np.ones(1), 0.0), np.array([[1.0], [-1.0]]), np.array([1, 0]), note="seen")
-    credit = [{"set": "theirs", "licence": "CC-BY-4.0", "source": "somewhere", "rows": 12345}]
-    text = readme({"toxicity": [made], "refusal": []}, {"toxicity": credit, "refusal": []})
-    assert "| my set | 2 | 50% | 1.000 | 1.000 | 1.000 | 1.000 | 0.000 | 0.269 | seen |" in text
-    assert "| theirs | 12,345 | CC-BY-4.0 | somewhere |" in text
 
 
 def test_extra_rows_are_read_by_task_and_a_tenth_is_held_back(tmp_path: Path) -> None:
@@ -103,14 +94,14 @@ def test_without_scikit_learn_the_command_says_what_to_install(
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     with pytest.raises(MissingExtraError, match="pip install"):
-        fit.build(tmp_path, None, tmp_path / "out")
-    assert fit.main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+        build(tmp_path, None, tmp_path / "out")
+    assert main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "pip install scikit-learn" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_data_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
-    assert fit.main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -122,12 +113,11 @@ def test_share_alike_sets_are_read_for_measuring_only(shared_data: Path) -> None
 
 
 def test_the_shipped_toxicity_scorer_on_public_sets(shared_data: Path) -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
     scorer, floors = load_scorer("toxicity"), {"davidson": 0.96, "convabuse": 0.91, "wikipedia_toxicity": 0.9, "diasafety": 0.85}
     for each in sets.toxicity_sets(shared_data):
         if each.name in floors:
             values = [score.value for score in scorer.score([row.text for row in each.dev])]
-            assert metrics.roc_auc_score([row.label for row in each.dev], values) > floors[each.name], each.name
+            assert auc(labels_of(each.dev), np.array(values)) > floors[each.name], each.name
     for each in sets.calm_sets(shared_data):
         scores = scorer.score([row.text for row in each.dev])
         assert np.mean([score.value for score in scores]) < 0.2, each.name
@@ -135,12 +125,11 @@ def test_the_shipped_toxicity_scorer_on_public_sets(shared_data: Path) -> None:
 
 
 def test_a_refusal_model_beats_string_matching_on_unseen_prompts(shared_data: Path) -> None:
-    metrics = pytest.importorskip("sklearn.metrics")
+    pytest.importorskip("sklearn")
     rows = [row for row, _, _ in sets.xstest(shared_data)]
     seen, unseen = ([row for row in rows if sets.held_back(row, 4) is held] for held in (False, True))
     assert not {row.group for row in seen} & {row.group for row in unseen}
-    model = fit.logistic(fit.training_rows("refusal", [LabelledSet("seen", "", "", 1.0, tuple(seen), ())]), strength=fit.STRENGTH)
-    labels = [row.label for row in unseen]
-    found = metrics.f1_score(labels, model.logits(fit.matrix("refusal", unseen)) >= 0, average="macro")
-    matched = metrics.f1_score(labels, [fit.string_match(row.text) for row in unseen], average="macro")
+    model = logistic(training_rows("refusal", [LabelledSet("seen", "", "", 1.0, tuple(seen), ())]), strength=STRENGTH)
+    found = macro_f1(labels_of(unseen), model.logits(matrix("refusal", unseen)) >= 0)
+    matched = macro_f1(labels_of(unseen), np.array([string_match(row.text) for row in unseen]))
     assert found > 0.88 and found > matched + 0.05

@@ -100,14 +100,16 @@ def test_a_model_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
 
 def test_names_lead_to_scorers_and_are_kept() -> None:
     assert load_scorer("toxicity") is load_scorer("toxicity")
-    assert scorer_names() == ["toxicity", "refusal", "granite-hap", "unbiased-toxic-roberta", "rejection"]
+    assert scorer_names() == ["toxicity", "refusal", "toxicity-2", "refusal-2", "granite-hap", "unbiased-toxic-roberta",
+                              "rejection"]
     for name in HUB:
         assert load_scorer(name).name == name
     assert load_scorer("hub:some/model").name == "hub:some/model"
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("toxicty", "did you mean 'toxicity'"), ("hub:", "unknown scorer"), ("", "unknown scorer")])
+    ("toxicty", "did you mean 'toxicity'"), ("refusal2", "did you mean 'refusal-2'"),
+    ("hub:", "unknown scorer"), ("", "unknown scorer")])
 def test_an_unknown_name_gets_the_nearest(name: str, words: str) -> None:
     with pytest.raises(NotFoundError, match=words):
         load_scorer(name)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
 
 from patchlab.errors import InputError
 from patchlab.files import read_jsonl
@@ -52,6 +55,10 @@ def _rows(path: Path) -> Iterator[Row]:
         yield from read_jsonl(path)
 
 
+def _template(row: Row) -> Example:
+    return Example(row["text"], row["label"], group=row["identity_term"] or "")
+
+
 def _davidson(row: Row) -> Example:
     # the crowd called ordinary use of a few words offensive; only votes near unanimity speak with full weight
     votes = [int(row[f"votes_{name}"]) for name in ("hate", "offensive", "neither")]
@@ -86,7 +93,7 @@ _TOXICITY: tuple[tuple[str, str, str, float, str, str, Callable[[Row], Example |
     ("hatemoji", "CC-BY-4.0", "github.com/HannahKirk/Hatemoji", 0.3, "train.jsonl", "dev.jsonl", _plain),
     ("vicomtech", "CC-BY-SA-3.0-ES", "github.com/Vicomtech/hate-speech-dataset", 0.0, "", "dev.jsonl", _plain),
     ("identity_templates", "CC-BY-4.0", "github.com/conversationai/unintended-ml-bias-analysis", 0.0, "",
-     "templates.jsonl", _plain),
+     "templates.jsonl", _template),
 )
 
 
@@ -144,6 +151,26 @@ def held_back(example: Example, one_in: int = 10) -> bool:
 def _divided(name: str, licence: str, source: str, share: float, rows: list[Example]) -> LabelledSet:
     return LabelledSet(name, licence, source, share, tuple(row for row in rows if not held_back(row)),
                        tuple(row for row in rows if held_back(row)))
+
+
+def written_set(name: str, source: str, share: float, rows: list[Example]) -> LabelledSet:
+    """Text written for this project, a tenth of it held back."""
+    return _divided(name, "this project's", f"patchlab.scoring.fit.{source}", share, rows)
+
+
+def set_weights(rows: Sequence[Example], share: float) -> NDArray[np.float64]:
+    """The weight of every row: both labels of a set count the same, and the set counts its share."""
+    labels = np.array([row.label for row in rows])
+    weights = np.array([row.weight for row in rows], float)
+    present = set(labels)
+    for label in present:
+        weights[labels == label] *= share / len(present) / weights[labels == label].sum()
+    return weights
+
+
+def tuning(each: LabelledSet, *, kept: bool) -> LabelledSet:
+    """The training rows to fit on (`kept`), or the fifteenth left out to scale and choose a threshold with."""
+    return replace(each, train=tuple(row for row in each.train if held_back(row, 15) != kept))
 
 
 def extra_set(path: Path | None, task: Task, share: float) -> LabelledSet | None:
