@@ -49,10 +49,9 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """What is on in a step: the patch in training with its companions, the same without it, and these side by side."""
+    """What is on in a step: the patch in training with its companions, and what is held to: these alone, side by side."""
 
     parts: tuple[Part, ...]
-    without: tuple[Part, ...]
     beside: tuple[Part, ...]
 
 
@@ -60,34 +59,35 @@ class Companions:
     """Other patches, each present with probability 1/2 in a step; the choice depends on seed and step only.
 
     Where some are present they stand, in a share `in_sequence` of these steps, one after another with the patch in
-    training at any place among them, as in the paper; else side by side.
+    training at any place among them, as in the paper; else side by side. What is held to stands side by side in both:
+    companions that were not made for a sequence are a bad example of one.
     """
 
     def __init__(self, backbone: Backbone, prefixes: Sequence[Tensor], *, seed: int, in_sequence: float = 0.0) -> None:
         self.backbone, self.seed, self.in_sequence = backbone, seed, in_sequence
         self.prefixes = [prefix.to(backbone.device) for prefix in prefixes]
         self.sets = [c for size in range(len(prefixes) + 1) for c in combinations(range(len(prefixes)), size)]
-        self._compiled: dict[tuple[int, ...], Segment] = {}
+        self._compiled: dict[int, Segment] = {}
 
     def at(self, step: int, prefix: Tensor) -> Present:
         """What is present around `prefix` [P, D] in a step; gradients flow to it."""
         draw = random.Random(f"{self.seed}|{step}")
         chosen = list(self.sets[draw.randrange(len(self.sets))])
-        beside = tuple((self._segment((k,)), 1.0) for k in chosen)
+        beside = tuple((self._segment(k), 1.0) for k in chosen)
         if not chosen or draw.random() >= self.in_sequence:
-            return Present(((compile_prefix(self.backbone, prefix), 1.0), *beside), beside, beside)
+            return Present(((compile_prefix(self.backbone, prefix), 1.0), *beside), beside)
         draw.shuffle(chosen)
         place = draw.randrange(len(chosen) + 1)
         mates = [self.prefixes[k] for k in chosen]
         joint = compile_prefix(self.backbone, torch.cat([*mates[:place], prefix, *mates[place:]]))
-        return Present(((joint, 1.0),), ((self._segment(tuple(chosen)), 1.0),), beside)
+        return Present(((joint, 1.0),), beside)
 
-    def _segment(self, order: tuple[int, ...]) -> Segment:
-        """Companions compiled jointly in this order, once; at full precision whatever training uses."""
-        if order not in self._compiled:
+    def _segment(self, k: int) -> Segment:
+        """One companion compiled, once; at full precision whatever training uses."""
+        if k not in self._compiled:
             with torch.no_grad(), torch.autocast(self.backbone.device.type, enabled=False):
-                self._compiled[order] = compile_prefix(self.backbone, torch.cat([self.prefixes[k] for k in order]))
-        return self._compiled[order]
+                self._compiled[k] = compile_prefix(self.backbone, self.prefixes[k])
+        return self._compiled[k]
 
 
 class Targets:
@@ -121,5 +121,5 @@ class Hold:
         """The term of a step; gradients flow to the patch in training only."""
         number, texts = self.rows.deal(step)
         now = reply_logits(self.backbone, texts, present.parts).float().log_softmax(-1)
-        target = self.targets.of(number, texts, present.without)
+        target = self.targets.of(number, texts, present.beside)
         return functional.kl_div(now, target, reduction="sum", log_target=True) / len(target)

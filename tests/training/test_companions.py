@@ -33,7 +33,7 @@ def test_side_by_side_the_patch_stands_before_those_that_are_present(trio: Trio,
     seen = [companions.at(step, own) for step in STEPS]
     assert {tuple(s.length for s, _ in each.parts) for each in seen} == {(4,), (4, 3), (4, 2), (4, 3, 2)}
     for each in seen:
-        assert each.parts[1:] == each.without == each.beside
+        assert each.parts[1:] == each.beside
         assert alike(each.parts[0][0], compile_prefix(trio.base, own))
 
 
@@ -50,8 +50,7 @@ def test_in_sequence_all_are_one_segment_with_the_patch_at_any_place(trio: Trio,
         present = companions.at(step, own)
         [(segment, strength)] = present.parts
         found |= {name for name, each in joint.items() if alike(segment, each)}
-        assert strength == 1.0 and sum(s.length for s, _ in present.without) == segment.length - 4
-        assert sum(s.length for s, _ in present.beside) == segment.length - 4
+        assert strength == 1.0 and sum(s.length for s, _ in present.beside) == segment.length - 4
     assert found == set(joint)
 
 
@@ -61,6 +60,6 @@ def test_gradients_reach_the_patch_and_nothing_else(trio: Trio, mates: list[torc
     companions = Companions(trio.base, mates, seed=1, in_sequence=in_sequence)
     for step in STEPS:
         present = companions.at(step, own)
-        assert not any(s.keys[-1].requires_grad for s, _ in (*present.without, *present.beside))
+        assert not any(s.keys[-1].requires_grad for s, _ in present.beside)
         [grad] = torch.autograd.grad(sum(s.keys[-1].square().sum() for s, _ in present.parts), [own])
         assert grad.abs().sum() > 0
