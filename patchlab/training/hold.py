@@ -17,7 +17,9 @@ from torch.nn import functional
 from patchlab.engine import Backbone, Segment
 from patchlab.engine.batch import Part
 from patchlab.engine.teacher import Texts, pad_texts, reply_logits
+from patchlab.errors import ContextError
 from patchlab.records import Prompt
+from patchlab.training.recipe import HeldTo
 
 REMEMBERED = 1 << 30  # bytes of the base's logits kept for batches seen again
 
@@ -25,12 +27,20 @@ Pair = tuple[list[int], list[int]]
 
 
 class Rows:
-    """Encoded prompts with replies, dealt in fixed batches of like length, in seeded order; batch k is always the same."""
+    """Encoded prompts with replies, dealt in fixed batches of like length, in seeded order; batch k is always the same.
+
+    Raises ContextError for a text that does not fit behind a prefix of `length`.
+    """
 
     def __init__(self, backbone: Backbone, prompts: Sequence[Prompt], replies: Sequence[str], *, rows: int,
-                 seed: int) -> None:
+                 seed: int, length: int = 0) -> None:
         pairs = [(backbone.encode(p), backbone.encode_reply(r, kind=p.kind))
                  for p, r in zip(prompts, replies, strict=True)]
+        longest = max(len(prompt) + len(reply) for prompt, reply in pairs)
+        if length + longest > backbone.context:
+            raise ContextError(f"{length + longest:,} positions needed by a training text and the prefix",
+                               expected=f"at most {backbone.context:,} available",
+                               do="train on shorter prompts and replies, or a shorter prefix")
         shuffled = random.Random(seed).sample(pairs, len(pairs))
         # like lengths together, by neighbourhoods of eight batches so that batches stay mixed
         near = rows * 8
@@ -62,24 +72,33 @@ class Companions:
 
 
 class Hold:
-    """KL(base with companions || the same with the patch), in nats a token, over a batch of the base's own replies."""
+    """KL(base with companions || the same with the patch), in nats a token, over a batch of the base's own replies.
 
-    def __init__(self, backbone: Backbone, rows: Rows) -> None:
+    With `held_to` base the left side is the bare base whatever is present.
+    """
+
+    def __init__(self, backbone: Backbone, rows: Rows, *, held_to: HeldTo = "present", checkpointing: bool = False) -> None:
         self.backbone, self.rows = backbone, rows
+        self.to_present, self.checkpointing = held_to == "present", checkpointing
         self.kept: dict[tuple[int, ...], Tensor] = {}
         self.size = 0
 
-    def loss(self, step: int, patch: Segment, present: tuple[Part, ...]) -> Tensor:
-        """The term of a step; gradients flow to `patch` only."""
-        number, texts = self.rows.deal(step)
-        key = (number, *(id(segment) for segment, _ in present))
+    def loss(self, step: int, patch: Segment, present: tuple[Part, ...], *, piece: int = 0, of: int = 1) -> Tensor:
+        """One piece's part of the term of a step; gradients flow to `patch` only."""
+        number, whole = self.rows.deal(step)
+        texts = whole.piece(piece, of)
+        if texts is None:
+            return torch.zeros((), device=whole.ids.device)
+        held_with = present if self.to_present else ()
+        key = (number, piece, of, *(id(segment) for segment, _ in held_with))
         if key not in self.kept:
             with torch.no_grad():
-                target = reply_logits(self.backbone, texts, present).float().log_softmax(-1).to(torch.bfloat16)
+                target = reply_logits(self.backbone, texts, held_with).float().log_softmax(-1).to(torch.bfloat16)
             if self.size + target.numel() * 2 <= REMEMBERED:
                 self.kept[key] = target
                 self.size += target.numel() * 2
         else:
             target = self.kept[key]
-        now = reply_logits(self.backbone, texts, ((patch, 1.0), *present)).float().log_softmax(-1)
-        return functional.kl_div(now, target.float(), reduction="sum", log_target=True) / len(target)
+        now = reply_logits(self.backbone, texts, ((patch, 1.0), *present), checkpointing=self.checkpointing)
+        return functional.kl_div(now.float().log_softmax(-1), target.float(), reduction="sum",
+                                 log_target=True) / int(whole.predicts.sum())
