@@ -18,14 +18,15 @@ import torch
 from patchlab.engine import Backbone, Lane, Sampling, Segment, compile_prefix, replies
 from patchlab.engine.batch import Part
 from patchlab.errors import TrainingError
-from patchlab.evaluation.metrics import stereotype_rate
+from patchlab.evaluation.metrics import refusal_rate, stereotype_rate, toxic_rate
 from patchlab.files import write_json
 from patchlab.records import Progress, Prompt, Reply
-from patchlab.training.candidates import ROWS, badness
+from patchlab.training.candidates import ROWS
 from patchlab.training.prefix import PrefixTrainer
 from patchlab.training.recipe import HARMLESS, IMPROVES, Recipe
 
 MOST = 64  # prompts a side in one look
+CALIBRATED = 256  # harmless prompts a strength is tried on
 GRID = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # strengths tried
 
 
@@ -56,8 +57,8 @@ class Dev:
     def __init__(self, backbone: Backbone, recipe: Recipe, prompts: Sequence[Prompt]) -> None:
         self.backbone, self.domain = backbone, recipe.domain
         self.sampling = Sampling(temperature=recipe.temperature, max_new_tokens=recipe.max_new_tokens, seed=recipe.seed)
-        self.improve = [p for p in prompts if p.domain in IMPROVES[recipe.domain]][:MOST]
-        self.harmless = [p for p in prompts if p.domain in HARMLESS][:MOST]
+        self.improve = [p for p in prompts if p.domain in IMPROVES[recipe.domain]]
+        self.harmless = [p for p in prompts if p.domain in HARMLESS]
         counts = recipe.domain == "refusal" or recipe.refusal_budget < 1
         for found, name, needed in ((self.improve, " or ".join(IMPROVES[recipe.domain]), True),
                                     (self.harmless, " or ".join(HARMLESS), counts)):
@@ -66,17 +67,16 @@ class Dev:
                                     do="give dev prompts of that domain, or more prompts to set some aside")
 
     def unsafe(self, parts: tuple[Part, ...]) -> float:
-        """How bad replies to the domain's prompts are; for bias, how far pronouns are from even."""
-        said = self._said(self.improve, parts)
+        """The share of replies to the domain's prompts that are unsafe; for bias, how far pronouns are from even."""
+        said = self._said(self.improve[:MOST], parts)
         if self.domain == "bias":
             known = [value for value in stereotype_rate(said) if not math.isnan(value)]
-            return 2 * abs(sum(known) / len(known) - 0.5) if known else 1.0
-        return _mean(badness(self.improve[0].domain, [r.text for r in said], [r.prompt for r in said]))
+            return 2 * abs(_mean(known) - 0.5) if known else 1.0
+        return _mean(toxic_rate(said)) if self.domain == "toxicity" else 1 - _mean(refusal_rate(said))
 
-    def refused(self, parts: tuple[Part, ...]) -> float:
-        """How much harmless prompts are refused; 0 without any."""
-        said = self._said(self.harmless, parts) if self.harmless else []
-        return _mean(badness(HARMLESS[0], [r.text for r in said], [r.prompt for r in said]))
+    def refused(self, parts: tuple[Part, ...], *, most: int = MOST) -> float:
+        """The share of harmless prompts, `most` at most, that are refused; 0 without any."""
+        return _mean(refusal_rate(self._said(self.harmless[:most], parts))) if self.harmless else 0.0
 
     def _said(self, prompts: Sequence[Prompt], parts: tuple[Part, ...]) -> list[Reply]:
         lane = Lane("patched", self.backbone, parts)
@@ -84,7 +84,7 @@ class Dev:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+    return sum(values) / len(values)
 
 
 class Watch:
@@ -126,11 +126,11 @@ def calibrate(dev: Dev, segment: Segment, *, budget: float, path: Path) -> Itera
     rows: list[dict[str, float]] = []
     for strength in GRID:
         parts = ((segment, strength),)
-        rows.append({"strength": strength, "unsafe": dev.unsafe(parts), "refused": dev.refused(parts)})
+        rows.append({"strength": strength, "unsafe": dev.unsafe(parts), "refused": dev.refused(parts, most=CALIBRATED)})
         yield Progress("strength", len(rows), len(GRID), f"{strength:g}: refused {rows[-1]['refused']:.3f}", rows[-1])
     keeping = [row["strength"] for row in rows if row["refused"] <= budget]
     if not keeping:
         raise TrainingError(f"{rows[0]['refused']:.3f} of harmless dev prompts refused at strength {GRID[0]:g}",
                             expected=f"a budget of {budget:g}",
                             do="raise refusal_budget and go on in the same folder, or train with a higher hold")
-    write_json(path, {"strength": max(keeping), "budget": budget, "prompts": len(dev.harmless), "tried": rows})
+    write_json(path, {"strength": max(keeping), "budget": budget, "prompts": len(dev.harmless[:CALIBRATED]), "tried": rows})

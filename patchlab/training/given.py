@@ -14,6 +14,7 @@ from typing import Any
 from patchlab.errors import InputError, MissingExtraError
 from patchlab.files import read_jsonl
 from patchlab.records import Kind, Pair, Prompt
+from patchlab.training.pairs import require_pairs
 from patchlab.training.recipe import IMPROVES
 
 COLUMNS = ("prompt", "chosen", "rejected")
@@ -23,7 +24,8 @@ HUB = "hub:"
 def read_pairs(source: str, *, domain: str) -> tuple[list[Pair], Counter[str]]:
     """The pairs of a file, or of `hub:NAME[:SPLIT]`, for a patch of `domain`, with a tally of kept and dropped rows.
 
-    Raises InputError for a file that cannot be read or lacks a column, MissingExtraError for the Hub without `datasets`.
+    Raises InputError for a file that cannot be read or lacks a column, TrainingError with the tally where no row is kept,
+    MissingExtraError for the Hub without `datasets`.
     """
     kind: Kind = "chat" if domain == "refusal" else "continue"
     pairs: list[Pair] = []
@@ -40,6 +42,7 @@ def read_pairs(source: str, *, domain: str) -> tuple[list[Pair], Counter[str]]:
         tally[reason] += 1
         if reason == "kept":
             pairs.append(Pair(Prompt(prompt, _kind(row, kind), IMPROVES[domain][0]), chosen, rejected))
+    require_pairs(pairs, tally)
     return pairs, tally
 
 

@@ -161,7 +161,7 @@ def _pairs(base: Backbone, reference: Backbone | None, recipe: Recipe, given: Se
     tally += long
     if recipe.dpo_steps or given is not None:
         require_pairs(pairs, tally)
-    if recipe.benign_pairs:
+    if recipe.benign_pairs and recipe.dpo_steps:
         more, dropped = harmless_pairs(read_candidates(work / "held.jsonl"), pairs, recipe)
         pairs, tally = [*pairs, *more], tally + dropped
     write_json(work / "pairs.json", dict(tally))
