@@ -73,15 +73,14 @@ def harmless_pairs(held: Sequence[Candidate], pairs: Sequence[Pair], recipe: Rec
     return made, tally
 
 
-def fitting(pairs: Sequence[Pair], backbones: Sequence[Backbone], *, length: int) -> tuple[list[Pair], Counter[str]]:
-    """The pairs that fit the context of each backbone behind a prefix of `length`, and how many do not."""
+def fitting(pairs: Sequence[Pair], backbones: Sequence[Backbone], *, length: int) -> list[Pair]:
+    """The pairs that fit the context of each backbone behind a prefix of `length`."""
     def fits(pair: Pair, backbone: Backbone) -> bool:
         asked = len(backbone.encode(pair.prompt))
         said = max(len(backbone.encode_reply(text, kind=pair.prompt.kind)) for text in (pair.chosen, pair.rejected))
         return length + asked + said <= backbone.context
 
-    kept = [pair for pair in pairs if all(fits(pair, backbone) for backbone in backbones)]
-    return kept, Counter({"longer than the context": len(pairs) - len(kept)})
+    return [pair for pair in pairs if all(fits(pair, backbone) for backbone in backbones)]
 
 
 def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:

@@ -155,10 +155,12 @@ def _pairs(base: Backbone, reference: Backbone | None, recipe: Recipe, given: Se
         found = [c for c in read_candidates(work / "candidates.jsonl") if c.prompt.domain in IMPROVES[recipe.domain]]
         pairs, tally = make_pairs(found, margin=recipe.margin, winner=recipe.winner)
     else:
-        pairs, tally = list(given), Counter({"given": len(given)})
+        pairs, tally = list(given), Counter({"kept": len(given)})
     readers = [base, *([reference] if reference and recipe.anchor == "reference" else [])]
-    pairs, long = fitting(pairs, readers, length=recipe.length)
-    tally += long
+    made = len(pairs)
+    pairs = fitting(pairs, readers, length=recipe.length)
+    tally += Counter({"longer than the context": made - len(pairs)})
+    tally -= Counter({"kept": made - len(pairs)})
     if recipe.dpo_steps or given is not None:
         require_pairs(pairs, tally)
     if recipe.benign_pairs and recipe.dpo_steps:

@@ -72,6 +72,6 @@ def test_training_on_given_pairs_samples_for_the_hold_only(trio: Trio, recipe: R
     for _ in train(trio, recipe, prompts[6:], work=tmp_path, pairs=pairs):
         pass
     assert not (tmp_path / "candidates.jsonl").exists()
-    assert json.loads((tmp_path / "pairs.json").read_text()) == {"given": 6, "longer than the context": 1}
+    assert json.loads((tmp_path / "pairs.json").read_text()) == {"kept": 5, "longer than the context": 1}
     with pytest.raises(TrainingError, match="begun with pairs"):
         next(train(trio, recipe, prompts[6:], work=tmp_path, pairs=pairs[:3]))
