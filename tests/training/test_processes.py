@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 TOY = Path(__file__).with_name("toy_training.py")
 TESTS = TOY.parents[1]
+LONGEST = 1800  # seconds; ten are usual, but a machine may be busy
 
 
 def start(*words: str, **environment: str) -> subprocess.Popen[str]:
@@ -22,11 +23,21 @@ def start(*words: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, str(TOY), *words], env=own, text=True, stdout=subprocess.PIPE)
 
 
+def ended(children: list[subprocess.Popen[str]]) -> list[str]:
+    """What the children printed; all of them end here, and well."""
+    try:
+        said = [child.communicate(timeout=LONGEST)[0] for child in children]
+    finally:
+        for child in children:
+            with child:
+                child.kill()
+    assert [child.returncode for child in children] == [0] * len(children)
+    return said
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_any_moment_the_patch_has_the_same_bytes(tmp_path: Path) -> None:
-    child = start("killed", str(tmp_path))
-    out, _ = child.communicate(timeout=600)
-    assert child.returncode == 0
+    [out] = ended([start("killed", str(tmp_path))])
     found = json.loads(out)
     assert found["fell"], "no kill came in time"
     assert len(found["same"]) == 4 and all(found["same"].values()), found
@@ -40,9 +51,7 @@ def test_two_processes_give_the_patch_of_one(tmp_path: Path) -> None:
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     children = [start("divided", str(tmp_path / "two"), RANK=rank, LOCAL_RANK=rank, **group) for rank in ("0", "1")]
     children.append(start("divided", str(tmp_path / "one")))
-    for child in children:
-        child.communicate(timeout=600)
-        assert child.returncode == 0
+    ended(children)
     for stage in ("sft", "dpo"):
         one, two = (load_file(tmp_path / name / "work" / f"{stage}.safetensors") for name in ("one", "two"))
         torch.testing.assert_close(two["exp_avg"], one["exp_avg"], atol=1e-5, rtol=1e-3)
