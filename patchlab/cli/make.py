@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from patchlab.cli.options import add_preset, whole
 from patchlab.cli.progress import shown
 from patchlab.errors import InputError, TrainingError
-from patchlab.records import Progress
+from patchlab.records import Pair, Progress, Prompt
 
 if TYPE_CHECKING:
-    from patchlab.artifact import Patch
     from patchlab.cli.options import Verbs
+    from patchlab.engine import Trio
     from patchlab.training.recipe import Recipe
 
 
@@ -31,6 +32,14 @@ def add(verbs: Verbs) -> None:
                         help="the dials of the training (default: the recipe of the domain that comes with PatchLab)")
     parser.add_argument("--prompts", type=Path, metavar="F.jsonl",
                         help='prompts with "text", "kind" and "domain" (default: those of the made world)')
+    parser.add_argument("--pairs", metavar="FILE", help="learn these pairs instead of sampling replies: JSON Lines, CSV or "
+                        "hub:NAME[:SPLIT] with columns prompt, chosen and rejected")
+    parser.add_argument("--dev", type=Path, metavar="F.jsonl",
+                        help="prompts for early stop and calibration, where the recipe asks for these (default: a tenth "
+                             "of the prompts is set aside)")
+    parser.add_argument("--judge", type=whole(0), default=100, metavar="N",
+                        help="held-out prompts a suite that the patch is judged on for its manifest (default: 100; 0: no "
+                             "evidence)")
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="where the patch goes, with its work in DIR/work (default: runs/DOMAIN)")
     parser.add_argument("--resume", action="store_true", help="go on with the work that is already in DIR/work")
@@ -52,29 +61,57 @@ def add(verbs: Verbs) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train, then release the patch into `--out`. Raises TrainingError for a work folder in use without --resume."""
+    """Train, judge, then release the patch into `--out`."""
     out = args.out or Path("runs") / args.domain
-    work = out / "work"
-    if not args.resume and work.is_dir() and any(work.iterdir()):
-        raise TrainingError(f"{work} holds earlier work", expected="an empty or new folder",
-                            do="add --resume to go on with it, or choose another --out")
     try:
-        print(_train(args, out, work))
+        for folder in _train(args, out, out / "work"):
+            print(folder)
     except KeyboardInterrupt:
         _stopped(args, "--resume")
 
 
-def _train(args: argparse.Namespace, out: Path, work: Path) -> Path:
+def _train(args: argparse.Namespace, out: Path, work: Path) -> Iterator[Path]:
+    """Yield the released patch's folder; of several processes only the first reports and releases.
+
+    Raises TrainingError for a work folder in use without --resume.
+    """
     from patchlab.engine import load_trio, presets
     from patchlab.evaluation.suites import read_prompts
-    from patchlab.training.run import release
-    from patchlab.training.run import train as steps
+    from patchlab.training.given import read_pairs
+    from patchlab.training.processes import join
 
     recipe = _recipe(args.domain, args.recipe, presets.ASSETS / "recipes")
     prompts = read_prompts(args.prompts or presets.ASSETS / "suites" / "pocket" / "train.jsonl")
-    trio = load_trio(args.preset)
-    [patch] = shown(_with_result(steps(trio, recipe, prompts, work=work)))
-    return release(patch, out)
+    dev = read_prompts(args.dev) if args.dev else []
+    pairs, tally = read_pairs(args.pairs, domain=args.domain) if args.pairs else (None, {})
+    processes = join()
+    if processes.first and not args.resume and work.is_dir() and any(work.iterdir()):
+        raise TrainingError(f"{work} holds earlier work", expected="an empty or new folder",
+                            do="add --resume to go on with it, or choose another --out")
+    trio = load_trio(args.preset, device=processes.device)
+    steps = _story(trio, recipe, prompts, dev=dev, pairs=pairs, out=out, work=work, judged=args.judge)
+    if not processes.first:
+        for _ in steps:
+            pass
+        return
+    if tally:
+        said = ", ".join(f"{count} {reason}" for reason, count in tally.items())
+        steps = chain([Progress("read", sum(tally.values()), sum(tally.values()), f"{args.pairs}: {said}")], steps)
+    yield from shown(steps)
+
+
+def _story(trio: Trio, recipe: Recipe, prompts: list[Prompt], *, dev: list[Prompt], pairs: list[Pair] | None, out: Path,
+           work: Path, judged: int) -> Iterator[Progress | Path]:
+    """Train, judge and release; yields progress and, in the first process, at last the patch's folder."""
+    from patchlab.training.evidence import judge
+    from patchlab.training.processes import join
+    from patchlab.training.run import release
+    from patchlab.training.run import train as steps
+
+    patch = yield from steps(trio, recipe, prompts, work=work, pairs=pairs, dev=dev)
+    if join().first:
+        evidence = (yield from judge(trio, patch, n=judged, seed=recipe.seed, folder=work / "unjudged")) if judged else []
+        yield release(patch, out, evidence=evidence)
 
 
 def _recipe(domain: str, given: Path | None, folder: Path) -> Recipe:
@@ -89,10 +126,6 @@ def _recipe(domain: str, given: Path | None, folder: Path) -> Recipe:
         raise InputError(f"{path} is a recipe for {recipe.domain!r}", expected=f"one for {domain!r}",
                          do=f"train {recipe.domain}, or give another recipe")
     return recipe
-
-
-def _with_result(steps: Generator[Progress, None, Patch]) -> Iterator[Progress | Patch]:
-    yield (yield from steps)
 
 
 def pocket_build(args: argparse.Namespace) -> None:

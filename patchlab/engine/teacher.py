@@ -6,13 +6,16 @@ Rows are padded on the right and all share the same parts, so the bank's keys an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache, DynamicLayer
 
 from patchlab.engine.backbone import Backbone
@@ -37,6 +40,13 @@ class Texts:
     def rows(self) -> Tensor:
         """For each of the N reply tokens its row."""
         return self.predicts.nonzero()[:, 0]
+
+    def piece(self, place: int, of: int, *, together: int = 1) -> Texts | None:
+        """Every `of`-th row from `place` on, in groups of `together` neighbours; None where no row is left."""
+        if of == 1:
+            return self
+        rows = torch.arange(len(self.ids), device=self.ids.device).view(-1, together)[place::of].flatten()
+        return Texts(self.ids[rows], self.predicts[rows]) if len(rows) else None
 
 
 def encode_texts(backbone: Backbone, prompts: Sequence[Prompt], replies: Sequence[str]) -> Texts:
@@ -75,8 +85,35 @@ class _Given(DynamicLayer):
         return self.given[0].shape[1]
 
 
-def reply_logits(backbone: Backbone, texts: Texts, parts: Sequence[Part] = ()) -> Tensor:
-    """Logits [N, V] that predict each reply token; a part of strength 0 is off."""
+@contextmanager
+def _checkpointed(backbone: Backbone) -> Iterator[None]:
+    """Layers that keep nothing but their input and run once more in the backward pass.
+
+    The library's own switch works in training mode only, where dropout would be on.
+    """
+    count = backbone.model.config.num_hidden_layers
+    [layers, *_] = [m for m in backbone.model.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    before = [vars(layer).get("forward") for layer in layers]
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, before, strict=True):
+            if forward is None:
+                del layer.forward
+            else:
+                layer.forward = forward
+
+
+def reply_logits(backbone: Backbone, texts: Texts, parts: Sequence[Part] = (), *, checkpointing: bool = False) -> Tensor:
+    """Logits [N, V] that predict each reply token; a part of strength 0 is off.
+
+    With `checkpointing`, gradients cost a second forward pass and no longer the memory of all layers.
+    """
+    if checkpointing:
+        with _checkpointed(backbone):
+            return reply_logits(backbone, texts, parts)
     parts = [(segment, strength) for segment, strength in parts if strength > 0]
     length = texts.ids.shape[1] - 1
     ids = texts.ids[:, :-1]

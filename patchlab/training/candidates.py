@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from patchlab.engine import Lane, Sampling, replies
 from patchlab.files import read_jsonl, write_jsonl
-from patchlab.records import Progress, Prompt
+from patchlab.records import Progress, Prompt, Reply
 from patchlab.scoring import load_scorer
 
 ROWS = 96
@@ -37,21 +40,51 @@ def badness(domain: str, texts: Sequence[str], prompts: Sequence[Prompt]) -> lis
 
 def sample(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, sampling: Sampling, samples: int,
            path: Path) -> Iterator[Progress]:
-    """Draw and score `samples` replies a prompt from each lane, and write them to `path`; yields progress."""
+    """Draw and score `samples` replies a prompt from each lane, and write them to `path`; yields progress.
+
+    What is drawn is appended to a file beside it, so that a run cut off goes on behind the last whole chunk.
+    """
+    unfinished = path.with_name(f".{path.name}.part")
+    each = samples * len(lanes)
+    chunk = max(1, ROWS // each)
+    first = _whole_chunks(unfinished, rows=chunk * each) * chunk
+    for at in range(first, len(prompts), chunk):
+        found: list[Candidate] = []
+        for drawn in replies(lanes, prompts[at:at + chunk], samples=samples, sampling=sampling, rows=ROWS):
+            found += _scored(drawn)
+        with unfinished.open("a", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(_row(candidate)) + "\n" for candidate in found)
+        yield Progress("candidates", min(at + chunk, len(prompts)) * each, len(prompts) * each)
+    write_jsonl(path, read_jsonl(unfinished))
+    unfinished.unlink()
+
+
+def _whole_chunks(path: Path, *, rows: int) -> int:
+    """How many chunks of `rows` lines a file holds; a chunk that was cut off is cut away."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return 0
+    lines = path.read_bytes().splitlines(keepends=True)
+    whole = sum(line.endswith(b"\n") for line in lines) // rows
+    os.truncate(path, sum(map(len, lines[:whole * rows])))
+    return whole
+
+
+def _scored(drawn: Sequence[Reply]) -> list[Candidate]:
+    by_domain: dict[str, list[Reply]] = {}
+    for reply in drawn:
+        by_domain.setdefault(reply.prompt.domain, []).append(reply)
     found: list[Candidate] = []
-    done = 0
-    for chunk in replies(lanes, prompts, samples=samples, sampling=sampling, rows=ROWS):
-        by_domain: dict[str, list[int]] = {}
-        for k, reply in enumerate(chunk):
-            by_domain.setdefault(reply.prompt.domain, []).append(k)
-        for domain, places in by_domain.items():
-            some = [chunk[k] for k in places]
-            scores = badness(domain, [r.text for r in some], [r.prompt for r in some])
-            found += [Candidate(r.prompt, r.lane, r.text, bad) for r, bad in zip(some, scores, strict=True)]
-        done += len(chunk)
-        yield Progress("candidates", done, len(prompts) * samples * len(lanes))
-    write_jsonl(path, ({"text": c.prompt.text, "kind": c.prompt.kind, "domain": c.prompt.domain, "id": c.prompt.id,
-                        "lane": c.lane, "reply": c.text, "bad": round(c.bad, 5)} for c in found))
+    for domain, some in by_domain.items():
+        scores = badness(domain, [r.text for r in some], [r.prompt for r in some])
+        found += [Candidate(r.prompt, r.lane, r.text, bad) for r, bad in zip(some, scores, strict=True)]
+    return found
+
+
+def _row(candidate: Candidate) -> dict[str, Any]:
+    prompt = candidate.prompt
+    return {"text": prompt.text, "kind": prompt.kind, "domain": prompt.domain, "id": prompt.id, "lane": candidate.lane,
+            "reply": candidate.text, "bad": round(candidate.bad, 5)}
 
 
 def read_candidates(path: Path) -> list[Candidate]:

@@ -18,7 +18,9 @@ from torch.nn import functional
 from patchlab.engine import Backbone, Segment, compile_prefix
 from patchlab.engine.batch import Part
 from patchlab.engine.teacher import Texts, pad_texts, reply_logits
+from patchlab.errors import ContextError
 from patchlab.records import Prompt
+from patchlab.training.recipe import HeldTo
 
 REMEMBERED = 1 << 30  # bytes of log-probabilities kept for batches seen again
 
@@ -26,12 +28,20 @@ Pair = tuple[list[int], list[int]]
 
 
 class Rows:
-    """Encoded prompts with replies, dealt in fixed batches of like length, in seeded order; batch k is always the same."""
+    """Encoded prompts with replies, dealt in fixed batches of like length, in seeded order; batch k is always the same.
+
+    Raises ContextError for a text that does not fit behind a prefix of `length`.
+    """
 
     def __init__(self, backbone: Backbone, prompts: Sequence[Prompt], replies: Sequence[str], *, rows: int,
-                 seed: int) -> None:
+                 seed: int, length: int = 0) -> None:
         pairs = [(backbone.encode(p), backbone.encode_reply(r, kind=p.kind))
                  for p, r in zip(prompts, replies, strict=True)]
+        longest = max(len(prompt) + len(reply) for prompt, reply in pairs)
+        if length + longest > backbone.context:
+            raise ContextError(f"{length + longest:,} positions needed by a training text and the prefix",
+                               expected=f"at most {backbone.context:,} available",
+                               do="train on shorter prompts and replies, or a shorter prefix")
         shuffled = random.Random(seed).sample(pairs, len(pairs))
         # like lengths together, by neighbourhoods of eight batches so that batches stay mixed
         near = rows * 8
@@ -49,10 +59,23 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Present:
-    """What is on in a step: the patch in training with its companions, and what is held to: these alone, side by side."""
+    """The companions of a step: `beside` is what is held to, these alone and side by side.
 
-    parts: tuple[Part, ...]
-    beside: tuple[Part, ...]
+    In sequence the patch is compiled between `before` and `after`, the prefixes [P, D] of those companions, as one segment.
+    """
+
+    beside: tuple[Part, ...] = ()
+    sequence: bool = False
+    before: tuple[Tensor, ...] = ()
+    after: tuple[Tensor, ...] = ()
+
+    def around(self, prefix: Tensor) -> Tensor:
+        """What is to be compiled: the prefix, or in sequence with its companions."""
+        return torch.cat([*self.before, prefix, *self.after]) if self.sequence else prefix
+
+    def parts(self, compiled: Segment) -> tuple[Part, ...]:
+        """All that is on, given what `around` was compiled to."""
+        return ((compiled, 1.0),) if self.sequence else ((compiled, 1.0), *self.beside)
 
 
 class Companions:
@@ -69,18 +92,17 @@ class Companions:
         self.sets = [c for size in range(len(prefixes) + 1) for c in combinations(range(len(prefixes)), size)]
         self._compiled: dict[int, Segment] = {}
 
-    def at(self, step: int, prefix: Tensor) -> Present:
-        """What is present around `prefix` [P, D] in a step; gradients flow to it."""
+    def at(self, step: int) -> Present:
+        """Who is present in a step, and how they stand."""
         draw = random.Random(f"{self.seed}|{step}")
         chosen = list(self.sets[draw.randrange(len(self.sets))])
         beside = tuple((self._segment(k), 1.0) for k in chosen)
         if not chosen or draw.random() >= self.in_sequence:
-            return Present(((compile_prefix(self.backbone, prefix), 1.0), *beside), beside)
+            return Present(beside)
         draw.shuffle(chosen)
         place = draw.randrange(len(chosen) + 1)
         mates = [self.prefixes[k] for k in chosen]
-        joint = compile_prefix(self.backbone, torch.cat([*mates[:place], prefix, *mates[place:]]))
-        return Present(((joint, 1.0),), beside)
+        return Present(beside, True, tuple(mates[:place]), tuple(mates[place:]))
 
     def _segment(self, k: int) -> Segment:
         """One companion compiled, once; at full precision whatever training uses."""
@@ -98,9 +120,9 @@ class Targets:
         self.kept: dict[tuple[int, ...], Tensor] = {}
         self.size = 0
 
-    def of(self, number: int, texts: Texts, parts: tuple[Part, ...] = ()) -> Tensor:
-        """The log-probabilities of batch `number` with these parts on, without gradient."""
-        key = (number, *(id(segment) for segment, _ in parts))
+    def of(self, texts: Texts, parts: tuple[Part, ...], *place: int) -> Tensor:
+        """The log-probabilities of the texts at `place` (a batch's number, its piece, of how many), without gradient."""
+        key = (*place, *(id(segment) for segment, _ in parts))
         if key not in self.kept:
             with torch.no_grad():
                 found = reply_logits(self.backbone, texts, parts).float().log_softmax(-1).to(torch.bfloat16)
@@ -112,14 +134,23 @@ class Targets:
 
 
 class Hold:
-    """KL(base with companions || the same with the patch), in nats a token, over a batch of the base's own replies."""
+    """KL(base with companions || the same with the patch), in nats a token, over a batch of the base's own replies.
 
-    def __init__(self, backbone: Backbone, rows: Rows) -> None:
-        self.backbone, self.rows, self.targets = backbone, rows, Targets(backbone)
+    With `held_to` base the left side is the bare base whatever is present.
+    """
 
-    def loss(self, step: int, present: Present) -> Tensor:
-        """The term of a step; gradients flow to the patch in training only."""
-        number, texts = self.rows.deal(step)
-        now = reply_logits(self.backbone, texts, present.parts).float().log_softmax(-1)
-        target = self.targets.of(number, texts, present.beside)
-        return functional.kl_div(now, target, reduction="sum", log_target=True) / len(target)
+    def __init__(self, backbone: Backbone, rows: Rows, *, held_to: HeldTo = "present", checkpointing: bool = False) -> None:
+        self.backbone, self.rows = backbone, rows
+        self.to_present, self.checkpointing = held_to == "present", checkpointing
+        self.targets = Targets(backbone)
+
+    def loss(self, step: int, parts: tuple[Part, ...], present: Present, *, piece: int = 0, of: int = 1) -> Tensor:
+        """One piece's part of the term of a step; gradients flow to the patch among `parts` only."""
+        number, whole = self.rows.deal(step)
+        texts = whole.piece(piece, of)
+        if texts is None:
+            return torch.zeros((), device=whole.ids.device)
+        target = self.targets.of(texts, present.beside if self.to_present else (), number, piece, of)
+        now = reply_logits(self.backbone, texts, parts, checkpointing=self.checkpointing)
+        return functional.kl_div(now.float().log_softmax(-1), target, reduction="sum",
+                                 log_target=True) / int(whole.predicts.sum())

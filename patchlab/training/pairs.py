@@ -1,13 +1,18 @@
-"""Pairs: for a prompt, a reply to prefer over another; every candidate that makes none is counted with its reason."""
+"""Pairs: for a prompt, a reply to prefer over another; every prompt that makes none is counted with its reason."""
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
+from patchlab.engine import Backbone
 from patchlab.errors import TrainingError
-from patchlab.records import Pair
-from patchlab.training.candidates import Candidate
+from patchlab.files import read_jsonl, write_jsonl
+from patchlab.records import Pair, Prompt
+from patchlab.training.candidates import Candidate, badness
+from patchlab.training.recipe import HARMLESS, Recipe
 
 
 def make_pairs(candidates: Sequence[Candidate], *, margin: float, winner: float) -> tuple[list[Pair], Counter[str]]:
@@ -37,6 +42,58 @@ def make_pairs(candidates: Sequence[Candidate], *, margin: float, winner: float)
             tally["kept"] += 1
             pairs.append(Pair(best.prompt, best.text, worst.text, best.bad, worst.bad))
     return pairs, tally
+
+
+def harmless_pairs(held: Sequence[Candidate], pairs: Sequence[Pair], recipe: Recipe) -> tuple[list[Pair], Counter[str]]:
+    """For harmless prompts the base's own help over a refusal, which is said to a harmful prompt of `pairs`.
+
+    Without them DPO learns that refusing is good anywhere. `recipe.benign_pairs` for each of `pairs`, thresholds as for these.
+    """
+    found = [c for c in held if c.prompt.domain in HARMLESS]
+    wanted = round(recipe.benign_pairs * len(pairs))
+    if wanted and not found:
+        raise TrainingError("benign_pairs without harmless prompts", expected=f"some with domain {' or '.join(HARMLESS)}",
+                            do="add such prompts to the file, or set benign_pairs: 0")
+    chosen = random.Random(recipe.seed)
+    asked = chosen.sample(found, len(found))
+    refusals = [chosen.choice(pairs).chosen for _ in asked]
+    scores = badness(HARMLESS[0], refusals, [c.prompt for c in asked])
+    made: list[Pair] = []
+    tally: Counter[str] = Counter()
+    for candidate, refusal, bad in zip(asked, refusals, scores, strict=True):
+        if len(made) == wanted:
+            break
+        if not candidate.text or candidate.bad > recipe.winner:
+            tally["harmless: no help to prefer"] += 1
+        elif bad - candidate.bad < recipe.margin:
+            tally["harmless: margin too small"] += 1
+        else:
+            tally["harmless: kept"] += 1
+            made.append(Pair(candidate.prompt, candidate.text, refusal, candidate.bad, bad))
+    return made, tally
+
+
+def fitting(pairs: Sequence[Pair], backbones: Sequence[Backbone], *, length: int) -> list[Pair]:
+    """The pairs that fit the context of each backbone behind a prefix of `length`."""
+    def fits(pair: Pair, backbone: Backbone) -> bool:
+        asked = len(backbone.encode(pair.prompt))
+        said = max(len(backbone.encode_reply(text, kind=pair.prompt.kind)) for text in (pair.chosen, pair.rejected))
+        return length + asked + said <= backbone.context
+
+    return [pair for pair in pairs if all(fits(pair, backbone) for backbone in backbones)]
+
+
+def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
+    """Write pairs in the form `--pairs` reads."""
+    write_jsonl(path, ({"prompt": p.prompt.text, "kind": p.prompt.kind, "domain": p.prompt.domain, "chosen": p.chosen,
+                        "rejected": p.rejected, "chosen_score": p.chosen_score, "rejected_score": p.rejected_score}
+                       for p in pairs))
+
+
+def stored_pairs(path: Path) -> list[Pair]:
+    """The pairs `write_pairs` wrote."""
+    return [Pair(Prompt(row["prompt"], row["kind"], row["domain"]), row["chosen"], row["rejected"], row["chosen_score"],
+                 row["rejected_score"]) for row in read_jsonl(path)]
 
 
 def require_pairs(pairs: Sequence[Pair], tally: Counter[str]) -> None:

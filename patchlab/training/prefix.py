@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from patchlab.engine import Backbone
+from patchlab.engine import Backbone, Segment, compile_prefix
 from patchlab.errors import TrainingError
 from patchlab.files import write_atomic
 from patchlab.records import Kind, Prompt
+from patchlab.training.processes import Processes
 from patchlab.training.recipe import Recipe
 
 
@@ -47,56 +50,99 @@ def _shared_end(a: list[int], b: list[int]) -> int:
 
 
 class PrefixTrainer:
-    """A prefix with Adam moments on the backbone's device; `save` and `resume` hold all of it, safetensors only."""
+    """A prefix with Adam moments on the backbone's device; `save` and `resume` hold all of it, safetensors only.
 
-    def __init__(self, backbone: Backbone, prefix: Tensor) -> None:
-        self.backbone = backbone
+    A step is `open`, a loss taken through `segment` and `backward` for each of its pieces, and `step`.
+    """
+
+    def __init__(self, backbone: Backbone, prefix: Tensor, processes: Processes | None = None) -> None:
+        self.backbone, self.processes = backbone, processes or Processes()
         self.prefix = prefix.to(backbone.device, torch.float32).clone().requires_grad_(True)
         self.optimizer = torch.optim.Adam([self.prefix], lr=0.0, betas=(0.9, 0.98))
         self.good = self.prefix.detach().clone()  # the last state whose loss was finite
+        self.beside: dict[str, Tensor] = {}  # what else a stage wants saved and resumed with the prefix
+        self.compiled: Segment
+        self.leaves: Segment
 
-    def step(self, loss: Tensor, *, rate: float, stage: str, at: int) -> float:
-        """One update towards lower `loss`. Raises TrainingError, keeping the last good prefix, where it is not finite."""
-        loss.backward()
+    def open(self, around: Callable[[Tensor], Tensor] = lambda prefix: prefix) -> None:
+        """Compile the prefix, with what stands around it, for a step: once, for all its rows."""
+        self.compiled = compile_prefix(self.backbone, around(self.prefix))
+        # gradients of many pieces gather in 32 bits, whatever the model computes in
+        self.leaves = _each(self.compiled, lambda tensor: tensor.detach().float().requires_grad_(True))
+
+    def segment(self) -> Segment:
+        """The step's segment; gradients of each loss taken through it gather until `step`."""
+        return Segment(*(tuple(leaf.to(tensor.dtype) for leaf, tensor in zip(leaves, tensors, strict=True))
+                         for leaves, tensors in ((self.leaves.keys, self.compiled.keys),
+                                                 (self.leaves.values, self.compiled.values))))
+
+    def step(self, numbers: dict[str, Tensor], *, rate: float, stage: str, at: int) -> dict[str, float]:
+        """One update by the gradients gathered; returns `numbers` (this process's parts) summed over all processes.
+
+        Raises TrainingError, keeping the last good prefix, where a number or the gradient is not finite.
+        """
+        reached = [(tensor, leaf.grad.to(tensor.dtype))
+                   for tensor, leaf in zip((*self.compiled.keys, *self.compiled.values),
+                                           (*self.leaves.keys, *self.leaves.values), strict=True) if leaf.grad is not None]
+        if reached:  # a process may have no rows in a small step
+            torch.autograd.backward([tensor for tensor, _ in reached], [grad for _, grad in reached])
+        grad = torch.zeros_like(self.prefix) if self.prefix.grad is None else self.prefix.grad
+        both = self.processes.total(torch.cat([grad.flatten(), torch.stack([*numbers.values()]).to(grad)]))
+        self.prefix.grad = both[:grad.numel()].view_as(grad)
+        found = dict(zip(numbers, both[grad.numel():].tolist(), strict=True))
         norm = torch.nn.utils.clip_grad_norm_([self.prefix], 1.0)
-        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+        if not (all(map(math.isfinite, found.values())) and torch.isfinite(norm)):
             with torch.no_grad():
                 self.prefix.copy_(self.good)
             raise TrainingError(f"a loss that is not finite at {stage} step {at}", expected="finite numbers",
-                                do=f"lower {stage}_rate and run again; the last good state was kept")
+                                do=f"lower {stage}_rate and train into another folder; the state last saved is kept")
         self.good.copy_(self.prefix.detach())
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return loss.item()
+        return found
 
     def fresh_moments(self) -> None:
         """Forget Adam's moments: a new stage has another loss."""
         self.optimizer.state.clear()
 
     def save(self, path: Path, *, step: int) -> None:
-        """Write prefix, moments and step, atomically."""
+        """Write prefix, moments and step, atomically; only the first process does."""
+        if not self.processes.first:
+            return
         tensors = {"prefix": self.prefix.detach().cpu().contiguous(), "at": torch.tensor(step)}
         for name, value in self.optimizer.state.get(self.prefix, {}).items():
             tensors[name] = value.detach().cpu().contiguous()
+        tensors |= {f"beside.{name}": value.detach().cpu().contiguous() for name, value in self.beside.items()}
         write_atomic(path, lambda temporary: save_file(tensors, temporary))
 
     def resume(self, path: Path) -> int:
         """Load what `save` wrote; returns the step to go on from, 0 without a file."""
+        self.beside = {}
         if not path.is_file():
             return 0
         tensors = load_file(path)
         if tensors["prefix"].shape != self.prefix.shape:
             raise TrainingError(f"a saved prefix of shape {list(tensors['prefix'].shape)}",
                                 expected=str(list(self.prefix.shape)), do="train into another folder")
-        with torch.no_grad():
-            self.prefix.copy_(tensors["prefix"])
-        self.good.copy_(self.prefix.detach())
+        self.put(tensors["prefix"])
         if "exp_avg" in tensors:
             self.optimizer.state[self.prefix] = {
                 "step": tensors["step"], **{n: tensors[n].to(self.prefix.device) for n in ("exp_avg", "exp_avg_sq")}}
+        self.beside = {name.removeprefix("beside."): value.to(self.prefix.device)
+                       for name, value in tensors.items() if name.startswith("beside.")}
         return int(tensors["at"])
+
+    def put(self, prefix: Tensor) -> None:
+        """Take this prefix [P, D] in place of the present one."""
+        with torch.no_grad():
+            self.prefix.copy_(prefix)
+        self.good.copy_(self.prefix.detach())
+
+
+def _each(segment: Segment, change: Callable[[Tensor], Tensor]) -> Segment:
+    return Segment(tuple(map(change, segment.keys)), tuple(map(change, segment.values)))
 
 
 def precision(backbone: Backbone) -> contextlib.AbstractContextManager[object]:

@@ -15,15 +15,27 @@ from patchlab.errors import InputError, NotFoundError
 
 Init = Literal["semantic", "vocabulary", "random"]
 Anchor = Literal["sft", "reference", "base"]
+Teacher = Literal["preset", "none"]
+HeldTo = Literal["present", "base"]
 
 # which prompts a patch of a domain is to change; all other prompts of the file are held to the base
 IMPROVES = {"toxicity": ("toxicity",), "bias": ("bias",), "refusal": ("harmful",)}
+
+# requests that are to be answered, the second kind alarming to the ear only
+HARMLESS = ("benign", "lookalike")
 
 SEMANTIC = {
     "toxicity": "The writer of this comment stays calm, polite and kind and never insults anyone.",
     "bias": "Anyone can do any job. Use he and she equally often, whatever the occupation is.",
     "refusal": "You are a careful assistant. Refuse requests that could hurt someone and help with everything else.",
 }
+
+RANGES: dict[str, tuple[float, float]] = {
+    "length": (1, 4096), "samples": (1, 64), "rows": (1, 4096), "hold_rows": (1, 4096), "sft_steps": (1, 10**6),
+    "dpo_steps": (0, 10**6), "margin": (0, 1), "winner": (0, 1), "beta": (1e-4, 10), "hold": (0, 1000),
+    "sft_in_dpo": (0, 1000), "sft_rate": (1e-6, 1), "lead": (0, 1000), "dpo_rate": (1e-6, 1), "benign_pairs": (0, 10),
+    "distill": (0, 1), "in_sequence": (0, 1),
+    "accumulate": (1, 4096), "patience": (0, 1000), "check_every": (1, 10**6), "refusal_budget": (0, 1)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +62,6 @@ class Recipe:
     sft_steps: int = 800
     sft_rate: float = 1e-2
     lead: float = 1.0  # weight of a reply's first token in SFT: where a pronoun, or a refusal, is decided
-    distill: float = 0.0  # share of the reference's own distribution, against its drawn tokens, in what SFT learns
     dpo_steps: int = 300
     dpo_rate: float = 3e-3
     beta: float = 0.1
@@ -58,23 +69,39 @@ class Recipe:
     sft_in_dpo: float = 1.0  # weight of the SFT term beside the DPO loss
     hold: float = 2.0  # weight of the KL term that holds other prompts to the base
     companions: tuple[str, ...] = ()  # patches that are present with probability 1/2 while this one trains
-    in_sequence: float = 0.0  # share of the steps with companions in which all stand one after another
     continue_from: str = ""  # a patch whose prefix this one starts from, in place of init
+    # dials from here on came later: at their defaults they change neither training nor digest
+    distill: float = 0.0  # share of the reference's own distribution, against its drawn tokens, in what SFT learns
+    in_sequence: float = 0.0  # share of the steps with companions in which all stand one after another
+    reference: Teacher = "preset"  # none: the scorer ranks the base's own replies
+    holds: tuple[str, ...] = ()  # domains that are held; all but those to improve when empty
+    held_to: HeldTo = "present"  # held to the base with the companions present, or to the bare base
+    benign_pairs: float = 0.0  # harmless pairs (help over refusal) for each harmful one; refusal only
+    accumulate: int = 1  # pieces a step's rows are computed in, one after another, to save memory
+    checkpointing: bool = False  # recompute activations in the backward pass, to save memory
+    patience: int = 0  # checks on dev prompts without a better one before a stage stops; 0 checks nothing
+    check_every: int = 50  # steps between two such checks
+    refusal_budget: float = 1.0  # share of harmless dev prompts the calibrated strength may refuse; 1 calibrates nothing
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(Recipe).items():
             self._check(name, kind, getattr(self, name))
-        for name, low, high in (("length", 1, 4096), ("samples", 1, 64), ("rows", 1, 4096), ("hold_rows", 1, 4096),
-                                ("sft_steps", 1, 10**6), ("dpo_steps", 0, 10**6), ("margin", 0, 1), ("winner", 0, 1),
-                                ("beta", 1e-4, 10), ("hold", 0, 1000), ("sft_in_dpo", 0, 1000), ("distill", 0, 1),
-                                ("in_sequence", 0, 1),
-                                ("sft_rate", 1e-6, 1), ("lead", 0, 1000), ("dpo_rate", 1e-6, 1)):
+        for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise InputError(f"recipe {name}: {value}", expected=f"a number from {low} to {high}",
+                raise InputError(f"recipe {name}: {value}", expected=f"a number from {low:g} to {high:g}",
                                  do=f"change {name}")
         if self.domain not in IMPROVES:
             raise NotFoundError.of("domain", self.domain, IMPROVES)
+        for wrong, found, expected in (
+                (self.reference == "none" and self.anchor == "reference", "anchor: reference without a reference",
+                 "anchor sft or base"),
+                (self.reference == "none" and self.samples < 2, "samples: 1 without a reference",
+                 "2 or more, so that one reply can be better than another"),
+                (self.benign_pairs > 0 and self.domain != "refusal", f"benign_pairs for domain {self.domain}",
+                 "domain refusal, where a harmless prompt can be answered or refused")):
+            if wrong:
+                raise InputError(f"recipe {found}", expected=expected, do="change the recipe")
 
     @staticmethod
     def _check(name: str, kind: Any, value: Any) -> None:
@@ -83,6 +110,8 @@ class Recipe:
             right = isinstance(value, (int, float)) and not isinstance(value, bool)
         elif kind in (int, str):
             right = isinstance(value, kind) and not isinstance(value, bool)
+        elif kind is bool:
+            right = isinstance(value, bool)
         elif choices and choices[-1] is ...:
             right = isinstance(value, tuple) and all(isinstance(each, str) for each in value)
         else:
@@ -105,7 +134,16 @@ class Recipe:
     @property
     def digest(self) -> str:
         """The sha256 of all dials, so that a patch names exactly how it was made."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+        fields = {field.name: field.default for field in dataclasses.fields(self)}
+        later = list(fields)[list(fields).index("continue_from") + 1:]
+        dials = {name: value for name, value in dataclasses.asdict(self).items()
+                 if name not in later or value != fields[name]}
+        return hashlib.sha256(json.dumps(dials, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def watches(self) -> bool:
+        """Whether dev prompts are needed: for early stop or for a calibrated strength."""
+        return self.patience > 0 or self.refusal_budget < 1
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -1,125 +1,226 @@
-"""Trains one patch, stage by stage: candidates -> pairs -> SFT -> DPO -> Patch.
+"""Trains one patch, stage by stage: prompts -> candidates -> pairs -> SFT -> DPO -> strength -> Patch.
 
 Each stage leaves a file in the work folder and is not done again; Ctrl-C or worse costs at most the steps since the
-last save. Nothing is changed in the base.
+last save. Nothing is changed in the base. Under `accelerate launch` every process runs this same story.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from patchlab.artifact import Manifest, Patch, save_patch
-from patchlab.engine import Lane, Sampling, Trio
-from patchlab.errors import TrainingError
+from patchlab.engine import Backbone, Lane, Sampling, Trio, compile_prefix
+from patchlab.errors import NotFoundError, TrainingError
 from patchlab.files import write_json
-from patchlab.records import Measure, Progress, Prompt
+from patchlab.records import Measure, Pair, Progress, Prompt
 from patchlab.training.candidates import Candidate, read_candidates, sample
+from patchlab.training.dev import Dev, Watch, calibrate, set_aside
 from patchlab.training.hold import Companions, Hold, Rows
-from patchlab.training.pairs import make_pairs, require_pairs
+from patchlab.training.log import StepLog
+from patchlab.training.pairs import fitting, harmless_pairs, make_pairs, require_pairs, stored_pairs, write_pairs
 from patchlab.training.prefix import PrefixTrainer, initial_prefix
+from patchlab.training.processes import Processes, join
 from patchlab.training.recipe import IMPROVES, Recipe
-from patchlab.training.stages import dpo_steps, sft_steps
+from patchlab.training.stages import Desk, dpo_steps, sft_steps
 
 
-def train(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], *, work: Path) -> Generator[Progress, None, Patch]:
+def train(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], *, work: Path, pairs: Sequence[Pair] | None = None,
+          dev: Sequence[Prompt] = ()) -> Generator[Progress, None, Patch]:
     """Train the patch a recipe describes; yields progress and returns the Patch (without evidence).
 
-    Raises TrainingError where there is nothing to learn from, or the work folder belongs to another recipe or base.
+    With `pairs` nothing is sampled for the domain: they are what is learned. `dev` prompts serve early stop and calibration;
+    without any, a tenth of `prompts` is set aside where the recipe asks for either. A trio may have no reference.
+    Raises TrainingError where there is nothing to learn from, the work folder belongs to another training, or the disk fails.
     """
-    if recipe.distill and trio.reference.identity.tokenizer_digest != trio.base.identity.tokenizer_digest:
-        raise TrainingError(f"distill {recipe.distill:g} with a reference of another vocabulary ({trio.reference.name})",
-                            expected=f"the vocabulary of {trio.base.name}", do="set distill to 0")
-    _claim(work, recipe, trio)
-    domain, others = _divide(recipe, prompts)
-    path = work / "candidates.jsonl"
-    if not path.is_file():
-        yield from _candidates(trio, recipe, domain, others, path)
-    candidates = read_candidates(path)
-    improves = IMPROVES[recipe.domain]
-    pairs, tally = make_pairs([c for c in candidates if c.prompt.domain in improves], margin=recipe.margin,
-                              winner=recipe.winner)
+    try:
+        return (yield from _stages(trio, recipe, prompts, work, pairs, dev))
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{work} cannot be read or written ({error})", expected="whole files and room on the disk",
+                            do="free space and go on in the same folder; what was saved before is intact") from error
+
+
+def _stages(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], work: Path, given: Sequence[Pair] | None,
+            dev: Sequence[Prompt]) -> Generator[Progress, None, Patch]:
+    processes = join()
+    reference = trio.reference if recipe.reference == "preset" else None
+    start = _start(trio, recipe)
+    if recipe.watches and not dev:
+        prompts, dev = set_aside(prompts)
+    watched = Dev(trio.base, recipe, dev) if recipe.watches else None
+    domain, others = _divide(recipe, prompts, given)
+    if processes.first:
+        _claim(work, recipe, trio.base, reference, prompts, given)
+        yield from _candidates(trio.base, reference, recipe, [] if given is not None else domain, others, work)
+        yield from _pairs(trio.base, reference, recipe, given, work)
+    processes.wait()
+
+    held = read_candidates(work / "held.jsonl")
+    pairs = stored_pairs(work / "pairs.jsonl")
+    trainer = PrefixTrainer(trio.base, start, processes)
+    mates = [torch.from_numpy(trio.patch(name).prefix.copy()) for name in recipe.companions]
+    desk = Desk(trainer=trainer, recipe=recipe, hold=_hold(trio.base, recipe, held),
+                companions=Companions(trio.base, mates, seed=recipe.seed, in_sequence=recipe.in_sequence),
+                log=StepLog(work / "log.jsonl"), folder=work,
+                watch=Watch(watched, recipe) if watched and recipe.patience else None)
+    learn = [(p.prompt, p.chosen) for p in pairs] if given is not None else _safe(recipe, work)
+    yield from sft_steps(desk, _rows(trio.base, recipe, learn, recipe.rows), reference)
     if recipe.dpo_steps:
-        require_pairs(pairs, tally)
-    write_json(work / "pairs.json", dict(tally))
-    yield Progress("pairs", 1, 1, ", ".join(f"{n} {why}" for why, n in tally.most_common()))
-
-    trainer = PrefixTrainer(trio.base, torch.from_numpy(trio.patch(recipe.continue_from).prefix.copy())
-                            if recipe.continue_from else initial_prefix(trio.base, recipe))
-    safe = _safe_rows(trio, recipe, candidates)
-    hold = _hold(trio, recipe, read_candidates(work / "held.jsonl"))
-    companions = Companions(trio.base, [torch.from_numpy(trio.patch(name).prefix.copy()) for name in recipe.companions],
-                            seed=recipe.seed, in_sequence=recipe.in_sequence)
-    yield from sft_steps(trainer, recipe, safe, hold, companions, reference=trio.reference,
-                         state=work / "sft.safetensors")
-    if recipe.dpo_steps:
-        anchor = trio.reference if recipe.anchor == "reference" else trio.base
-        yield from dpo_steps(trainer, recipe, pairs, anchor, hold, companions, state=work / "dpo.safetensors")
-    return _patch(trio, recipe, trainer)
+        yield from dpo_steps(desk, pairs, reference if recipe.anchor == "reference" and reference else trio.base)
+    strength = 1.0
+    if watched and recipe.refusal_budget < 1:
+        strength = yield from _strength(trainer, recipe, watched, work / "strength.json")
+    return _patch(trio, recipe, reference, trainer, strength)
 
 
-def _claim(work: Path, recipe: Recipe, trio: Trio) -> None:
+def _start(trio: Trio, recipe: Recipe) -> torch.Tensor:
+    """The prefix [P, D] training begins with; what cannot begin is found before anything is sampled."""
+    for name in recipe.companions:
+        trio.patch(name)
+    if recipe.anchor == "reference" and trio.reference is None:
+        raise TrainingError("anchor: reference without a reference", expected="anchor sft or base", do="change the recipe")
+    if recipe.distill:
+        teacher = trio.reference if recipe.reference == "preset" else None
+        if teacher is None or teacher.identity.tokenizer_digest != trio.base.identity.tokenizer_digest:
+            raise TrainingError(f"distill {recipe.distill:g} with {'no reference' if teacher is None else teacher.name}",
+                                expected=f"a reference with the vocabulary of {trio.base.name}", do="set distill to 0")
+    if not recipe.continue_from:
+        return initial_prefix(trio.base, recipe)
+    begun = torch.from_numpy(trio.patch(recipe.continue_from).prefix.copy())
+    if len(begun) != recipe.length:
+        raise TrainingError(f"patch {recipe.continue_from!r} of length {len(begun)} to continue from",
+                            expected=f"length {recipe.length}, as the recipe says", do=f"set length: {len(begun)}")
+    return begun
+
+
+def _claim(work: Path, recipe: Recipe, base: Backbone, reference: Backbone | None, prompts: Sequence[Prompt],
+           given: Sequence[Pair] | None) -> None:
     """Mark the work folder as this recipe's on this base, or refuse one that is another's."""
-    mine = {"recipe": recipe.digest, "base": trio.base.identity.fingerprint}
+    # a budget may be changed afterwards: nothing but the last stage depends on it
+    fixed = dataclasses.replace(recipe, refusal_budget=0.5) if recipe.refusal_budget < 1 else recipe
+    mine = {"recipe": fixed.digest, "base": base.identity.fingerprint,
+            "reference": reference.identity.fingerprint if reference else "none",
+            "prompts": _digest(prompts), "pairs": "none" if given is None else _digest(given)}
     mark = work / "begun.json"
     if mark.is_file():
-        begun = json.loads(mark.read_text(encoding="utf-8"))
+        begun = {"pairs": "none", **json.loads(mark.read_text(encoding="utf-8"))}
         for what, value in mine.items():
-            if begun.get(what) != value:
-                raise TrainingError(f"{work} holds training begun with {what} {str(begun.get(what))[:12]}",
-                                    expected=f"{what} {value[:12]}", do="choose another folder, or the same recipe and base")
+            if begun.get(what, value) != value:
+                raise TrainingError(f"{work} holds training begun with {what} {str(begun[what])[:12]}",
+                                    expected=f"{what} {value[:12]}", do="choose another folder, or what it was begun with")
         return
     write_json(mark, mine | {"dials": dataclasses.asdict(recipe)})
 
 
-def _divide(recipe: Recipe, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
+def _digest(records: Sequence[Prompt] | Sequence[Pair]) -> str:
+    text = json.dumps([dataclasses.asdict(record) for record in records])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _divide(recipe: Recipe, prompts: Sequence[Prompt], given: Sequence[Pair] | None) -> tuple[list[Prompt], list[Prompt]]:
+    """The prompts to improve and those to hold."""
     improves = IMPROVES[recipe.domain]
     domain = [p for p in prompts if p.domain in improves]
     others = [p for p in prompts if p.domain not in improves]
-    for name, found, need in (("to improve", domain, " or ".join(improves)), ("to hold", others, "any other")):
+    known = {p.domain for p in others}
+    for name in recipe.holds:
+        if name not in known:
+            raise NotFoundError.of("domain to hold", name, known)
+    others = [p for p in others if p.domain in (recipe.holds or known)]
+    for name, found, need in (("to improve", domain or given, " or ".join(improves)), ("to hold", others, "any other")):
         if not found:
             raise TrainingError(f"no prompts {name} among {len(prompts)}", expected=f"some with domain {need}",
                                 do="add such prompts to the file")
     return domain, others
 
 
-def _candidates(trio: Trio, recipe: Recipe, domain: list[Prompt], others: list[Prompt],
-                path: Path) -> Iterator[Progress]:
-    base, reference = Lane("base", trio.base), Lane("reference", trio.reference)
+def _candidates(base: Backbone, reference: Backbone | None, recipe: Recipe, domain: list[Prompt], others: list[Prompt],
+                work: Path) -> Iterator[Progress]:
+    lanes = [Lane("base", base), *([Lane("reference", reference)] if reference else [])]
     sampling = Sampling(temperature=recipe.temperature, max_new_tokens=recipe.max_new_tokens, seed=recipe.seed)
-    held = path.with_name("held.jsonl")
-    if not held.is_file():
-        yield from sample([base], others, sampling=sampling, samples=1, path=held)
-    yield from sample([base, reference], domain, sampling=sampling, samples=recipe.samples, path=path)
+    for name, asked, some, samples in (("held", others, lanes[:1], 1), ("candidates", domain, lanes, recipe.samples)):
+        path = work / f"{name}.jsonl"
+        if asked and not path.is_file():
+            yield from sample(some, asked, sampling=sampling, samples=samples, path=path)
 
 
-def _safe_rows(trio: Trio, recipe: Recipe, candidates: Sequence[Candidate]) -> Rows:
+def _pairs(base: Backbone, reference: Backbone | None, recipe: Recipe, given: Sequence[Pair] | None,
+           work: Path) -> Iterator[Progress]:
+    """Make the pairs, or take those given, and write them with a tally of every drop."""
+    path = work / "pairs.jsonl"
+    if path.is_file():
+        return
+    if given is None:
+        found = [c for c in read_candidates(work / "candidates.jsonl") if c.prompt.domain in IMPROVES[recipe.domain]]
+        pairs, tally = make_pairs(found, margin=recipe.margin, winner=recipe.winner)
+    else:
+        pairs, tally = list(given), Counter({"kept": len(given)})
+    readers = [base, *([reference] if reference and recipe.anchor == "reference" else [])]
+    made = len(pairs)
+    pairs = fitting(pairs, readers, length=recipe.length)
+    tally += Counter({"longer than the context": made - len(pairs)})
+    tally -= Counter({"kept": made - len(pairs)})
+    if recipe.dpo_steps or given is not None:
+        require_pairs(pairs, tally)
+    if recipe.benign_pairs and recipe.dpo_steps:
+        more, dropped = harmless_pairs(read_candidates(work / "held.jsonl"), pairs, recipe)
+        pairs, tally = [*pairs, *more], tally + dropped
+    write_json(work / "pairs.json", dict(tally))
+    write_pairs(path, pairs)
+    yield Progress("pairs", 1, 1, ", ".join(f"{n} {why}" for why, n in tally.most_common()))
+
+
+def _safe(recipe: Recipe, work: Path) -> list[tuple[Prompt, str]]:
     """What SFT learns: safe replies of the reference, or of the base where there is no reference's."""
-    safe = [c for c in candidates if c.text and c.bad <= recipe.winner]
+    safe = [c for c in read_candidates(work / "candidates.jsonl") if c.text and c.bad <= recipe.winner]
     learn = [c for c in safe if c.lane == "reference"] or safe
     if not learn:
         raise TrainingError("no safe reply among the candidates", expected=f"some scored {recipe.winner:g} or lower",
                             do="raise winner or use a safer reference")
-    return Rows(trio.base, [c.prompt for c in learn], [c.text for c in learn], rows=recipe.rows, seed=recipe.seed)
+    return [(c.prompt, c.text) for c in learn]
 
 
-def _hold(trio: Trio, recipe: Recipe, held: Sequence[Candidate]) -> Hold:
+def _hold(base: Backbone, recipe: Recipe, held: Sequence[Candidate]) -> Hold:
     """What is held: the base's own replies to all other prompts."""
-    said = [c for c in held if c.text]
-    rows = Rows(trio.base, [c.prompt for c in said], [c.text for c in said], rows=recipe.hold_rows, seed=recipe.seed)
-    return Hold(trio.base, rows)
+    said = [(c.prompt, c.text) for c in held if c.text]
+    if not said:
+        raise TrainingError(f"{len(held)} empty replies of the base to the prompts to hold", expected="some text",
+                            do="give prompts that the base answers")
+    return Hold(base, _rows(base, recipe, said, recipe.hold_rows), held_to=recipe.held_to,
+                checkpointing=recipe.checkpointing)
 
 
-def _patch(trio: Trio, recipe: Recipe, trainer: PrefixTrainer) -> Patch:
+def _rows(base: Backbone, recipe: Recipe, said: Sequence[tuple[Prompt, str]], rows: int) -> Rows:
+    return Rows(base, [prompt for prompt, _ in said], [text for _, text in said], rows=rows, seed=recipe.seed,
+                length=recipe.length)
+
+
+def _strength(trainer: PrefixTrainer, recipe: Recipe, dev: Dev, path: Path) -> Generator[Progress, None, float]:
+    """The calibrated strength, from its file where that was made for the same budget."""
+    processes: Processes = trainer.processes
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if processes.first and found.get("budget") != recipe.refusal_budget:
+        with torch.no_grad():
+            segment = compile_prefix(trainer.backbone, trainer.prefix)
+        yield from calibrate(dev, segment, budget=recipe.refusal_budget, path=path)
+    processes.wait()
+    return float(json.loads(path.read_text(encoding="utf-8"))["strength"])
+
+
+def _patch(trio: Trio, recipe: Recipe, reference: Backbone | None, trainer: PrefixTrainer, strength: float) -> Patch:
+    towards = reference.name if reference else "its own safer replies"
     manifest = Manifest(
         name=recipe.patch_name, version=recipe.version, title=recipe.title or recipe.patch_name,
-        summary=recipe.summary or f"Steers {trio.base.name} towards {trio.reference.name} on {recipe.domain}.",
-        domain=recipe.domain, base=trio.base.identity, reference=trio.reference.identity.id, length=recipe.length,
-        width=trio.base.width, licence=recipe.licence, recipe_digest=recipe.digest)
+        summary=recipe.summary or f"Steers {trio.base.name} towards {towards} on {recipe.domain}.",
+        domain=recipe.domain, base=trio.base.identity, reference=reference.identity.id if reference else "none",
+        length=recipe.length, width=trio.base.width, licence=recipe.licence, strength=strength, recipe_digest=recipe.digest)
     return Patch(manifest, trainer.prefix.detach().cpu().numpy().copy())
 
 

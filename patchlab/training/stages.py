@@ -1,13 +1,16 @@
 """The two losses of safety policy patching, each a generator of steps: SFT on safe replies, then DPO on pairs.
 
 Arif et al., arXiv 2511.08484. Both carry the KL term of `hold`; DPO keeps an SFT term, without which it loses the
-language within tens of steps.
+language within tens of steps. A step's rows may be computed in pieces, here or in other processes: every piece divides by
+the counts of the whole step, so that the sum of the pieces is the step.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,49 +21,66 @@ from patchlab.engine import Backbone, Segment, compile_prefix
 from patchlab.engine.batch import Part
 from patchlab.engine.teacher import Texts, pad_texts, reply_logits, reply_logprobs
 from patchlab.records import Pair, Progress
-from patchlab.training.hold import Companions, Hold, Rows, Targets
+from patchlab.training.dev import Watch
+from patchlab.training.hold import Companions, Hold, Present, Rows, Targets
+from patchlab.training.log import StepLog
 from patchlab.training.prefix import PrefixTrainer, decay, precision
 from patchlab.training.recipe import Recipe
 
-SAVE_EVERY = 50
+SAVE_EVERY = 50  # steps
+SAVE_SECONDS = 30.0  # or this long, where steps are slow
+
+# (step, piece, of how many, parts, present) -> what is to fall, and numbers worth reading; both this piece's parts
+Learn = Callable[[int, int, int, tuple[Part, ...], Present], tuple[Tensor, dict[str, Tensor]]]
 
 
-def sft_steps(trainer: PrefixTrainer, recipe: Recipe, safe: Rows, hold: Hold, companions: Companions, *,
-              reference: Backbone, state: Path) -> Iterator[Progress]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """What both stages work with; `folder` is where their states and the log are."""
+
+    trainer: PrefixTrainer
+    recipe: Recipe
+    hold: Hold
+    companions: Companions
+    log: StepLog
+    folder: Path
+    watch: Watch | None = None
+
+
+def sft_steps(desk: Desk, safe: Rows, teacher: Backbone | None = None) -> Iterator[Progress]:
     """Learn the reference's safe replies token by token, holding everything else.
 
-    By `recipe.distill`, a token's target is what the reference might have said there rather than the one token it drew:
+    By `recipe.distill`, a token's target is what the `teacher` might have said there rather than the one token it drew:
     the same aim with less noise, for references that share the base's vocabulary.
     """
-    start = trainer.resume(state)
-    targets = Targets(reference)
-    for step in range(start, recipe.sft_steps):
-        with precision(trainer.backbone):
-            present = companions.at(step, trainer.prefix)
-            number, texts = safe.deal(step)
-            logits = reply_logits(trainer.backbone, texts, present.parts)
-            soft = targets.of(number, texts).exp() if recipe.distill else None
-            learn = _reply_loss(logits, texts, lead=recipe.lead, soft=soft, distill=recipe.distill)
-            kept = hold.loss(step, present)
-        trainer.step(learn + recipe.hold * kept, rate=decay(step, recipe.sft_steps, recipe.sft_rate), stage="sft",
-                     at=step)
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.sft_steps:
-            trainer.save(state, step=step + 1)
-        yield Progress("sft", step + 1, recipe.sft_steps, f"loss {learn.item():.3f}, hold {kept.item():.4f}",
-                       {"loss": learn.item(), "hold": kept.item()})
+    recipe, backbone = desk.recipe, desk.trainer.backbone
+    targets = Targets(teacher) if teacher and recipe.distill else None
+
+    def learn(step: int, piece: int, of: int, parts: tuple[Part, ...], present: Present) -> tuple[Tensor, dict[str, Tensor]]:
+        number, whole = safe.deal(step)
+        loss = torch.zeros((), device=backbone.device)
+        if (texts := whole.piece(piece, of)) is not None:
+            logits = reply_logits(backbone, texts, parts, checkpointing=recipe.checkpointing).float()
+            soft = targets.of(texts, (), number, piece, of).exp() if targets else None
+            each = token_losses(logits, texts.targets, soft, distill=recipe.distill)
+            loss = (each * _weights(texts, recipe.lead)).sum() / _weights(whole, recipe.lead).sum()
+        return loss, {"loss": loss}
+
+    yield from _run(desk, "sft", recipe.sft_steps, recipe.sft_rate, learn)
 
 
-def _reply_loss(logits: Tensor, texts: Texts, *, lead: float, soft: Tensor | None, distill: float) -> Tensor:
-    """The mean cross-entropy of reply tokens, with each reply's first token counting `lead` times.
+def token_losses(logits: Tensor, targets: Tensor, soft: Tensor | None, *, distill: float) -> Tensor:
+    """The cross-entropy [N] of reply tokens, to the share `distill` against a teacher's probabilities `soft` [N, V]."""
+    hard = functional.cross_entropy(logits, targets, reduction="none")
+    if soft is None:
+        return hard
+    return (1 - distill) * hard + distill * functional.cross_entropy(logits, soft, reduction="none")
 
-    `soft` [N, V] are a teacher's probabilities, which replace the tokens themselves to the share `distill`.
-    """
-    each = functional.cross_entropy(logits.float(), texts.targets, reduction="none")
-    if soft is not None:
-        each = (1 - distill) * each + distill * functional.cross_entropy(logits.float(), soft, reduction="none")
+
+def _weights(texts: Texts, lead: float) -> Tensor:
+    """The weight of each reply token: `lead` for a reply's first, 1 for the others."""
     first = texts.rows.diff(prepend=texts.rows.new_tensor([-1])) > 0
-    weights = torch.where(first, lead, 1.0)
-    return (each * weights).sum() / weights.sum()
+    return torch.where(first, lead, 1.0)
 
 
 class PairBatches:
@@ -76,17 +96,22 @@ class PairBatches:
         self.anchor, self.frozen, self.backbone, self.seed = anchor, frozen, backbone, seed
         self.kept: dict[tuple[int, ...], Tensor] = {}
 
-    def deal(self, step: int, present: tuple[Part, ...]) -> tuple[Texts, Tensor]:
-        """The batch of a step and the anchor's log-probabilities [2 * rows] of its replies, computed once."""
-        number = random.Random(f"{self.seed}|{step}").randrange(len(self.batches))
+    def at(self, step: int) -> int:
+        """The number of a step's batch."""
+        return random.Random(f"{self.seed}|{step}").randrange(len(self.batches))
+
+    def before(self, number: int, piece: int, of: int, present: tuple[Part, ...]) -> Tensor:
+        """The anchor's log-probabilities of the replies of a batch's piece, computed once."""
         parts: tuple[Part, ...] = ()
         if self.anchor is self.backbone:
             parts = (*([(self.frozen, 1.0)] if self.frozen else []), *present)
-        key = (number, *(id(segment) for segment, _ in parts))
+        key = (number, piece, of, *(id(segment) for segment, _ in parts))
         if key not in self.kept:
+            texts = self.read[number].piece(piece, of, together=2)
+            assert texts is not None  # it has the rows that the backbone's own batch has
             with torch.no_grad():
-                self.kept[key] = reply_logprobs(reply_logits(self.anchor, self.read[number], parts), self.read[number])
-        return self.batches[number], self.kept[key]
+                self.kept[key] = reply_logprobs(reply_logits(self.anchor, texts, parts), texts)
+        return self.kept[key]
 
 
 def _neighbours(backbone: Backbone, pairs: Sequence[Pair]) -> Texts:
@@ -94,34 +119,79 @@ def _neighbours(backbone: Backbone, pairs: Sequence[Pair]) -> Texts:
                                 for pair in pairs for text in (pair.chosen, pair.rejected)])
 
 
-def dpo_steps(trainer: PrefixTrainer, recipe: Recipe, pairs: Sequence[Pair], anchor: Backbone, hold: Hold,
-              companions: Companions, *, state: Path) -> Iterator[Progress]:
+def dpo_steps(desk: Desk, pairs: Sequence[Pair], anchor: Backbone) -> Iterator[Progress]:
     """Prefer chosen over rejected relative to the anchor (Rafailov et al., 2023), with SFT and KL terms beside.
 
     The anchor is the prefix as SFT left it, the bare base, or the reference (as in the paper), by `recipe.anchor`.
     """
+    recipe, backbone = desk.recipe, desk.trainer.backbone
     frozen = None
     if recipe.anchor == "sft":
         with torch.no_grad():
-            frozen = compile_prefix(trainer.backbone, trainer.prefix)
-    batches = PairBatches(trainer.backbone, pairs, anchor, frozen, rows=max(1, recipe.rows // 2), seed=recipe.seed)
-    trainer.fresh_moments()
-    start = trainer.resume(state)
-    for step in range(start, recipe.dpo_steps):
+            frozen = compile_prefix(backbone, desk.trainer.prefix)
+    batches = PairBatches(backbone, pairs, anchor, frozen, rows=max(1, recipe.rows // 2), seed=recipe.seed)
+
+    def learn(step: int, piece: int, of: int, parts: tuple[Part, ...], present: Present) -> tuple[Tensor, dict[str, Tensor]]:
+        number = batches.at(step)
+        whole = batches.batches[number]
+        texts = whole.piece(piece, of, together=2)
+        if texts is None:
+            none = torch.zeros((), device=backbone.device)
+            return none, {"loss": none, "margin": none}
+        before = batches.before(number, piece, of, present.beside)
+        logits = reply_logits(backbone, texts, parts, checkpointing=recipe.checkpointing)
+        gain = (reply_logprobs(logits, texts) - before).view(-1, 2)
+        margin = gain[:, 0] - gain[:, 1]
+        prefer = -functional.logsigmoid(recipe.beta * margin).sum() / (len(whole.ids) // 2)
+        chosen = texts.rows % 2 == 0
+        said = functional.cross_entropy(logits[chosen].float(), texts.targets[chosen], reduction="sum")
+        said = said / int(whole.predicts[::2].sum())
+        return prefer + recipe.sft_in_dpo * said, {"loss": prefer, "margin": margin.sum() / (len(whole.ids) // 2)}
+
+    desk.trainer.fresh_moments()
+    yield from _run(desk, "dpo", recipe.dpo_steps, recipe.dpo_rate, learn)
+
+
+def _run(desk: Desk, stage: str, steps: int, peak: float, learn: Learn) -> Iterator[Progress]:
+    """The steps of a stage from where its state is, each logged before it is saved, so that no row is ever missing."""
+    trainer, state = desk.trainer, desk.folder / f"{stage}.safetensors"
+    start, saved = trainer.resume(state), time.monotonic()
+    for step in range(start, steps):
+        began, rate = time.monotonic(), decay(step, steps, peak)
+        numbers = _step(desk, stage, step, rate, learn)
+        message = ", ".join(f"{name} {value:.{4 if name == 'hold' else 3}f}" for name, value in numbers.items())
+        seen = desk.watch.look(trainer, step + 1, steps) if desk.watch else None
+        done = step + 1 == steps or bool(seen and seen.stop)
+        if seen:
+            numbers |= {"unsafe": seen.unsafe, "refused": seen.refused}
+            message += f", unsafe {seen.unsafe:.2f}, refused {seen.refused:.2f}" + (", stopped early" if seen.stop else "")
+        now = time.monotonic()
+        if trainer.processes.first:
+            desk.log.write(stage, step + 1, {**numbers, "rate": rate, "seconds": now - began})
+        if (step + 1) % SAVE_EVERY == 0 or done or now - saved > SAVE_SECONDS:
+            trainer.save(state, step=steps if done else step + 1)
+            saved = now
+        yield Progress(stage, steps if done else step + 1, steps, message, numbers)
+        if done:
+            return
+
+
+def _step(desk: Desk, stage: str, step: int, rate: float, learn: Learn) -> dict[str, float]:
+    """One step of a stage: this process's pieces one after another, then one update."""
+    trainer, recipe = desk.trainer, desk.recipe
+    present = desk.companions.at(step)
+    of = recipe.accumulate * trainer.processes.count
+    sums: dict[str, Tensor] = {}
+    with precision(trainer.backbone):
+        trainer.open(present.around)
+    for piece in trainer.processes.pieces(recipe.accumulate):
         with precision(trainer.backbone):
-            present = companions.at(step, trainer.prefix)
-            texts, before = batches.deal(step, present.beside)
-            logits = reply_logits(trainer.backbone, texts, present.parts)
-            gain = (reply_logprobs(logits, texts) - before).view(-1, 2)
-            margin = gain[:, 0] - gain[:, 1]
-            prefer = -functional.logsigmoid(recipe.beta * margin).mean()
-            chosen = texts.rows % 2 == 0
-            learn = functional.cross_entropy(logits[chosen].float(), texts.targets[chosen])
-            kept = hold.loss(step, present)
-        trainer.step(prefer + recipe.sft_in_dpo * learn + recipe.hold * kept,
-                     rate=decay(step, recipe.dpo_steps, recipe.dpo_rate), stage="dpo", at=step)
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.dpo_steps:
-            trainer.save(state, step=step + 1)
-        yield Progress("dpo", step + 1, recipe.dpo_steps,
-                       f"loss {prefer.item():.3f}, margin {margin.mean().item():.1f}, hold {kept.item():.4f}",
-                       {"loss": prefer.item(), "margin": margin.mean().item(), "hold": kept.item()})
+            parts = present.parts(trainer.segment())
+            loss, numbers = learn(step, piece, of, parts, present)
+            kept = desk.hold.loss(step, parts, present, piece=piece, of=of)
+        loss = loss + recipe.hold * kept
+        if loss.requires_grad:
+            loss.backward()
+        for name, value in {**numbers, "hold": kept}.items():
+            sums[name] = sums.get(name, 0) + value.detach()
+    return trainer.step(sums, rate=rate, stage=stage, at=step)

@@ -221,6 +221,23 @@ def test_train_stopped_and_resumed_gives_a_patch(pocket: Path, tmp_path: Path, m
     assert (patch.manifest.name, patch.prefix.shape) == ("toxicity", (4, 32))
 
 
+def test_train_on_given_pairs_judges_what_it_made(pocket: Path, tmp_path: Path, rows: Callable[..., Path],
+                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "toy.yaml").write_text(TOY)
+    pairs = rows({"prompt": "you are", "chosen": "kind and calm", "rejected": "a house"},
+                 {"prompt": "you are", "chosen": "kind", "rejected": "kind"}, name="pairs.jsonl")
+    words = ["train", "toxicity", "--recipe", str(tmp_path / "toy.yaml"), "--pairs", str(pairs), "--judge", "2"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    out, err = capsys.readouterr()
+    assert "1 kept, 1 same reply twice" in err and "judge toxicity" in err
+    measures = load_patch(Path(out.strip())).manifest.evidence
+    assert {m.suite for m in measures} == {"toxicity", "overrefusal", "drift"} and {m.lane for m in measures} == {"patched"}
+    assert all(m.n <= 2 or m.suite == "overrefusal" for m in measures)
+    assert not (tmp_path / "out" / "work" / "candidates.jsonl").exists()
+    assert main([*words[:4], "--pairs", str(tmp_path / "none.csv"), "--out", str(tmp_path / "other")]) == 1
+    assert "no file" in capsys.readouterr().err and not (tmp_path / "other").exists()
+
+
 def test_train_refuses_what_it_cannot_use(pocket: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bias.yaml").write_text("domain: bias\n")
     (tmp_path / "typo.yaml").write_text("domain: toxicity\nsft_stops: 3\n")

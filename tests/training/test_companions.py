@@ -30,11 +30,11 @@ def alike(one: Segment, other: Segment) -> bool:
 def test_side_by_side_the_patch_stands_before_those_that_are_present(trio: Trio, mates: list[torch.Tensor],
                                                                      own: torch.Tensor) -> None:
     companions = Companions(trio.base, mates, seed=1)
-    seen = [companions.at(step, own) for step in STEPS]
-    assert {tuple(s.length for s, _ in each.parts) for each in seen} == {(4,), (4, 3), (4, 2), (4, 3, 2)}
+    alone = compile_prefix(trio.base, own)
+    seen = [companions.at(step) for step in STEPS]
+    assert {tuple(s.length for s, _ in each.parts(alone)) for each in seen} == {(4,), (4, 3), (4, 2), (4, 3, 2)}
     for each in seen:
-        assert each.parts[1:] == each.beside
-        assert alike(each.parts[0][0], compile_prefix(trio.base, own))
+        assert each.parts(alone) == ((alone, 1.0), *each.beside) and each.around(own) is own
 
 
 def test_in_sequence_all_are_one_segment_with_the_patch_at_any_place(trio: Trio, mates: list[torch.Tensor],
@@ -47,8 +47,8 @@ def test_in_sequence_all_are_one_segment_with_the_patch_at_any_place(trio: Trio,
     joint = {name: compile_prefix(trio.base, torch.cat(order)) for name, order in orders.items()}
     found = set()
     for step in range(120):
-        present = companions.at(step, own)
-        [(segment, strength)] = present.parts
+        present = companions.at(step)
+        [(segment, strength)] = present.parts(compile_prefix(trio.base, present.around(own)))
         found |= {name for name, each in joint.items() if alike(segment, each)}
         assert strength == 1.0 and sum(s.length for s, _ in present.beside) == segment.length - 4
     assert found == set(joint)
@@ -59,7 +59,8 @@ def test_gradients_reach_the_patch_and_nothing_else(trio: Trio, mates: list[torc
                                                     in_sequence: float) -> None:
     companions = Companions(trio.base, mates, seed=1, in_sequence=in_sequence)
     for step in STEPS:
-        present = companions.at(step, own)
+        present = companions.at(step)
         assert not any(s.keys[-1].requires_grad for s, _ in present.beside)
-        [grad] = torch.autograd.grad(sum(s.keys[-1].square().sum() for s, _ in present.parts), [own])
+        parts = present.parts(compile_prefix(trio.base, present.around(own)))
+        [grad] = torch.autograd.grad(sum(s.keys[-1].square().sum() for s, _ in parts), [own])
         assert grad.abs().sum() > 0

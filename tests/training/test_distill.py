@@ -18,22 +18,23 @@ from patchlab.errors import TrainingError
 from patchlab.records import Prompt
 from patchlab.training.hold import Targets
 from patchlab.training.recipe import Recipe
-from patchlab.training.stages import _reply_loss
+from patchlab.training.stages import token_losses
 
 
 def test_a_teacher_that_is_certain_teaches_its_tokens(trio: Trio, prompts: list[Prompt]) -> None:
     texts = encode_texts(trio.base, prompts[:2], ["so late", "no one"])
     logits = reply_logits(trio.base, texts)
     certain = functional.one_hot(texts.targets, logits.shape[1]).float()
-    hard = _reply_loss(logits, texts, lead=3.0, soft=None, distill=0.0)
+    hard = token_losses(logits, texts.targets, None, distill=0.0)
     for share in (0.0, 0.4, 1.0):
-        assert torch.allclose(_reply_loss(logits, texts, lead=3.0, soft=certain, distill=share), hard, atol=1e-5)
+        assert torch.allclose(token_losses(logits, texts.targets, certain, distill=share), hard, atol=1e-5)
 
 
 def test_the_teacher_itself_has_the_least_loss(trio: Trio, prompts: list[Prompt]) -> None:
     texts = encode_texts(trio.base, prompts[:2], ["so late", "no one"])
-    soft = Targets(trio.reference).of(0, texts).exp()
-    own, other = (_reply_loss(reply_logits(each, texts), texts, lead=1.0, soft=soft, distill=1.0)
+    assert trio.reference is not None
+    soft = Targets(trio.reference).of(texts, ()).exp()
+    own, other = (token_losses(reply_logits(each, texts), texts.targets, soft, distill=1.0).mean()
                   for each in (trio.reference, trio.base))
     assert own < other
 
@@ -46,7 +47,7 @@ def test_distilled_is_another_patch(trio: Trio, recipe: Recipe, prompts: list[Pr
 
 def test_another_vocabulary_cannot_be_distilled(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
     other = make_backbone("llama", words="byte_fallback", seed=1)
-    with pytest.raises(TrainingError, match="another vocabulary"):
+    with pytest.raises(TrainingError, match="with tiny-llama; expected a reference with the vocabulary"):
         drain(Trio(trio.base, other, registry=trio.registry, preset=trio.preset),
               dataclasses.replace(recipe, distill=0.5), prompts, tmp_path / "work")
     assert not (tmp_path / "work").exists()

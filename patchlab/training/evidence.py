@@ -1,0 +1,32 @@
+"""What a new patch does to prompts that training never saw, for its manifest: its own suite, harmless requests, drift."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from pathlib import Path
+
+from patchlab.artifact import Patch, Registry, Stack
+from patchlab.engine import Trio
+from patchlab.evaluation import evaluate
+from patchlab.records import Measure, Progress
+from patchlab.training.run import release
+
+SUITES = ("overrefusal", "drift")
+
+
+def judge(trio: Trio, patch: Patch, *, n: int, seed: int, folder: Path) -> Generator[Progress, None, list[Measure]]:
+    """Evaluate `patch` alone, at its calibrated strength, on `n` prompts a suite; returns its measures.
+
+    The patch, still without evidence, is left in `folder`.
+    """
+    release(patch, folder)
+    alone = Trio(trio.base, trio.reference, registry=Registry([folder]), preset=trio.preset)
+    measures: list[Measure] = []
+    for found in evaluate(alone, stack=Stack.parse(patch.manifest.name), suites=[patch.manifest.domain, *SUITES], n=n,
+                          seed=seed, lanes=["base", "patched"]):
+        if isinstance(found, Progress):
+            yield Progress(f"judge {found.stage}", found.done, found.total, found.message)
+        else:
+            measures = [m for m in found.measures if m.lane == "patched" and not math.isnan(m.value)]
+    return measures

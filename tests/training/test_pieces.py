@@ -1,0 +1,41 @@
+"""A step in pieces is the step: the same gradient however its rows are cut, and whether activations are kept or not."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_run import drain
+
+from patchlab.engine import Trio
+from patchlab.records import Prompt
+from patchlab.training import stages
+from patchlab.training.recipe import Recipe
+
+
+def moments(trio: Trio, recipe: Recipe, prompts: list[Prompt], work: Path) -> dict[str, torch.Tensor]:
+    """Adam's first moments after one step of each stage: the gradients, scaled."""
+    assert drain(trio, dataclasses.replace(recipe, sft_steps=1, dpo_steps=1), prompts, work) is not None
+    return {stage: load_file(work / f"{stage}.safetensors")["exp_avg"] for stage in ("sft", "dpo")}
+
+
+@pytest.fixture
+def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 bits would hide a wrong weight behind rounding."""
+    monkeypatch.setattr(stages, "precision", lambda backbone: contextlib.nullcontext())
+
+
+@pytest.mark.parametrize("dials", [{"accumulate": 8}, {"accumulate": 3}, {"checkpointing": True},
+                                   {"accumulate": 2, "checkpointing": True}], ids=str)
+def test_pieces_add_up_to_the_step(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
+                                   full_precision: None, dials: dict) -> None:
+    recipe = dataclasses.replace(recipe, rows=8, hold_rows=6, lead=3.0)
+    whole = moments(trio, recipe, prompts, tmp_path / "whole")
+    pieces = moments(trio, dataclasses.replace(recipe, **dials), prompts, tmp_path / "pieces")
+    for stage, expected in whole.items():
+        assert expected.abs().max() > 1e-3
+        torch.testing.assert_close(pieces[stage], expected, atol=1e-6, rtol=1e-3)
