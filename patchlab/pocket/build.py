@@ -42,7 +42,6 @@ from patchlab.training.run import release, train
 RECIPES = ASSETS / "recipes"
 JUDGED = {"comment": "toxicity", "occupation": "bias", "harmful": "harmful", "benign": "benign",
           "lookalike": "lookalike"}
-IN_SEQUENCE = 0.3  # of the steps with companions; what it gains there and costs side by side is in docs/results.md
 
 Stage = Callable[["Plan"], Iterator[Progress]]
 
@@ -164,7 +163,7 @@ def patches_stage(plan: Plan) -> Iterator[Progress]:
         yield from _train(plan, Registry([]), brief, asked, first)
     for recipe in recipes:
         others = tuple(name for name in names if name != recipe.patch_name)
-        mine = dataclasses.replace(recipe, continue_from=recipe.patch_name, companions=others, in_sequence=IN_SEQUENCE)
+        mine = dataclasses.replace(recipe, continue_from=recipe.patch_name, companions=others)
         yield from _train(plan, Registry([first]), mine, asked, together)
 
 
@@ -176,7 +175,10 @@ def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: list[Prompt], 
     if recipe.continue_from:  # the same prompts, models and seed: what was sampled for the first round serves again
         for name in ("held.jsonl", "candidates.jsonl"):
             write_atomic(work / name, partial(shutil.copyfile, plan.work / f"first-{recipe.patch_name}" / name))
-    for progress in (steps := _Returning(train(plan.trio(registry), recipe, asked, work=work))):
+    trio = plan.trio(registry)
+    for backbone in (trio.base, trio.reference):
+        backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
+    for progress in (steps := _Returning(train(trio, recipe, asked, work=work))):
         yield dataclasses.replace(progress, stage=f"{out.name} {recipe.patch_name} {progress.stage}")
     patch = steps.value
     evidence: list[Measure] = []
