@@ -169,9 +169,10 @@ def patches_stage(plan: Plan) -> Iterator[Progress]:
 
 def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: list[Prompt], out: Path) -> Iterator[Progress]:
     """Train one patch and release it into `out`; one to be shipped has evidence on its own suite and harmless requests."""
-    if (out / f"{recipe.patch_name}-{recipe.version}").is_dir():
-        return
     work = plan.work / f"{out.name}-{recipe.patch_name}"
+    mark = work.with_suffix(".done")  # a folder in `out` may hold the patch of an older base
+    if mark.is_file() and json.loads(mark.read_text())["recipe"] == recipe.digest:
+        return
     if recipe.continue_from:  # the same prompts, models and seed: what was sampled for the first round serves again
         for name in ("held.jsonl", "candidates.jsonl"):
             write_atomic(work / name, partial(shutil.copyfile, plan.work / f"first-{recipe.patch_name}" / name))
@@ -192,6 +193,7 @@ def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: list[Prompt], 
             else:
                 evidence += [m for m in found.measures if m.lane == "patched" and not math.isnan(m.value)]
     release(patch, out, evidence=evidence)
+    write_json(mark, {"recipe": recipe.digest})
 
 
 class _Returning:

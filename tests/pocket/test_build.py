@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -47,6 +48,15 @@ def test_a_second_run_trains_nothing(plan: Plan, stages: list[str]) -> None:
     weights = (plan.pocket / "base" / "model.safetensors").stat().st_mtime_ns
     assert {progress.message for progress in build_all(plan)} == {"done before"}
     assert (plan.pocket / "base" / "model.safetensors").stat().st_mtime_ns == weights
+
+
+def test_another_seed_replaces_the_patches(plan: Plan, stages: list[str]) -> None:
+    before = {each.manifest.name: each.manifest for each in Registry([plan.out / "patches"]).list()}
+    again = dataclasses.replace(plan, seed=8, base_steps=1, reference_steps=1, work=plan.work / "again")
+    for _ in build_all(again):
+        pass
+    for each in Registry([plan.out / "patches"]).list():
+        assert each.manifest.base.fingerprint != before[each.manifest.name].base.fingerprint
 
 
 def test_training_never_sees_what_is_judged(plan: Plan, stages: list[str]) -> None:
