@@ -34,7 +34,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "length": (1, 4096), "samples": (1, 64), "rows": (1, 4096), "hold_rows": (1, 4096), "sft_steps": (1, 10**6),
     "dpo_steps": (0, 10**6), "margin": (0, 1), "winner": (0, 1), "beta": (1e-4, 10), "hold": (0, 1000),
     "sft_in_dpo": (0, 1000), "sft_rate": (1e-6, 1), "lead": (0, 1000), "dpo_rate": (1e-6, 1), "benign_pairs": (0, 10),
-    "distill": (0, 1), "in_sequence": (0, 1),
+    "distill": (0, 1), "hold_in_dpo": (0, 1000), "in_sequence": (0, 1),
     "accumulate": (1, 4096), "patience": (0, 1000), "check_every": (1, 10**6), "refusal_budget": (0, 1)}
 
 
@@ -72,6 +72,7 @@ class Recipe:
     continue_from: str = ""  # a patch whose prefix this one starts from, in place of init
     # dials from here on came later: at their defaults they change neither training nor digest
     distill: float = 0.0  # share of the reference's own distribution, against its drawn tokens, in what SFT learns
+    hold_in_dpo: float = 0.0  # weight of the KL term in DPO where it is to differ there; 0 keeps that of hold
     in_sequence: float = 0.0  # share of the steps with companions in which all stand one after another
     reference: Teacher = "preset"  # none: the scorer ranks the base's own replies
     holds: tuple[str, ...] = ()  # domains that are held; all but those to improve when empty

@@ -181,6 +181,7 @@ def _step(desk: Desk, stage: str, step: int, rate: float, learn: Learn) -> dict[
     trainer, recipe = desk.trainer, desk.recipe
     present = desk.companions.at(step)
     of = recipe.accumulate * trainer.processes.count
+    hold = (stage == "dpo" and recipe.hold_in_dpo) or recipe.hold
     sums: dict[str, Tensor] = {}
     with precision(trainer.backbone):
         trainer.open(present.around)
@@ -189,7 +190,7 @@ def _step(desk: Desk, stage: str, step: int, rate: float, learn: Learn) -> dict[
             parts = present.parts(trainer.segment())
             loss, numbers = learn(step, piece, of, parts, present)
             kept = desk.hold.loss(step, parts, present, piece=piece, of=of)
-        loss = loss + recipe.hold * kept
+        loss = loss + hold * kept
         if loss.requires_grad:
             loss.backward()
         for name, value in {**numbers, "hold": kept}.items():

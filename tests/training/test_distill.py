@@ -45,6 +45,19 @@ def test_distilled_is_another_patch(trio: Trio, recipe: Recipe, prompts: list[Pr
     assert drawn is not None and distilled is not None and not np.allclose(drawn.prefix, distilled.prefix)
 
 
+def test_the_weight_of_what_is_held_may_differ_in_dpo(trio: Trio, recipe: Recipe, prompts: list[Prompt],
+                                                      tmp_path: Path) -> None:
+    def made(name: str, **dials: float) -> np.ndarray:
+        patch = drain(trio, dataclasses.replace(recipe, **dials), prompts, tmp_path / name)
+        assert patch is not None
+        return patch.prefix
+
+    plain = made("plain")
+    assert np.array_equal(made("same", hold_in_dpo=recipe.hold), plain)
+    assert not np.allclose(made("other", hold_in_dpo=50.0), plain)
+    assert np.array_equal(made("sft", hold_in_dpo=50.0, dpo_steps=0), made("none", dpo_steps=0))
+
+
 def test_another_vocabulary_cannot_be_distilled(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
     other = make_backbone("llama", words="byte_fallback", seed=1)
     with pytest.raises(TrainingError, match="with tiny-llama; expected a reference with the vocabulary"):
