@@ -130,7 +130,7 @@ def _patch_figures(trio: Trio, stack: Stack, label: str, values: Values, benign:
     """What one stack does: gap closed where it should, refusals it adds, and what it costs elsewhere."""
     own = [OWN[trio.patch(name).manifest.domain] for name in stack.names]
     alone = len(stack) == 1
-    found = []
+    found: list[dict[str, Any]] = []
     for name, domain in zip(stack.names, own, strict=True):
         found += _gap(f"{label}: {name} gap closed", domain, label, values, seed,
                       bar=">= 0.95" if alone else ">= 0.9" if stack.mode == "parallel" else ">= 0.8")

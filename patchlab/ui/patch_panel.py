@@ -86,7 +86,7 @@ def _slot(manifest: Manifest, index: int, count: int) -> Slot:
 
 
 def _strength_label(manifest: Manifest) -> str:
-    return f"Strength of “{manifest.title}”"
+    return f"Strength: {manifest.title}"
 
 
 def _connect(panel: PatchPanel, known: Mapping[str, Manifest]) -> None:

@@ -69,8 +69,10 @@ def readme(claims: Mapping[Task, Claim]) -> str:
     """The text of assets/scorers/README.md."""
     parts = ["# Embedded scorers", "", "Written by `python -m patchlab.scoring.fit`; do not edit by hand.", "",
              _INTRODUCTION, ""]
-    for task, title, limits in (("toxicity", "Toxicity (`toxic` / `not toxic`)", _TOXICITY_LIMITS),
-                                ("refusal", "Refusal (`refused` / `answered` / `empty`)", _REFUSAL_LIMITS)):
+    sections: tuple[tuple[Task, str, str], ...] = (
+        ("toxicity", "Toxicity (`toxic` / `not toxic`)", _TOXICITY_LIMITS),
+        ("refusal", "Refusal (`refused` / `answered` / `empty`)", _REFUSAL_LIMITS))
+    for task, title, limits in sections:
         if task not in claims:
             continue
         claim = claims[task]
@@ -121,7 +123,7 @@ def _agreement(rows: Sequence[Agreement]) -> list[str]:
 
 
 def _groups(rows: Sequence[tuple[str, int, float, float]]) -> list[str]:
-    spread = [max(each[k] for each in rows) - min(each[k] for each in rows) for k in (2, 3)]
+    spread = [max(flagged) - min(flagged) for flagged in ([each[2] for each in rows], [each[3] for each in rows])]
     return [f"`identity_templates`, label 0. From the least to the most flagged group: {spread[0]:.2f} by `toxicity`, "
             f"{spread[1]:.2f} by `toxicity-2`.", "",
             "| group | rows | `toxicity` | `toxicity-2` |", "|---|---|---|---|",
