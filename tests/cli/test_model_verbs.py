@@ -93,7 +93,7 @@ def test_a_continuation_is_not_said_to_refuse() -> None:
 
 @pytest.mark.parametrize(("words", "said"), [
     (("--stack", "clam"), "did you mean 'calm'?"), (("--preset", "pockt"), "did you mean 'pocket'?"),
-    (("--temperature", "nan"), "temperature"), (("--max-new-tokens", "9999"), "positions"),
+    (("--temperature", "nan"), "temperature"), (("--max-new-tokens", "9999"), "tokens needed"),
 ])
 def test_what_the_models_cannot_do_is_one_line(words: tuple[str, str], said: str, pocket: Path, home: Path, calm: Path,
                                                capsys: pytest.CaptureFixture[str]) -> None:

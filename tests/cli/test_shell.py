@@ -61,7 +61,7 @@ def test_wrong_usage_is_2_with_the_usage(words: list[str], capsys: pytest.Captur
     (["compare", "hi", "--stack", "toxcity"], "did you mean 'toxicity'?"),
     (["score", "nosuch.jsonl", "--scorer", "toxicity"], "nosuch.jsonl"),
     (["score", "pyproject.toml", "--scorer", "toxicity"], "line 1 is not JSON"),
-    (["score", "pyproject.toml", "--scorer", "toxicty"], "did you mean 'toxicity'?"),
+    (["score", "pyproject.toml", "--scorer", "toxicty"], "did you mean 'toxicity'"),
     (["patches", "show", "nosuch"], "unknown patch 'nosuch'"),
     (["patches", "verify", "patchlab"], "no patch.json"),
     (["patches", "install", "nosuch/folder"], "nosuch/folder"),
