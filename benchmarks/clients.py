@@ -28,8 +28,7 @@ def lanes_of(backbone: Backbone, stacks: Sequence[Sequence[Patch]]) -> list[Lane
             for k, stack in enumerate(stacks)]
 
 
-def measure(backbone: Backbone, label: str, *, repeats: int, tokens: int, bar: str = "",
-            peft_bar: str = PEFT_BAR) -> list[Figure]:
+def measure(backbone: Backbone, label: str, *, repeats: int, tokens: int, bar: str = BARS["120M"]) -> list[Figure]:
     """Both cases on one backbone, everything as text."""
     some = patches(backbone, CLIENTS)
     cases = {"subsets of 4 patches": [stack for size in range(5) for stack in combinations(some[:4], size)],
@@ -54,7 +53,7 @@ def measure(backbone: Backbone, label: str, *, repeats: int, tokens: int, bar: s
     own = "a patch a client"
     found = [ratio(f"{label}: 16 clients in turn / one batch, {case}", taken, f"{case}, in turn", f"{case}, batch", bar=bar)
              for case in cases]
-    return [*found, ratio(f"{label}: 16 requests by PEFT / one batch, {own}", taken, "peft", f"{own}, batch", bar=peft_bar),
+    return [*found, ratio(f"{label}: 16 requests by PEFT / one batch, {own}", taken, "peft", f"{own}, batch", bar=PEFT_BAR),
             milliseconds(f"{label}: a step of 16 clients, {own}", taken, f"{own}, batch", turns=tokens)]
 
 

@@ -58,7 +58,7 @@ def measure(backbone: Backbone, label: str, *, repeats: int, turns: int, bar: st
              milliseconds(f"{label}: a step without a patch", taken, NONE, turns=turns)]
     say(f"{label}: PEFT")
     lora = LoraConfig(task_type="CAUSAL_LM", r=16, target_modules="all-linear")
-    adapted = get_peft_model(copy.deepcopy(backbone.model), lora).eval().requires_grad_(False)
+    adapted = get_peft_model(copy.deepcopy(backbone.model), lora, autocast_adapter_dtype=False).eval().requires_grad_(False)
     taken = race({**ours, BARE: lambda: Bare(backbone.model, ids), TUNED: lambda: tuned_step(backbone, wrapped),
                   UNMERGED: lambda: Bare(adapted, ids)}, repeats=repeats, turns=turns, device=backbone.device)
     found += [ratio(f"{label}: {side} / bare model", taken, side, BARE) for side in (NONE, PATCHED, TUNED, UNMERGED)]

@@ -92,16 +92,16 @@ def families(base: Backbone, label: str, *, rate: float, quick: bool) -> Iterato
 
     def with_reference() -> list[Figure]:
         shape = "tiny" if quick else label
-        return trio.measure(base, made(shape, seed=1, device=device, dtype=dtype), label, repeats=few,
-                            tokens=4 if quick else 32, bar=trio.BARS["120M"])
+        return trio.measure(base, made(shape, seed=1, device=device, dtype=dtype), label, repeats=few, tokens=4 if quick else 32)
 
     yield "floor", lambda: floor(base, label, rate=rate, repeats=few, turns=turns)
     yield "decode", lambda: decode.measure(base, label, repeats=few, turns=turns)
     yield "toggle", lambda: toggle.measure(base, label, repeats=2 if quick else 15)
     yield "dpo", lambda: dpo(base, label, steps=few, rows=4 if quick else 16)
-    yield "clients", lambda: clients.measure(base, label, repeats=few, tokens=tokens, bar=clients.BARS["120M"])
+    yield "clients", lambda: clients.measure(base, label, repeats=few, tokens=tokens)
     yield "trio", with_reference
-    yield "installed", lambda: installed.measure(base, base, label, repeats=few, tokens=tokens)
+    yield "installed", lambda: installed.measure(base, base, label, repeats=few, tokens=tokens,
+                                                   most=4 if quick else installed.MOST)
     yield "loop", lambda: loop.measure(base, label, rows=16, patched=True, repeats=few, turns=turns)
 
 

@@ -20,7 +20,6 @@ from patchlab.artifact import Patch, Registry, Stack, save_patch
 from patchlab.engine import Backbone, Bank, Sampling, Trio, preset
 
 MOST = 64
-ONE, MANY = "1 installed", f"{MOST} installed"
 
 
 def trio_with(base: Backbone, reference: Backbone, some: Sequence[Patch], folder: Path) -> Trio:
@@ -33,13 +32,14 @@ def trio_with(base: Backbone, reference: Backbone, some: Sequence[Patch], folder
     return trio
 
 
-def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, tokens: int, bar: str = "<= 1.05") -> list[Figure]:
+def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, tokens: int, most: int = MOST) -> list[Figure]:
     """Replies of a trio with one patch installed against one with many, and the memory of those many."""
-    some = patches(base, MOST)
+    one, many = "1 installed", f"{most} installed"
+    some = patches(base, most)
     stack = Stack.parse(some[0].manifest.name)
     with tempfile.TemporaryDirectory() as folder:
-        trios = {ONE: trio_with(base, reference, some[:1], Path(folder) / "one"),
-                 MANY: trio_with(base, reference, some, Path(folder) / "many")}
+        trios = {one: trio_with(base, reference, some[:1], Path(folder) / "one"),
+                 many: trio_with(base, reference, some, Path(folder) / "many")}
 
         def reply(trio: Trio) -> Callable[[], object]:
             return lambda: trio.replies([PROMPT], stack=stack, sampling=Sampling(max_new_tokens=tokens), lanes=["patched"])
@@ -50,10 +50,10 @@ def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, to
         taken = race({name: lambda trio=trio: reply(trio) for name, trio in trios.items()}, repeats=repeats,
                      device=base.device)
         opened = race({name: lambda trio=trio: fresh(trio) for name, trio in trios.items()}, repeats=repeats)
-    return [ratio(f"{label}: a reply, one patch on, {MANY} / {ONE}", taken, MANY, ONE, bar=bar),
-            milliseconds(f"{label}: opening a patch from disk, {ONE}", opened, ONE),
-            milliseconds(f"{label}: opening a patch from disk, {MANY}", opened, MANY),
-            *memory(base, label, trios[MANY].bank, some)]
+    return [ratio(f"{label}: a reply, one patch on, {many} / {one}", taken, many, one, bar="<= 1.05"),
+            milliseconds(f"{label}: opening a patch from disk, {one}", opened, one),
+            milliseconds(f"{label}: opening a patch from disk, {many}", opened, many),
+            *memory(base, label, trios[many].bank, some)]
 
 
 def memory(base: Backbone, label: str, bank: Bank, some: Sequence[Patch]) -> list[Figure]:
@@ -83,7 +83,7 @@ def figures(quick: bool) -> list[Figure]:
     found = []
     for size, repeats, tokens in (("tiny", 2, 2),) if quick else (("pocket", 41, 32), ("120M", 15, 16)):
         say(size)
-        found += measure(*pair(size), size, repeats=repeats, tokens=tokens)
+        found += measure(*pair(size), size, repeats=repeats, tokens=tokens, most=8 if quick else MOST)
     return found
 
 

@@ -18,7 +18,8 @@ STREAM, CALLS = "trio streamed", "three generate calls"
 BARS = {"pocket": "<= 0.5", "120M": "<= 0.7"}
 
 
-def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, tokens: int, bar: str = "") -> list[Figure]:
+def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, tokens: int,
+            bar: str = BARS["120M"]) -> list[Figure]:
     """The trio as one stream against its lanes in turn."""
     [patch] = patches(base, 1)
     parts = ((Bank(base).segment([patch]), 1.0),)
@@ -45,7 +46,7 @@ def figures(quick: bool) -> list[Figure]:
     for size in ("tiny",) if quick else ("pocket", "120M"):
         say(size)
         repeats, tokens = (2, 4) if quick else (15 if size == "pocket" else 7, 64)
-        found += measure(*pair(size), size, repeats=repeats, tokens=tokens, bar=BARS.get(size, ""))
+        found += measure(*pair(size), size, repeats=repeats, tokens=tokens, bar=BARS.get(size, BARS["120M"]))
     return found
 
 
