@@ -2,7 +2,7 @@
 
 Sixteen clients with sixteen different stacks as one batch, against the same sixteen one after another (bars 8x pocket, 4x
 120 M), in two cases: every subset of four patches, and a patch of its own for each client. The second case also against
-PEFT, one `set_adapter` and one `generate` a request (bar 8x). About four minutes on two cores.
+PEFT, one `set_adapter` and one `generate` a request (bar 8x). About five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def figures(quick: bool) -> list[Figure]:
     if quick:
         return measure(pair("tiny")[0], "tiny", repeats=2, tokens=2)
     found = []
-    for size, tokens in (("pocket", 32), ("120M", 10)):
+    for size, tokens in (("pocket", 64), ("120M", 20)):
         say(size)
         found += measure(pair(size)[0], size, repeats=7, tokens=tokens, bar=BARS[size])
     return found

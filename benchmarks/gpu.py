@@ -87,12 +87,12 @@ def dpo(backbone: Backbone, label: str, *, steps: int, rows: int) -> list[Figure
 
 def families(base: Backbone, label: str, *, rate: float, quick: bool) -> Iterator[Family]:
     """The races of one shape, the ones that decide first."""
-    few, tokens, turns = (2, 2, 2) if quick else (7, 8, 24)
+    few, tokens, turns = (2, 2, 2) if quick else (7, 6, 12)
     device, dtype = str(base.device), base.dtype
 
     def with_reference() -> list[Figure]:
         shape = "tiny" if quick else label
-        return trio.measure(base, made(shape, seed=1, device=device, dtype=dtype), label, repeats=few, tokens=4 if quick else 32)
+        return trio.measure(base, made(shape, seed=1, device=device, dtype=dtype), label, repeats=few, tokens=4 if quick else 16)
 
     yield "floor", lambda: floor(base, label, rate=rate, repeats=few, turns=turns)
     yield "decode", lambda: decode.measure(base, label, repeats=few, turns=turns)
