@@ -25,7 +25,7 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	@set -e; for file in benchmarks/[!_]*.py; do \
 		test -e "$$file" || { echo "no benchmark in benchmarks/" >&2; exit 1; }; \
-		echo "== $$file"; $(BIN)/python "$$file"; \
+		echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)"; \
 	done
 
 # The page's tests drive a real browser. Without one, and with no way to get one, they skip and say so.

@@ -1,0 +1,77 @@
+"""Can one batch serve many clients? `python -m benchmarks.clients [--quick]`
+
+Sixteen clients with sixteen different stacks as one batch, against the same sixteen one after another (bars 8x pocket, 4x
+120 M), in two cases: every subset of four patches, and a patch of its own for each client. The second case also against
+PEFT, one `set_adapter` and one `generate` a request (bar 8x). About five minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from itertools import combinations
+
+from benchmarks._sizes import PROMPT, generate, pair, patches, prompt_tuned
+from benchmarks._timing import Figure, Side, command, milliseconds, race, ratio, say
+from patchlab.artifact import Patch
+from patchlab.engine import Backbone, Bank, Lane, Sampling, stream
+
+CLIENTS = 16
+BARS = {"pocket": ">= 8", "120M": ">= 4"}
+PEFT_BAR = ">= 8"
+
+
+def lanes_of(backbone: Backbone, stacks: Sequence[Sequence[Patch]]) -> list[Lane]:
+    """One lane a client, each with its own stack."""
+    bank = Bank(backbone)
+    return [Lane(f"client-{k}", backbone, tuple((bank.segment([patch]), 1.0) for patch in stack))
+            for k, stack in enumerate(stacks)]
+
+
+def measure(backbone: Backbone, label: str, *, repeats: int, tokens: int, bar: str = BARS["120M"]) -> list[Figure]:
+    """Both cases on one backbone, everything as text."""
+    some = patches(backbone, CLIENTS)
+    cases = {"subsets of 4 patches": [stack for size in range(5) for stack in combinations(some[:4], size)],
+             "a patch a client": [(patch,) for patch in some]}
+    wrapped = prompt_tuned(backbone, some)
+
+    def answer(lanes: Sequence[Lane]) -> None:
+        for _ in stream(lanes, [PROMPT], sampling=Sampling(max_new_tokens=tokens)):
+            pass
+
+    def requests() -> None:
+        for patch in some:
+            wrapped.set_adapter(patch.manifest.name)
+            generate(wrapped, backbone, PROMPT, tokens=tokens)
+
+    sides: dict[str, Side] = {"peft": lambda: requests}
+    for case, stacks in cases.items():
+        lanes = lanes_of(backbone, stacks)
+        sides[f"{case}, batch"] = lambda lanes=lanes: lambda: answer(lanes)
+        sides[f"{case}, in turn"] = lambda lanes=lanes: lambda: [answer([lane]) for lane in lanes]
+    taken = race(sides, repeats=repeats, device=backbone.device)
+    own = "a patch a client"
+    found = [ratio(f"{label}: 16 clients in turn / one batch, {case}", taken, f"{case}, in turn", f"{case}, batch", bar=bar)
+             for case in cases]
+    return [*found, ratio(f"{label}: 16 requests by PEFT / one batch, {own}", taken, "peft", f"{own}, batch", bar=PEFT_BAR),
+            milliseconds(f"{label}: a step of 16 clients, {own}", taken, f"{own}, batch", turns=tokens)]
+
+
+def figures(quick: bool) -> list[Figure]:
+    """All figures of this file."""
+    if quick:
+        return measure(pair("tiny")[0], "tiny", repeats=2, tokens=2)
+    found = []
+    for size, tokens in (("pocket", 64), ("120M", 20)):
+        say(size)
+        found += measure(pair(size)[0], size, repeats=7, tokens=tokens, bar=BARS[size])
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write; 0 where the bars are met."""
+    return command(__doc__ or "", "clients", figures, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

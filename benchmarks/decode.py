@@ -1,0 +1,83 @@
+"""What does a patch cost while decoding? `python -m benchmarks.decode [--quick]`
+
+A step of the engine at 120 M with one patch of 50 embeddings against a step without (bar 1.01x); beside it, against a bare
+step of the library, LoRA unmerged and merged (rank 16 on every linear layer, as in the paper) and PEFT's prompt tuning.
+About a minute and a half on two cores.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Sequence
+
+import torch
+from peft import LoraConfig, get_peft_model
+
+from benchmarks._sizes import PROMPT, Bare, made, patches, prompt_tuned
+from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
+from patchlab.engine import Backbone, Bank
+from patchlab.engine.batch import Batch, Part, Row
+
+NONE, PATCHED, BARE = "no patch", "one patch", "bare model"
+TUNED, UNMERGED, MERGED = "PEFT prompt tuning", "LoRA unmerged", "LoRA merged"
+
+
+def stepping(backbone: Backbone, parts: tuple[Part, ...], turns: int) -> Callable[[], object]:
+    """The engine's own step of one row, prompt already read."""
+    batch = Batch(backbone, [Row(backbone.encode(PROMPT), parts)], room=turns + 1)
+    batch.prefill()
+    return lambda: batch.step([5])
+
+
+def tuned_step(backbone: Backbone, wrapped: torch.nn.Module) -> Callable[[], object]:
+    """A step of PEFT's prompt tuning as its `generate` takes it: prefix and prompt are in the library's cache."""
+    ids = torch.tensor([backbone.encode(PROMPT)], device=backbone.device)
+    with torch.no_grad():
+        cache = wrapped(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True).past_key_values
+
+    @torch.no_grad()
+    def step() -> object:
+        seen = torch.ones(1, cache.get_seq_length() + 1, dtype=torch.long, device=ids.device)
+        return backbone.model(input_ids=ids[:, -1:], attention_mask=seen, past_key_values=cache, use_cache=True,
+                              logits_to_keep=1)
+
+    return step
+
+
+def measure(backbone: Backbone, label: str, *, repeats: int, turns: int, bar: str = "<= 1.01") -> list[Figure]:
+    """Patch, prompt tuning and both kinds of LoRA on one backbone; a second copy of the weights holds the LoRA."""
+    [patch] = patches(backbone, 1)
+    parts = ((Bank(backbone).segment([patch]), 1.0),)
+    wrapped = prompt_tuned(backbone, [patch])
+    ids = torch.tensor([backbone.encode(PROMPT)], device=backbone.device)
+    ours = {NONE: lambda: stepping(backbone, (), turns), PATCHED: lambda: stepping(backbone, parts, turns)}
+    # two sides only: what decides over one part in a hundred is measured with nothing between
+    taken = race(ours, repeats=3 * repeats, turns=turns, device=backbone.device)
+    found = [ratio(f"{label}: a step with one patch / without", taken, PATCHED, NONE, bar=bar),
+             milliseconds(f"{label}: a step without a patch", taken, NONE, turns=turns)]
+    say(f"{label}: PEFT")
+    lora = LoraConfig(task_type="CAUSAL_LM", r=16, target_modules="all-linear")
+    adapted = get_peft_model(copy.deepcopy(backbone.model), lora, autocast_adapter_dtype=False).eval().requires_grad_(False)
+    taken = race({**ours, BARE: lambda: Bare(backbone.model, ids), TUNED: lambda: tuned_step(backbone, wrapped),
+                  UNMERGED: lambda: Bare(adapted, ids)}, repeats=repeats, turns=turns, device=backbone.device)
+    found += [ratio(f"{label}: {side} / bare model", taken, side, BARE) for side in (NONE, PATCHED, TUNED, UNMERGED)]
+    merged = adapted.merge_and_unload()
+    taken = race({BARE: lambda: Bare(backbone.model, ids), MERGED: lambda: Bare(merged, ids)},
+                 repeats=repeats, turns=turns, device=backbone.device)
+    return [*found, ratio(f"{label}: {MERGED} / bare model", taken, MERGED, BARE)]
+
+
+def figures(quick: bool) -> list[Figure]:
+    """All figures of this file."""
+    return (measure(made("tiny"), "tiny", repeats=2, turns=2) if quick
+            else measure(made("120M"), "120M", repeats=9, turns=24))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write; 0 where the bar is met."""
+    return command(__doc__ or "", "decode", figures, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

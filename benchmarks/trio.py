@@ -1,0 +1,59 @@
+"""Is the trio faster than its three models asked in turn? `python -m benchmarks.trio [--quick]`
+
+Base, patched and reference streamed to 64 tokens as text, against three `generate` calls one after another for the same
+prompt: the base, the base under PEFT's prompt tuning, the reference (bars 0.5x pocket, 0.7x 120 M). About two and a half
+minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from benchmarks._sizes import PROMPT, generate, pair, patches, prompt_tuned
+from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
+from patchlab.engine import Backbone, Bank, Lane, Sampling, stream
+
+STREAM, CALLS = "trio streamed", "three generate calls"
+BARS = {"pocket": "<= 0.5", "120M": "<= 0.7"}
+
+
+def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, tokens: int,
+            bar: str = BARS["120M"]) -> list[Figure]:
+    """The trio as one stream against its lanes in turn."""
+    [patch] = patches(base, 1)
+    parts = ((Bank(base).segment([patch]), 1.0),)
+    lanes = [Lane("base", base), Lane("patched", base, parts), Lane("reference", reference)]
+    wrapped = prompt_tuned(base, [patch])
+    models = [(base.model, base), (wrapped, base), (reference.model, reference)]
+
+    def streamed() -> None:
+        steps = sum(1 for _ in stream(lanes, [PROMPT], sampling=Sampling(max_new_tokens=tokens)))
+        assert steps == tokens, "a lane ended early, so that the sides are not alike"
+
+    def called() -> None:
+        for model, backbone in models:
+            generate(model, backbone, PROMPT, tokens=tokens)
+
+    taken = race({STREAM: lambda: streamed, CALLS: lambda: called}, repeats=repeats, device=base.device)
+    return [ratio(f"{label}: trio streamed to {tokens} tokens / three generate calls", taken, STREAM, CALLS, bar=bar),
+            milliseconds(f"{label}: a step of the trio", taken, STREAM, turns=tokens)]
+
+
+def figures(quick: bool) -> list[Figure]:
+    """All figures of this file."""
+    found = []
+    for size in ("tiny",) if quick else ("pocket", "120M"):
+        say(size)
+        repeats, tokens = (2, 4) if quick else (15 if size == "pocket" else 7, 64)
+        found += measure(*pair(size), size, repeats=repeats, tokens=tokens, bar=BARS.get(size, BARS["120M"]))
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write; 0 where the bars are met."""
+    return command(__doc__ or "", "trio", figures, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
