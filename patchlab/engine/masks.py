@@ -41,7 +41,7 @@ def slot_bias(strength: float, dtype: torch.dtype) -> float:
 
 
 class Masks:
-    """The mask of one batch, made once and narrowed by a slice a step.
+    """The mask of one batch, made when its rows change and narrowed by a slice a step.
 
     `bias` [B, S] are the slots' additive values, `pads` [B] the left padding of each row, `length` the most text keys.
     """
@@ -51,18 +51,15 @@ class Masks:
         self.by_kind = "sliding_attention" in kinds
         slides = self.by_kind or (not kinds and getattr(config, "sliding_window", None))
         self.window: int | None = config.sliding_window if slides else None
-        self.bias, self.pads, self.length = bias, pads, length
+        self.bias, self.length = bias, length
         self.low = smallest(bias.dtype)
         columns = torch.arange(length, device=bias.device)
         hidden = columns[None] < pads[:, None]
         text = torch.zeros_like(hidden, dtype=bias.dtype).masked_fill_(hidden, self.low)
         self.full = torch.cat([bias, text], dim=1)[:, None, None]  # [B, 1, 1, S + length]: a decode step's row
         self.sliding = self.full.clone() if self.window else self.full
-
-    @property
-    def plain(self) -> bool:
-        """Whether the model's own mask would do: no slot, no padding; the row is then the base to the bit."""
-        return self.bias.shape[1] == 0 and not bool(self.pads.any())
+        # whether the model's own mask would do: no slot, no padding; a row is then the base to the bit
+        self.plain = bias.shape[1] == 0 and not bool(pads.any())
 
     def prefill(self, queries: int) -> Mask:
         """The mask of the first `queries` text tokens, all at once."""
@@ -84,13 +81,6 @@ class Masks:
             self.sliding[..., slots:slots + query - self.window + 1] = self.low
         end = slots + query + 1
         return self._by_kind(self.full[..., :end], self.sliding[..., :end])
-
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these rows of the batch only."""
-        self.bias, self.pads = self.bias[rows], self.pads[rows]
-        same = self.sliding is self.full
-        self.full = self.full[rows]
-        self.sliding = self.full if same else self.sliding[rows]
 
     def _by_kind(self, full: Tensor, sliding: Tensor) -> Mask:
         if self.by_kind:

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from patchlab.engine.backbone import Backbone
-from patchlab.engine.batch import Batch, Part, Row, start_of
+from patchlab.engine.batch import Batch, Row
 from patchlab.engine.sampling import RowKey, Sampling, choose
+from patchlab.engine.voices import Parts, start_of
 from patchlab.errors import ContextError, InputError
 from patchlab.records import Delta, Prompt, Reply, Stop
 
@@ -22,7 +23,7 @@ class Lane:
 
     name: str
     backbone: Backbone
-    parts: tuple[Part, ...] = ()
+    parts: Parts = ()
 
 
 class _Text:

@@ -25,7 +25,9 @@ PATCHES_TITLE = "Patches"
 PATCHES_NOTE = "Tick the patches to put on. Strength 0 is off, 1 is as trained, 2 is stronger than trained."
 NO_PATCHES = "No patch that fits this model is installed, so the patched column equals the unpatched one."
 MODE_LABEL = "With several patches"
-MODES = [("Side by side: order has no effect", "parallel"), ("One after another: order matters", "sequential")]
+MODES = [("Side by side: order has no effect", "parallel"), ("One after another: order matters", "sequential"),
+         ("Blended: each works alone, their changes are added", "blend")]
+JOINED = {"parallel": ", ", "sequential": ", then ", "blend": " + "}  # how a list of runs writes the patches of one
 SHARED_STRENGTH = "Strength of all of them"
 RUN, STOP, MORE = "Run", "Stop", "More settings"
 TEMPERATURE = ("Variety (temperature)", "0 always takes the likeliest word, more varies more. The unlikeliest tenth is left out.")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from made_models import CONTEXT, byte_fallback, make_backbone, make_patch, some_ids
 
-from patchlab.engine import Backbone, Bank, Lane, Sampling, replies, stream
+from patchlab.engine import Backbone, Bank, Blend, Lane, Sampling, replies, stream
 from patchlab.engine.batch import Batch, Part, Row
 from patchlab.engine.stream import _Text
 from patchlab.errors import ContextError, InputError
@@ -151,7 +151,7 @@ Held = Callable[[], list["weakref.ref[torch.Tensor]"]]
 # These look at what is alive at once, without the garbage collector: on a full device there is no time for it.
 @pytest.mark.parametrize("steps", [1, 4])
 def test_closing_a_stream_frees_its_memory(llama: Backbone, held: Held, steps: int) -> None:
-    lanes = [Lane("base", llama), Lane("patched", llama, parts_of(llama))]
+    lanes = [Lane("base", llama), Lane("patched", llama, parts_of(llama)), Lane("blended", llama, Blend(parts_of(llama)))]
     running = stream(lanes, PROMPTS, sampling=WARM)
     for _ in range(steps):
         next(running)

@@ -10,7 +10,7 @@ import torch
 from made_models import make_backbone, make_patch
 
 from patchlab.artifact import Registry, Stack, save_patch
-from patchlab.engine import Bank, Preset, Sampling, Trio, load_trio
+from patchlab.engine import Bank, Blend, Preset, Sampling, Trio, load_trio
 from patchlab.errors import BaseMismatchError, NotFoundError, StackError
 from patchlab.records import Prompt
 
@@ -37,6 +37,15 @@ def test_a_stack_becomes_parts_with_its_strengths(trio: Trio) -> None:
     assert [(segment.length, strength) for segment, strength in sequence] == [(10, 1.0)]
     joint = Bank(trio.base).segment([trio.patch("kind"), trio.patch("calm")])
     assert all(torch.equal(a, b) for a, b in zip(sequence[0][0].keys, joint.keys, strict=True))
+
+
+def test_a_blend_is_the_same_segments_apart(trio: Trio) -> None:
+    blend = trio.parts(Stack.parse("kind:2,calm", mode="blend"))
+    assert isinstance(blend, Blend) and blend.parts == trio.parts(Stack.parse("kind:2,calm"))
+    texts = {order: [r.text for r in trio.replies(PROMPTS, stack=Stack.parse(order, mode="blend"), sampling=BRIEF)]
+             for order in ("kind,calm:1", "calm:1,kind", "none")}
+    assert texts["kind,calm:1"] == texts["calm:1,kind"] != texts["none"]
+    assert texts["none"] == [r.text for r in trio.replies(PROMPTS, stack=Stack.parse("none"), sampling=BRIEF)]
 
 
 def test_toggling_and_turning_strengths_compile_each_patch_once(trio: Trio) -> None:
