@@ -46,6 +46,7 @@ HISTORY_EMPTY = "Nothing has been run yet. Every run will be listed here until y
 CLEAR = "Clear the list"
 TOXIC_NOTICE = "The text below was scored toxic"
 READY, WAITING, WRITING, DONE = "Ready.", "Waiting for the models…", "Writing…", "Done."
+FAILED = "A reply failed: the model's numbers overflowed. The others are whole; a lower strength may help."
 STOPPED = "Stopped. The text so far is kept."
 STOPPING, NOTHING_TO_STOP = "Stopping…", "Nothing is running."
 STOPPED_WAITING = "Stopped before it began."
