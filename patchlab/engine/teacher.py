@@ -21,6 +21,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.masks import Masks, slot_bias
 from patchlab.engine.voices import Parts, Voice, blended, voices
+from patchlab.errors import ContextError
 from patchlab.records import Prompt
 
 
@@ -110,6 +111,7 @@ def reply_logits(backbone: Backbone, texts: Texts, parts: Parts = (), *, checkpo
     """Logits [N, V] that predict each reply token; a part of strength 0 is off, and a blend gives log-probabilities.
 
     With `checkpointing`, gradients cost a second forward pass and no longer the memory of all layers.
+    Raises ContextError where patch and text do not fit the model.
     """
     if checkpointing:
         with _checkpointed(backbone):
@@ -124,6 +126,9 @@ def reply_logits(backbone: Backbone, texts: Texts, parts: Parts = (), *, checkpo
 def _logits(backbone: Backbone, texts: Texts, voice: Voice) -> Tensor:
     """What one voice says: logits [N, V]."""
     length = texts.ids.shape[1] - 1
+    if voice.start + length > backbone.context:
+        raise ContextError(f"{voice.start + length:,} positions needed ({voice.start} for the patch)",
+                           expected=f"at most {backbone.context:,} available", do="shorten the text or the patch")
     ids = texts.ids[:, :-1]
     positions = (torch.arange(length, device=ids.device) + voice.start)[None]
     first = int(texts.predicts.any(0).nonzero()[0])
