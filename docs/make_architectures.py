@@ -26,6 +26,7 @@ LAWS = {
     "test_parallel_stacks_are_equal_in_any_order": "parallel stacks: any order, equal logits",
     "test_a_sequence_is_its_embeddings_concatenated": "a sequential stack = its embeddings concatenated",
     "test_any_order_gives_equal_chances": "blends: any order, equal log-probabilities",
+    "test_a_blend_of_one_at_strength_one_is_that_patch": "a blend of one patch at strength 1 = that patch",
     "test_changes_are_added_to_the_base_by_hand": "a blend = the changes of its patches added to the base, capped",
     "test_compiled_is_recomputed": "a patch compiled = compiled again",
     "test_dropping_finished_rows_changes_no_other": "rows that leave change no other",

@@ -19,7 +19,9 @@ from patchlab.artifact.manifest import MAX_STRENGTH
 from patchlab.engine.bank import Segment
 from patchlab.errors import StackError
 
-FLOOR = 0.01  # a voice finds a token unlikely under this share of the probability of its likeliest
+# a voice finds a token unlikely under this share of the probability of its likeliest: the share of the paper that
+# `blended` names
+FLOOR = 0.1
 
 Part = tuple[Segment, float]  # a segment that is on, and its strength
 
