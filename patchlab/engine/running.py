@@ -1,7 +1,6 @@
 """Rows in flight on one backbone: requests join, each gains a token a step, and leave when they are done.
 
-Newcomers read their prompts by themselves and are then laid beside the rows that run, so no row ever waits for another's
-prompt to be padded to its own.
+Newcomers read their prompts in a batch of their own and are then laid beside the rows that run.
 """
 
 from __future__ import annotations
