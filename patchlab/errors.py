@@ -9,6 +9,7 @@
     ├── BaseMismatchError       a patch made for another base
     ├── StackError              patches that cannot stand together
     ├── ModelError              a model folder that cannot be loaded, or an architecture that cannot be patched
+    ├── BusyError               more requests than can wait in line
     ├── TrainingError           training cannot start or go on
     └── MissingExtraError       an optional library is not installed
 
@@ -68,6 +69,10 @@ class StackError(PatchLabError):
 
 class ModelError(PatchLabError):
     """A model that cannot be loaded, or an architecture that cannot carry a patch."""
+
+
+class BusyError(PatchLabError):
+    """More requests than can wait in line; later there may be room."""
 
 
 class TrainingError(PatchLabError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["chat", "continue"]
-Stop = Literal["end", "length", "cancelled"]
+Stop = Literal["end", "length", "cancelled", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A streamed piece: what one row of one lane gained in one step. `tokens` counts the row's tokens so far."""
+    """A streamed piece: what one row of one lane gained in one step. `tokens` counts the row's tokens so far.
+
+    A row that failed stops with "error", and `error` says why.
+    """
 
     lane: str
     row: int
@@ -31,6 +34,7 @@ class Delta:
     tokens: int
     done: bool = False
     stop: Stop | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

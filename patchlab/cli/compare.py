@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from patchlab.cli.options import Verbs
 
 SCORERS = ("toxicity", "refusal")
-STOPS = {"end": "ended by itself", "length": "cut at the longest length", "cancelled": "stopped"}
+STOPS = {"end": "ended by itself", "length": "cut at the longest length", "cancelled": "stopped", "error": "failed"}
 
 
 def add(verbs: Verbs) -> None:

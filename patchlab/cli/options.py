@@ -24,9 +24,10 @@ def add_stack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stack", default="none", metavar="PATCHES",
                         help="patches to put on the patched lane, as NAME[@VERSION][:STRENGTH] joined by commas, "
                              "for example toxicity,refusal:0.5 (default: none)")
-    # a stack may already say blend, which the engine does not run yet: better not offered than refused after loading
-    parser.add_argument("--mode", default=MODES[0], choices=[mode for mode in MODES if mode != "blend"],
-                        help=f"how several patches are combined (default: {MODES[0]}, where order has no effect)")
+    parser.add_argument("--mode", default=MODES[0], choices=MODES,
+                        help="how several patches are combined: parallel, all seen at once, order has no effect; "
+                             "sequential, one behind the other; blend, each changes the base alone and the changes are "
+                             f"added, at the cost of one more row a patch (default: {MODES[0]})")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

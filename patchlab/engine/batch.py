@@ -1,4 +1,4 @@
-"""Rows of one backbone in one forward pass a step, each with its own stack.
+"""Rows of one backbone in one forward pass a step, each with its own stack; rows leave, and rows of another batch join.
 
 The segments that any row uses stand side by side before the text; a row's mask picks its own. Text is padded on the
 left, between bank and text nothing is: a row's tokens keep the positions they would have alone.
@@ -17,8 +17,9 @@ from transformers.cache_utils import Cache, DynamicLayer
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.bank import Segment
 from patchlab.engine.masks import Masks, slot_bias
+from patchlab.engine.voices import Part, Parts, Voice, blended, start_of, voices
 
-Part = tuple[Segment, float]  # a segment that is on, and its strength
+__all__ = ["Batch", "Part", "Row", "start_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,43 +27,34 @@ class Row:
     """A prompt's token ids and the parts of the bank it attends to."""
 
     ids: Sequence[int]
-    parts: tuple[Part, ...] = ()
-
-    @property
-    def start(self) -> int:
-        """The position of the first text token: after the longest part that is on."""
-        return start_of(self.parts)
-
-
-def start_of(parts: Sequence[Part]) -> int:
-    """Where text starts behind these parts; a part of strength 0 is off and takes no place."""
-    return max((segment.length for segment, strength in parts if strength > 0), default=0)
+    parts: Parts = ()
 
 
 class _Layer(DynamicLayer):
-    """One layer's keys and values in a block taken at the start, so that a step copies only what is new."""
+    """One layer's keys and values in a block taken at once, so that a step copies only what is new."""
 
-    def __init__(self, slots: list[tuple[Tensor, Tensor]], room: int) -> None:
+    def __init__(self, slots: Sequence[tuple[Tensor, Tensor]], columns: int) -> None:
         super().__init__()
-        self.slots, self.room, self.used = slots, room, 0
+        self.slots, self.columns = slots, columns
+        self.before = sum(keys.shape[1] for keys, _ in slots)
+        self.used = self.before
         self.block_keys: Tensor
         self.block_values: Tensor
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Take the block [B, H, S + room, head width] and lay the bank's slots in front."""
+        """Take the blocks [B, H, S + columns, head width] and lay the bank's slots in front."""
         self.dtype, self.device = key_states.dtype, key_states.device
-        for name, like, which in (("block_keys", key_states, 0), ("block_values", value_states, 1)):
-            rows, heads, _, width = like.shape
-            slots = [pair[which] for pair in self.slots]
-            length = sum(each.shape[1] for each in slots)
-            block = like.new_empty(rows, heads, length + self.room, width)
-            at = 0
-            for each in slots:
-                block[:, :, at:at + each.shape[1]] = each
-                at += each.shape[1]
-            setattr(self, name, block)
-        self.used = length
+        self.block_keys = self._block(key_states, len(key_states), [keys for keys, _ in self.slots])
+        self.block_values = self._block(value_states, len(value_states), [values for _, values in self.slots])
         self.is_initialized = True
+
+    def _block(self, like: Tensor, rows: int, slots: Sequence[Tensor]) -> Tensor:
+        block = like.new_empty(rows, like.shape[1], self.before + self.columns, like.shape[3])
+        at = 0
+        for each in slots:
+            block[:, :, at:at + each.shape[1]] = each
+            at += each.shape[1]
+        return block
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write new keys and values behind the used ones; returns views of all that are used."""
@@ -77,72 +69,144 @@ class _Layer(DynamicLayer):
 
     def get_seq_length(self) -> int:
         """Slots and text so far."""
-        return self.used if self.is_initialized else sum(pair[0].shape[1] for pair in self.slots)
+        return self.used
 
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these rows only."""
-        self.block_keys, self.block_values = self.block_keys[rows], self.block_values[rows]
-        # the old views would hold the old block until the next step
-        self.keys, self.values = self.block_keys[:, :, :self.used], self.block_values[:, :, :self.used]
+    def take(self, pieces: Sequence[tuple[_Layer, list[int], int]], at: int) -> None:
+        """Begin with rows of other layers below each other: of each its last columns of text, all ending at column `at`."""
+        rows, first = sum(len(places) for _, places, _ in pieces), pieces[0][0]
+        self.dtype, self.device = first.dtype, first.device
+        for name, which in (("block_keys", 0), ("block_values", 1)):
+            block = self._block(getattr(first, name), rows, [pair[which] for pair in self.slots])
+            below = 0
+            for layer, places, width in pieces:
+                source = getattr(layer, name)[:, :, layer.used - width:layer.used]
+                mine = block[below:below + len(places), :, self.before:self.before + at]
+                mine[:, :, :at - width] = 0  # hidden, but a number: what is not one would spoil the sum that hides it
+                mine[:, :, at - width:] = source if len(places) == len(source) else source[places]
+                below += len(places)
+            setattr(self, name, block)
+        self.used = self.before + at
+        self.is_initialized = True
 
 
 class Batch:
-    """Rows that decode together. `prefill`, then `step` as often as wanted; `keep` lets finished rows go."""
+    """Rows that decode together: `prefill`, then `step` as often as wanted; `keep` lets rows go, `join` brings more in.
+
+    `room` is how many tokens a row is expected to gain; where it gains more, room is made for as many again.
+    """
 
     def __init__(self, backbone: Backbone, rows: Sequence[Row], *, room: int) -> None:
-        self.backbone = backbone
-        self.longest = max(len(row.ids) for row in rows)
-        segments = list(dict.fromkeys(segment for row in rows for segment, strength in row.parts if strength > 0))
-        device = backbone.device
-        bias = _bias(rows, segments, backbone.dtype).to(device)
-        self.pads = torch.tensor([self.longest - len(row.ids) for row in rows], device=device)
-        self.starts = torch.tensor([row.start for row in rows], device=device)
+        self.backbone, self.room = backbone, room
+        each = [voices(row.parts) for row in rows]
+        self.counts = [len(some) for some in each]  # the voices of each row
+        self.voices = [voice for some in each for voice in some]
+        ids = [list(row.ids) for row, count in zip(rows, self.counts, strict=True) for _ in range(count)]
+        longest = max(len(one) for one in ids)
+        self.pads = [longest - len(one) for one in ids]
         pad = backbone.tokenizer.pad_token_id or 0
-        self.ids = torch.tensor([[pad] * (self.longest - len(row.ids)) + list(row.ids) for row in rows], device=device)
-        self.masks = Masks(backbone.model.config, bias, self.pads, length=self.longest + room)
-        layers = range(backbone.model.config.num_hidden_layers)
-        self.cache = Cache(layers=[
-            _Layer([(s.keys[k], s.values[k]) for s in segments], self.longest + room) for k in layers])
-        self.at = 0  # text tokens already in the cache
+        self.ids = torch.tensor([[pad] * (longest - len(one)) + one for one in ids], device=backbone.device)
+        self.at = 0  # columns of text already in the cache
+        segments = self._settle(longest + room)
+        self.cache = Cache(layers=[_Layer(self._slots(segments, k), longest + room)
+                                   for k in range(backbone.model.config.num_hidden_layers)])
+
+    def __len__(self) -> int:
+        return len(self.counts)
 
     @torch.no_grad()
     def prefill(self) -> Tensor:
         """Read all prompts; returns the logits [B, V] after each."""
-        place = torch.arange(self.longest, device=self.ids.device)
-        positions = (self.starts[:, None] + place[None] - self.pads[:, None]).clamp(min=0)
-        mask = None if self.masks.plain else self.masks.prefill(self.longest)
+        longest = self.ids.shape[1]
+        place = torch.arange(longest, device=self.ids.device)
+        positions = (self.offsets[:, None] + place[None]).clamp(min=0)
+        mask = None if self.masks.plain else self.masks.prefill(longest)
         return self._forward(self.ids, positions, mask)
 
     @torch.no_grad()
     def step(self, tokens: Sequence[int]) -> Tensor:
         """Read one more token a row; returns the logits [B, V] after it."""
-        ids = torch.tensor(tokens, device=self.ids.device)[:, None]
-        positions = (self.starts + self.at - self.pads)[:, None]
+        if self.at == self.masks.length:
+            self._lay([(self, range(len(self)))], room=self.room)
+        said = [token for token, count in zip(tokens, self.counts, strict=True) for _ in range(count)]
+        ids = torch.tensor(said, device=self.offsets.device)[:, None]
         mask = None if self.masks.plain else self.masks.decode(self.at)
-        return self._forward(ids, positions, mask)
+        return self._forward(ids, (self.offsets + self.at)[:, None], mask)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows of the batch only; the others' memory is freed."""
-        index = torch.tensor(rows, device=self.ids.device)
-        self.pads, self.starts = self.pads[index], self.starts[index]
-        self.masks.keep(index)
+        """Go on with these rows of the batch only; the others' memory is freed, with segments and columns none uses."""
+        self._lay([(self, rows)], room=self.masks.length - self.at)
+
+    def join(self, other: Batch) -> None:
+        """Go on with the rows of both batches, this one's first; the other is not to be used again."""
+        self._lay([(each, range(len(each))) for each in (self, other)],
+                  room=max(each.masks.length - each.at for each in (self, other)))
+
+    def _lay(self, pieces: Sequence[tuple[Batch, Sequence[int]]], *, room: int) -> None:
+        """Lay rows of batches into new blocks, each row's text ending at one column, the longest without padding."""
+        places = [[place for row in rows for place in batch._places(row)] for batch, rows in pieces]
+        widths = [max(batch.at - batch.pads[k] for k in some) for (batch, _), some in zip(pieces, places, strict=True)]
+        at = max(widths)
+        self.counts, self.voices, self.pads = (
+            [batch.counts[row] for batch, rows in pieces for row in rows],
+            [batch.voices[k] for (batch, _), some in zip(pieces, places, strict=True) for k in some],
+            [batch.pads[k] + at - batch.at for (batch, _), some in zip(pieces, places, strict=True) for k in some])
+        self.at = at
+        segments = self._settle(at + room)
         layers: list[Any] = self.cache.layers
-        for layer in layers:
-            layer.keep(index)
+        for k in range(len(layers)):  # one after the other, so that old and new are never held both
+            new = _Layer(self._slots(segments, k), at + room)
+            old: list[Any] = [batch.cache.layers[k] for batch, _ in pieces]
+            new.take(list(zip(old, places, widths, strict=True)), at)
+            layers[k] = new
+            del old
+
+    def _settle(self, columns: int) -> list[Segment]:
+        """Masks, positions and blends of the voices at hand, for so many columns of text; returns the segments in use."""
+        device, dtype = self.backbone.device, self.backbone.dtype
+        segments = list(dict.fromkeys(segment for voice in self.voices for segment, _ in voice.parts))
+        pads = torch.tensor(self.pads, device=device)
+        self.offsets = torch.tensor([voice.start for voice in self.voices], device=device) - pads
+        bias = _bias(self.voices, segments, dtype).to(device)
+        self.masks = Masks(self.backbone.model.config, bias, pads, length=columns)
+        self.blends = [self._blend(count) for count in sorted(set(self.counts)) if count > 1]
+        self.firsts = torch.tensor([self._places(row)[0] for row in range(len(self))], device=device)
+        return segments
+
+    def _blend(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The rows [n] of so many voices, their voices' places [count, n] and weights [count, n, 1]."""
+        rows = [row for row in range(len(self)) if self.counts[row] == count]
+        places = torch.tensor([list(self._places(row)) for row in rows], device=self.backbone.device).T
+        weights = torch.tensor([[self.voices[place].weight for place in self._places(row)] for row in rows]).T
+        return torch.tensor(rows, device=places.device), places, weights[..., None].to(places.device)
+
+    def _places(self, row: int) -> range:
+        """Where a row's voices stand."""
+        first = sum(self.counts[:row])
+        return range(first, first + self.counts[row])
+
+    @staticmethod
+    def _slots(segments: Sequence[Segment], layer: int) -> list[tuple[Tensor, Tensor]]:
+        return [(segment.keys[layer], segment.values[layer]) for segment in segments]
 
     def _forward(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
         out = self.backbone.model(input_ids=ids, attention_mask=mask, position_ids=positions,
                                   past_key_values=self.cache, use_cache=True, logits_to_keep=1)
         self.at += ids.shape[1]
-        return out.logits[:, -1]
+        logits = out.logits[:, -1]
+        if not self.blends:
+            return logits
+        found = logits[self.firsts].float()
+        for rows, places, weights in self.blends:
+            found[rows] = blended(logits[places], weights)
+        return found
 
 
-def _bias(rows: Sequence[Row], segments: list[Segment], dtype: torch.dtype) -> Tensor:
-    """The additive value [B, S] of every slot for every row."""
-    columns = [torch.zeros(len(rows), 0, dtype=dtype)]
+def _bias(each: Sequence[Voice], segments: Sequence[Segment], dtype: torch.dtype) -> Tensor:
+    """The additive value [B, S] of every slot for every voice."""
+    columns = [torch.zeros(len(each), 0, dtype=dtype)]
     for segment in segments:
         # two patches of a row may be the same segment: then they weigh as two
-        strengths = [sum(strength for each, strength in row.parts if each is segment) for row in rows]
+        strengths = [sum(strength for part, strength in voice.parts if part is segment) for voice in each]
         column = torch.tensor([slot_bias(strength, dtype) for strength in strengths], dtype=dtype)
         columns.append(column[:, None].expand(-1, segment.length))
     return torch.cat(columns, dim=1)

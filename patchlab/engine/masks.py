@@ -17,7 +17,7 @@ from patchlab.errors import ModelError
 
 # Families whose laws are tested (tests/engine/test_laws.py); others are refused rather than answered wrongly.
 TESTED = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "phi3", "opt", "granite",
-          "stablelm", "olmo2", "cohere")
+          "stablelm", "olmo2", "cohere", "falcon")
 
 Mask = Tensor | dict[str, Tensor]
 
@@ -25,6 +25,10 @@ Mask = Tensor | dict[str, Tensor]
 def check_architecture(config: Any) -> None:
     """Raise ModelError for an architecture whose attention cannot carry a patch, or was never tested to."""
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if getattr(config, "alibi", False):
+        raise ModelError(f"architecture {config.model_type!r} with ALiBi", expected="positions in the keys, not in the mask",
+                         do="choose a model with rotary or learned positions; a patch and the text behind it have places of "
+                            "their own")
     if config.model_type not in TESTED or not kinds <= {"full_attention", "sliding_attention"}:
         raise ModelError(f"architecture {config.model_type!r}", expected=f"one of: {', '.join(TESTED)}",
                          do="choose a model of a tested family; patches need attention over keys with positions")
@@ -41,7 +45,7 @@ def slot_bias(strength: float, dtype: torch.dtype) -> float:
 
 
 class Masks:
-    """The mask of one batch, made once and narrowed by a slice a step.
+    """The mask of one batch, made when its rows change and narrowed by a slice a step.
 
     `bias` [B, S] are the slots' additive values, `pads` [B] the left padding of each row, `length` the most text keys.
     """
@@ -51,18 +55,15 @@ class Masks:
         self.by_kind = "sliding_attention" in kinds
         slides = self.by_kind or (not kinds and getattr(config, "sliding_window", None))
         self.window: int | None = config.sliding_window if slides else None
-        self.bias, self.pads, self.length = bias, pads, length
+        self.bias, self.length = bias, length
         self.low = smallest(bias.dtype)
         columns = torch.arange(length, device=bias.device)
         hidden = columns[None] < pads[:, None]
         text = torch.zeros_like(hidden, dtype=bias.dtype).masked_fill_(hidden, self.low)
         self.full = torch.cat([bias, text], dim=1)[:, None, None]  # [B, 1, 1, S + length]: a decode step's row
         self.sliding = self.full.clone() if self.window else self.full
-
-    @property
-    def plain(self) -> bool:
-        """Whether the model's own mask would do: no slot, no padding; the row is then the base to the bit."""
-        return self.bias.shape[1] == 0 and not bool(self.pads.any())
+        # whether the model's own mask would do: no slot, no padding; a row is then the base to the bit
+        self.plain = bias.shape[1] == 0 and not bool(pads.any())
 
     def prefill(self, queries: int) -> Mask:
         """The mask of the first `queries` text tokens, all at once."""
@@ -84,13 +85,6 @@ class Masks:
             self.sliding[..., slots:slots + query - self.window + 1] = self.low
         end = slots + query + 1
         return self._by_kind(self.full[..., :end], self.sliding[..., :end])
-
-    def keep(self, rows: Tensor) -> None:
-        """Go on with these rows of the batch only."""
-        self.bias, self.pads = self.bias[rows], self.pads[rows]
-        same = self.sliding is self.full
-        self.full = self.full[rows]
-        self.sliding = self.full if same else self.sliding[rows]
 
     def _by_kind(self, full: Tensor, sliding: Tensor) -> Mask:
         if self.by_kind:

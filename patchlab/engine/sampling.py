@@ -65,18 +65,16 @@ def gumbel(key: RowKey, *, step: int, size: int) -> np.ndarray:
     return -np.log(np.random.Generator(bits).standard_exponential(size, dtype=np.float32) + 1e-30)
 
 
-def choose(logits: Tensor, keys: Sequence[RowKey], *, step: int, sampling: Sampling) -> list[int]:
-    """The next token of each row of `logits` [B, V]."""
+def choose(logits: Tensor, keys: Sequence[RowKey], *, step: int | Sequence[int], sampling: Sampling) -> list[int]:
+    """The next token of each row of `logits` [B, V]; `step` is the one that all rows are at, or each its own."""
     if sampling.temperature == 0:
         return logits.argmax(-1).tolist()
     scaled = logits.float() / sampling.temperature
     if sampling.top_p < 1:
         scaled = _nucleus(scaled, sampling.top_p)
-    drawn: dict[RowKey, np.ndarray] = {}
-    for key in keys:
-        if key not in drawn:
-            drawn[key] = gumbel(key, step=step, size=logits.shape[-1])
-    noise = torch.from_numpy(np.stack([drawn[key] for key in keys]))
+    places = list(zip(keys, [step] * len(keys) if isinstance(step, int) else step, strict=True))
+    drawn = {each: gumbel(each[0], step=each[1], size=logits.shape[-1]) for each in dict.fromkeys(places)}
+    noise = torch.from_numpy(np.stack([drawn[each] for each in places]))
     return (scaled + noise.to(scaled.device)).argmax(-1).tolist()
 
 

@@ -19,8 +19,9 @@ from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache, DynamicLayer
 
 from patchlab.engine.backbone import Backbone
-from patchlab.engine.batch import Part, start_of
 from patchlab.engine.masks import Masks, slot_bias
+from patchlab.engine.voices import Parts, Voice, blended, voices
+from patchlab.errors import ContextError
 from patchlab.records import Prompt
 
 
@@ -106,29 +107,42 @@ def _checkpointed(backbone: Backbone) -> Iterator[None]:
                 layer.forward = forward
 
 
-def reply_logits(backbone: Backbone, texts: Texts, parts: Sequence[Part] = (), *, checkpointing: bool = False) -> Tensor:
-    """Logits [N, V] that predict each reply token; a part of strength 0 is off.
+def reply_logits(backbone: Backbone, texts: Texts, parts: Parts = (), *, checkpointing: bool = False) -> Tensor:
+    """Logits [N, V] that predict each reply token; a part of strength 0 is off, and a blend gives log-probabilities.
 
     With `checkpointing`, gradients cost a second forward pass and no longer the memory of all layers.
+    Raises ContextError where patch and text do not fit the model.
     """
     if checkpointing:
         with _checkpointed(backbone):
             return reply_logits(backbone, texts, parts)
-    parts = [(segment, strength) for segment, strength in parts if strength > 0]
+    each = voices(parts)
+    if len(each) == 1:
+        return _logits(backbone, texts, each[0])
+    weights = torch.tensor([voice.weight for voice in each], device=texts.ids.device)
+    return blended(torch.stack([_logits(backbone, texts, voice) for voice in each]), weights[:, None, None])
+
+
+def _logits(backbone: Backbone, texts: Texts, voice: Voice) -> Tensor:
+    """What one voice says: logits [N, V]."""
     length = texts.ids.shape[1] - 1
+    if voice.start + length > backbone.context:
+        raise ContextError(f"{voice.start + length:,} positions needed ({voice.start} for the patch)",
+                           expected=f"at most {backbone.context:,} available", do="shorten the text or the patch")
     ids = texts.ids[:, :-1]
-    positions = (torch.arange(length, device=ids.device) + start_of(parts))[None]
+    positions = (torch.arange(length, device=ids.device) + voice.start)[None]
     first = int(texts.predicts.any(0).nonzero()[0])
     keep = {"logits_to_keep": length - first}  # the prompt's logits are not asked for
-    if not parts:
+    if not voice.parts:
         logits = backbone.model(input_ids=ids, position_ids=positions, use_cache=False, **keep).logits
     else:
         bias = torch.cat([torch.full((segment.length,), slot_bias(strength, backbone.dtype), dtype=backbone.dtype)
-                          for segment, strength in parts]).to(ids.device)
+                          for segment, strength in voice.parts]).to(ids.device)
         none = torch.zeros(1, dtype=torch.long, device=ids.device)
         mask = Masks(backbone.model.config, bias[None], none, length=length).prefill(length)
+        segments = [segment for segment, _ in voice.parts]
         layers: list[Any] = [
-            _Given(torch.cat([s.keys[k] for s, _ in parts], dim=1), torch.cat([s.values[k] for s, _ in parts], dim=1))
+            _Given(torch.cat([s.keys[k] for s in segments], dim=1), torch.cat([s.values[k] for s in segments], dim=1))
             for k in range(backbone.model.config.num_hidden_layers)]
         logits = backbone.model(input_ids=ids, attention_mask=mask, position_ids=positions,
                                 past_key_values=Cache(layers=layers), use_cache=True, **keep).logits

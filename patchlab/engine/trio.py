@@ -8,10 +8,10 @@ from patchlab.artifact import Installed, Patch, Registry, Stack, default_registr
 from patchlab.artifact.manifest import version_key
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.bank import Bank
-from patchlab.engine.batch import Part
 from patchlab.engine.presets import Preset, preset
 from patchlab.engine.sampling import Sampling
 from patchlab.engine.stream import Lane, replies, stream
+from patchlab.engine.voices import Blend, Parts
 from patchlab.errors import StackError
 from patchlab.records import Delta, Prompt, Reply
 
@@ -44,23 +44,20 @@ class Trio:
             self._patches[key] = found
         return self._patches[key]
 
-    def parts(self, stack: Stack) -> tuple[Part, ...]:
+    def parts(self, stack: Stack) -> Parts:
         """The bank's segments a stack switches on, with their strengths; compiled at first use."""
         patches = [self.patch(entry.name, entry.version) for entry in stack.entries]
         strengths = [patch.manifest.strength if entry.strength is None else entry.strength
                      for entry, patch in zip(stack.entries, patches, strict=True)]
         on = [(patch, strength) for patch, strength in zip(patches, strengths, strict=True) if strength > 0]
-        if not on:
-            return ()
-        if stack.mode == "parallel":
-            return tuple((self.bank.segment([patch]), strength) for patch, strength in on)
-        if stack.mode == "sequential":
+        if stack.mode == "sequential" and on:
             if len({strength for _, strength in on}) > 1:
                 raise StackError(f"a sequential stack with strengths {', '.join(f'{s:g}' for _, s in on)}",
                                  expected="one strength for the whole sequence, which is one segment",
                                  do="set equal strengths or use parallel mode")
             return ((self.bank.segment([patch for patch, _ in on]), on[0][1]),)
-        raise StackError(f"mode {stack.mode!r}", expected="parallel or sequential", do="choose one of these modes")
+        parts = tuple((self.bank.segment([patch]), strength) for patch, strength in on)
+        return Blend(parts) if stack.mode == "blend" else parts
 
     def lane_list(self, stack: Stack, names: Sequence[str] | None = None) -> list[Lane]:
         """The lanes of these names (all by default) with `stack` on the patched one."""

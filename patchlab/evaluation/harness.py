@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from patchlab.engine import Backbone, Sampling
-from patchlab.engine.batch import Batch, Part, Row, start_of
+from patchlab.engine.batch import Batch, Row
 from patchlab.engine.sampling import RowKey, choose
 from patchlab.engine.teacher import pad_texts, reply_logits
+from patchlab.engine.voices import Parts, start_of
 from patchlab.errors import ContextError, MissingExtraError
 from patchlab.records import Prompt
 
@@ -48,9 +49,9 @@ class PatchedLM(TemplateLM):
     beginning, as the harness's own models do it.
     """
 
-    def __init__(self, backbone: Backbone, parts: Sequence[Part] = (), *, batch_size: int = 8, seed: int = 0) -> None:
+    def __init__(self, backbone: Backbone, parts: Parts = (), *, batch_size: int = 8, seed: int = 0) -> None:
         super().__init__()
-        self.backbone, self.parts = backbone, tuple(parts)
+        self.backbone, self.parts = backbone, parts
         self.tokenizer = backbone.tokenizer
         self.batch_size, self.seed = batch_size, seed
         self._device = backbone.device  # the name under which the harness looks for it

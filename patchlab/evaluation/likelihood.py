@@ -8,15 +8,15 @@ import torch
 from torch.nn import functional
 
 from patchlab.engine import Backbone
-from patchlab.engine.batch import Part
 from patchlab.engine.teacher import encode_texts, pad_texts, reply_logits, reply_logprobs
+from patchlab.engine.voices import Parts
 from patchlab.errors import InputError
 from patchlab.records import Prompt, Reply
 
 ROWS = 24
 
 
-def log_losses(backbone: Backbone, replies: Sequence[Reply], parts: Sequence[Part] = ()) -> list[float]:
+def log_losses(backbone: Backbone, replies: Sequence[Reply], parts: Parts = ()) -> list[float]:
     """The mean negative log-likelihood a token (nats) of each reply under a backbone with these parts on."""
     found: list[float] = []
     for at in range(0, len(replies), ROWS):
@@ -28,13 +28,12 @@ def log_losses(backbone: Backbone, replies: Sequence[Reply], parts: Sequence[Par
     return found
 
 
-def divergences(backbone: Backbone, replies: Sequence[Reply], parts: Sequence[Part]) -> list[float]:
+def divergences(backbone: Backbone, replies: Sequence[Reply], parts: Parts) -> list[float]:
     """KL(backbone || backbone with parts), nats a token, averaged over each reply's tokens."""
     return divergences_from(backbone, backbone, replies, parts)
 
 
-def divergences_from(anchor: Backbone, backbone: Backbone, replies: Sequence[Reply],
-                     parts: Sequence[Part]) -> list[float]:
+def divergences_from(anchor: Backbone, backbone: Backbone, replies: Sequence[Reply], parts: Parts) -> list[float]:
     """KL(anchor || backbone with parts), nats a token, averaged over each reply's tokens.
 
     Each model reads the prompt by its own template. Raises InputError where their tokenizers differ: their next tokens
@@ -59,8 +58,7 @@ def divergences_from(anchor: Backbone, backbone: Backbone, replies: Sequence[Rep
     return found
 
 
-def pronoun_chances(backbone: Backbone, prompts: Sequence[Prompt],
-                    parts: Sequence[Part] = ()) -> list[tuple[float, float]]:
+def pronoun_chances(backbone: Backbone, prompts: Sequence[Prompt], parts: Parts = ()) -> list[tuple[float, float]]:
     """The probabilities (of "he", of "she") as what comes next after each prompt.
 
     A pronoun of several tokens counts with the product of their probabilities.

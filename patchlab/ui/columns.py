@@ -12,7 +12,7 @@ from patchlab.ui.diff import escaped, marked
 from patchlab.ui.session import Lane, Text, View
 
 GIVEN_SHOWN = 240  # characters of a prompt repeated before its continuation
-STOPS = {"end": "finished", "length": "cut at the longest length", "cancelled": "stopped by you"}
+STOPS = {"end": "finished", "length": "cut at the longest length", "cancelled": "stopped by you", "error": "failed"}
 # what counts as good news depends on what was asked; without a known domain a refusal is neither
 _REFUSAL_TONE = {"refusal": {True: "good", False: "bad"}, "everyday": {True: "bad", False: "good"}}
 

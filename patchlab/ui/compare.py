@@ -158,7 +158,8 @@ class Compare:
     def shown(self, view: session.View) -> dict[Any, Any]:
         """The columns, charts and status of a view."""
         r, names = self.results, [lane.name for lane in view.lanes]
-        updates: dict[Any, Any] = {r.status: status(ended(view))}
+        words = ended(view)
+        updates: dict[Any, Any] = {r.status: status(words, problem=words == texts.FAILED)}
         for index, place in enumerate(r.lanes):
             updates[place] = columns.column(view, index, view.prompt.domain)
         for scorer, chart in r.charts.items():
@@ -175,7 +176,8 @@ def ended(view: session.View) -> str:
     """Whether a view is still being written, was stopped, or is done, in words."""
     if view.running:
         return texts.WRITING
-    return texts.STOPPED if any(t.stop == "cancelled" for lane in view.lanes for t in lane.texts) else texts.DONE
+    stops = {text.stop for lane in view.lanes for text in lane.texts}
+    return texts.FAILED if "error" in stops else texts.STOPPED if "cancelled" in stops else texts.DONE
 
 
 def status(words: str, *, problem: bool = False) -> str:

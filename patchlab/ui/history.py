@@ -33,7 +33,7 @@ def stack_words(view: View) -> str:
     """The stack as the visitor set it: 'no patch' or its names, strengths and mode."""
     if not view.patched:
         return "no patch"
-    return view.stack.replace(":", " ").replace(",", ", then " if view.mode == "sequential" else ", ")
+    return view.stack.replace(":", " ").replace(",", texts.JOINED[view.mode])
 
 
 def _lane(lane: Lane, domain: str) -> str:

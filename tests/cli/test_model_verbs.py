@@ -48,6 +48,8 @@ def test_compare_prints_every_prompt_sample_and_lane(pocket: Path, home: Path, c
             assert lane["scores"].keys() == {"toxicity", "refusal"} and 0 <= lane["scores"]["toxicity"] <= 1
             assert lane["tokens"] <= 6 and lane["stop"] in ("end", "length")
     assert any(row["lanes"][0]["text"] != row["lanes"][1]["text"] for row in found), "the patch changes nothing"
+    blended = lines(capsys, *words, "--mode", "blend")  # a blend of one at its strength of 1 is that patch
+    assert [row["lanes"] for row in blended] == [row["lanes"] for row in found]
     assert lines(capsys, *words) == found
     assert lines(capsys, *words, "--seed", "1") != found
 

@@ -58,6 +58,8 @@ def test_wrong_usage_is_2_with_the_usage(words: list[str], capsys: pytest.Captur
 @pytest.mark.parametrize(("words", "said"), [
     (["compare", "hi", "--stack", "Toxicity=0.5"], "did you mean 'toxicity:0.5'?"),
     (["compare", "hi", "--stack", "toxicity,toxicity"], "twice"),
+    (["compare", "hi", "--stack", "toxicity@1.0.0,toxicity@1.1.0", "--mode", "blend"], "twice"),
+    *((["compare", "hi", "--stack", f"toxicity:{strength}"], "a number from 0 (off)") for strength in ("-1", "nan", "4.5")),
     (["compare", "hi", "--stack", "toxcity"], "did you mean 'toxicity'?"),
     (["score", "nosuch.jsonl", "--scorer", "toxicity"], "nosuch.jsonl"),
     (["score", "pyproject.toml", "--scorer", "toxicity"], "line 1 is not JSON"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from made_models import FAMILIES, make_backbone
 
 from patchlab.engine import Backbone
+from patchlab.engine.batch import Batch
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -42,3 +45,22 @@ def weights() -> Callable[[Backbone], str]:
             found.update(name.encode() + tensor.detach().contiguous().numpy().tobytes())
         return found.hexdigest()
     return digest
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[weakref.ref[torch.Tensor]]]:
+    """Gives weak references to the keys and values of every batch made since, as far as it is still alive."""
+    made: list[weakref.ref[Batch]] = []
+    begin = Batch.__init__
+
+    def remember(self: Batch, *args: Any, **kwargs: Any) -> None:
+        made.append(weakref.ref(self))
+        begin(self, *args, **kwargs)
+
+    def blocks() -> list[weakref.ref[torch.Tensor]]:
+        alive = [batch for batch in (each() for each in made) if batch is not None]
+        return [weakref.ref(block) for batch in alive for layer in batch.cache.layers if layer.is_initialized
+                for block in (layer.block_keys, layer.block_values)]
+
+    monkeypatch.setattr(Batch, "__init__", remember)
+    return blocks

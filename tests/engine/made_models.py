@@ -44,6 +44,7 @@ OWN: dict[str, dict[str, Any]] = {
     "stablelm": {},
     "olmo2": {},
     "cohere": {"logit_scale": 1.0},
+    "falcon": {"ffn_hidden_size": 48},
     "bloom": {"attn_implementation": "eager"},
 }
 SLIDING = ("mistral", "gemma2", "gemma3_text", "phi3")
@@ -151,14 +152,15 @@ def full_forward(backbone: Backbone, ids: Sequence[int],
     return out.logits[0, total - len(ids):]
 
 
-_TWINS: dict[int, tuple[Backbone, Any]] = {}
+_TWINS: dict[tuple[int, torch.dtype], tuple[Backbone, Any]] = {}
 
 
-def eager_twin(backbone: Backbone) -> Any:
-    """The same weights with eager attention."""
-    if id(backbone) not in _TWINS:
+def eager_twin(backbone: Backbone, *, dtype: torch.dtype = torch.float32) -> Any:
+    """The same weights with eager attention, rounded to `dtype`."""
+    if (id(backbone), dtype) not in _TWINS:
         config = type(backbone.model.config).from_dict(backbone.model.config.to_dict())
-        twin = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval().requires_grad_(False)
+        twin = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="eager")
+        twin.eval().requires_grad_(False)
         twin.load_state_dict(backbone.model.state_dict())
-        _TWINS[id(backbone)] = backbone, twin
-    return _TWINS[id(backbone)][1]
+        _TWINS[id(backbone), dtype] = backbone, twin
+    return _TWINS[id(backbone), dtype][1]

@@ -121,6 +121,9 @@ def test_architectures_that_cannot_carry_a_patch_are_refused(tmp_path: Path) -> 
     bloom = make_model("bloom", vocabulary=len(byte_level()))
     with pytest.raises(ModelError, match="'bloom'"):
         Backbone(bloom, byte_level(), name="bloom")
+    slanted = make_model("falcon", vocabulary=len(byte_level()), alibi=True, attention="eager")
+    with pytest.raises(ModelError, match="'falcon' with ALiBi"):
+        Backbone(slanted, byte_level(), name="falcon")
     bloom.config.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="'bloom'"):
         Backbone.load(tmp_path, device="cpu")

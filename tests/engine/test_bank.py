@@ -6,8 +6,9 @@ import dataclasses
 
 import pytest
 import torch
-from made_models import CONTEXT, make_backbone, make_patch, some_ids
+from made_models import CONTEXT, byte_level, make_backbone, make_model, make_patch, some_ids
 
+from patchlab.artifact import Patch
 from patchlab.engine import Backbone, Bank, Segment, compile_prefix
 from patchlab.engine.batch import Batch, Row
 from patchlab.errors import BaseMismatchError, ContextError, PatchFormatError, StackError
@@ -55,6 +56,17 @@ def test_the_least_recently_used_leave_first(llama: Backbone) -> None:
     assert same(again, Bank(llama).segment([b]))
 
 
+def test_what_leaves_the_bank_is_told_in_one_line(llama: Backbone, caplog: pytest.LogCaptureFixture) -> None:
+    short, other, long = (make_patch(llama, name, length=n) for name, n in (("short", 3), ("other", 3), ("long", 6)))
+    bank = Bank(llama, budget=2 * Bank(llama).segment([short]).size)
+    bank.segment([short])
+    bank.segment([other])
+    assert caplog.messages == []
+    bank.segment([long])
+    [line] = caplog.messages
+    assert "budget of 1,536 bytes" in line and "used: short 1.0.0, other 1.0.0;" in line and len(bank) == 1
+
+
 def test_a_segment_over_the_whole_budget_is_refused(llama: Backbone) -> None:
     small = make_patch(llama, "a", length=2)
     bank = Bank(llama, budget=Bank(llama).segment([small]).size)
@@ -92,6 +104,24 @@ def test_a_prefix_of_another_width_says_both_widths(llama: Backbone) -> None:
         compile_prefix(llama, torch.zeros(3, 16))
     with pytest.raises(PatchFormatError, match=r"\[1, 3, 32\]"):
         compile_prefix(llama, torch.zeros(1, 3, 32))
+
+
+def test_patches_of_mixed_widths_are_refused_by_name(llama: Backbone) -> None:
+    fits, narrow = make_patch(llama, "fits", length=3), make_patch(llama, "narrow", length=3)
+    manifest = dataclasses.replace(narrow.manifest, width=16)
+    narrow = Patch(manifest, narrow.prefix[:, :16])
+    for patches in ([narrow], [fits, narrow], [narrow, fits]):
+        with pytest.raises(PatchFormatError, match=r"\[3, 16\] in patch narrow 1\.0\.0; expected \[P, D\] with D=32"):
+            Bank(llama).segment(patches)
+
+
+def test_a_patch_that_overflows_is_refused_before_it_spoils_the_rows_beside_it() -> None:
+    model = make_model("llama", vocabulary=len(byte_level())).half()
+    backbone = Backbone(model, byte_level(), name="half")
+    large = make_patch(backbone, "large", length=3)
+    large = Patch(large.manifest, large.prefix * 1e6)
+    with pytest.raises(PatchFormatError, match=r"large 1\.0\.0.*overflow in torch\.float16; expected finite numbers"):
+        Bank(backbone).segment([large])
 
 
 def test_a_stack_longer_than_the_context_is_refused_before_it_is_compiled() -> None:

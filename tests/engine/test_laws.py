@@ -13,6 +13,7 @@ from made_models import (
     SLIDING,
     WINDOW,
     byte_level,
+    eager_twin,
     full_forward,
     make_backbone,
     make_model,
@@ -226,6 +227,24 @@ def test_dropping_finished_rows_changes_no_other(backbone: Backbone) -> None:
     assert len(going) == 2
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_sixteen_bits_lose_with_patches_no_more_than_without(backbone: Backbone, dtype: torch.dtype) -> None:
+    """Mean error of log-probabilities against 32 bits, in a mixed batch and alone, within twice the stock rows' own."""
+    narrow = Backbone(eager_twin(backbone, dtype=dtype), backbone.tokenizer, name="narrow")
+    cases = [[row for row, _ in mixed_rows(each)] for each in (backbone, narrow)]
+
+    def found(rows: Sequence[Row], each: Backbone) -> Tensor:
+        return decoded(each, rows).float().log_softmax(-1)
+
+    exact, together = found(cases[0], backbone), found(cases[1], narrow)
+    bare = [Row(row.ids) for row in cases[0]]
+    own = float((found(bare, narrow) - found(bare, backbone)).abs().mean())
+    assert 0 < float((together - exact).abs().mean()) < 2 * own < {torch.bfloat16: 0.03, torch.float16: 0.006}[dtype]
+    alone = torch.cat([found([row], narrow) for row in cases[1]], dim=1)
+    assert float((together - alone).abs().mean()) < own
+
+
 @torch.no_grad()
 def test_given_replies_have_the_logits_of_decoding(backbone: Backbone) -> None:
     """`reply_logits`, padded right, equals the batch, padded left, and the full forward."""
@@ -268,6 +287,15 @@ def test_gradients_reach_the_prefix_as_through_full_embeddings(backbone: Backbon
     assert_near(through_bank.grad, through_text.grad)
     assert all(parameter.grad is None for parameter in backbone.model.parameters())
     assert weights(backbone) == before
+
+
+@pytest.mark.parametrize("own", [{"new_decoder_architecture": True, "num_kv_heads": 2}, {"multi_query": False}],
+                         ids=["grouped", "full"])
+def test_falcons_other_heads_hold_too(own: dict[str, object]) -> None:
+    """The family's own model shares one head of keys; larger ones have groups, older ones as many as queries."""
+    backbone = Backbone(make_model("falcon", vocabulary=len(byte_level()), **own), byte_level(), name="falcon")
+    test_a_row_in_any_batch_is_the_row_alone_and_the_full_forward(backbone)
+    test_given_replies_have_the_logits_of_decoding(backbone)
 
 
 def test_the_oracle_knows_the_stock_model() -> None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import pytest
 import torch
 from made_models import CONTEXT, byte_fallback, make_backbone, make_patch, some_ids
 
-from patchlab.engine import Backbone, Bank, Lane, Sampling, replies, stream
+from patchlab.engine import Backbone, Bank, Blend, Lane, Sampling, replies, stream
 from patchlab.engine.batch import Batch, Part, Row
-from patchlab.engine.stream import _Text
+from patchlab.engine.text import Text
 from patchlab.errors import ContextError, InputError
 from patchlab.records import Delta, Prompt
 
@@ -126,32 +125,13 @@ def test_a_stream_never_changes_a_weight(backbone: Backbone, weights: Callable[[
     assert not any(p.requires_grad or p.grad is not None for p in backbone.model.parameters())
 
 
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[weakref.ref[torch.Tensor]]]:
-    """Gives weak references to the keys and values of every batch made since, as far as it is still alive."""
-    made: list[weakref.ref[Batch]] = []
-    begin = Batch.__init__
-
-    def remember(self: Batch, *args: Any, **kwargs: Any) -> None:
-        made.append(weakref.ref(self))
-        begin(self, *args, **kwargs)
-
-    def blocks() -> list[weakref.ref[torch.Tensor]]:
-        alive = [batch for batch in (each() for each in made) if batch is not None]
-        return [weakref.ref(block) for batch in alive for layer in batch.cache.layers if layer.is_initialized
-                for block in (layer.block_keys, layer.block_values)]
-
-    monkeypatch.setattr(Batch, "__init__", remember)
-    return blocks
-
-
 Held = Callable[[], list["weakref.ref[torch.Tensor]"]]
 
 
 # These look at what is alive at once, without the garbage collector: on a full device there is no time for it.
 @pytest.mark.parametrize("steps", [1, 4])
 def test_closing_a_stream_frees_its_memory(llama: Backbone, held: Held, steps: int) -> None:
-    lanes = [Lane("base", llama), Lane("patched", llama, parts_of(llama))]
+    lanes = [Lane("base", llama), Lane("patched", llama, parts_of(llama)), Lane("blended", llama, Blend(parts_of(llama)))]
     running = stream(lanes, PROMPTS, sampling=WARM)
     for _ in range(steps):
         next(running)
@@ -172,7 +152,7 @@ def test_a_stream_that_breaks_frees_its_memory(llama: Backbone, held: Held, monk
     blocks = held()
     assert len(blocks) == 4
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(sys.modules["patchlab.engine.stream"], "choose", out_of_memory)
+        patch.setattr(sys.modules["patchlab.engine.running"], "choose", out_of_memory)
         next(running)
     assert held() == []
 
@@ -233,7 +213,7 @@ def test_streamed_pieces_join_to_the_decoded_text(words: str, before: str, sente
     backbone = make_backbone("llama", words=words)
     prompt = backbone.encode(Prompt(before, kind="continue"))
     tokens = backbone.tokenizer(sentence, add_special_tokens=False)["input_ids"]
-    text = _Text(backbone, prompt)
+    text = Text(backbone, prompt)
     pieces = [text.add(token) for token in tokens]
     assert not any("�" in piece for piece in pieces)
     whole = decode(backbone, [*prompt, *tokens])
@@ -252,7 +232,7 @@ def test_bytes_that_are_no_character_come_out_as_they_decode() -> None:
     prompt = backbone.encode(PROMPTS[2])
     for seed in range(20):
         tokens = some_ids(30, seed=seed)
-        text = _Text(backbone, prompt)
+        text = Text(backbone, prompt)
         joined = "".join([*map(text.add, tokens), text.rest()])
         assert decode(backbone, prompt) + joined == decode(backbone, [*prompt, *tokens])
 
@@ -260,7 +240,7 @@ def test_bytes_that_are_no_character_come_out_as_they_decode() -> None:
 def test_a_mark_that_is_not_shown_costs_no_space() -> None:
     backbone = make_backbone("llama", words="byte_fallback")
     tokens = byte_fallback()("the the", add_special_tokens=False)["input_ids"]
-    text = _Text(backbone, backbone.encode(Prompt("so", kind="continue")))
+    text = Text(backbone, backbone.encode(Prompt("so", kind="continue")))
     assert "".join([text.add(tokens[0]), text.add(1), text.add(tokens[1]), text.rest()]) == " the the"
 
 

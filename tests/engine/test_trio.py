@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_models import make_backbone, make_patch
+from made_models import CONTEXT, make_backbone, make_patch
 
 from patchlab.artifact import Registry, Stack, save_patch
-from patchlab.engine import Bank, Preset, Sampling, Trio, load_trio
-from patchlab.errors import BaseMismatchError, NotFoundError, StackError
+from patchlab.artifact.stack import MODES
+from patchlab.engine import Bank, Blend, Preset, Sampling, Trio, load_trio
+from patchlab.engine.teacher import pad_texts, reply_logits
+from patchlab.errors import BaseMismatchError, ContextError, NotFoundError, StackError
 from patchlab.records import Prompt
 
 BRIEF = Sampling(temperature=1.0, max_new_tokens=8, seed=5)
@@ -39,6 +41,15 @@ def test_a_stack_becomes_parts_with_its_strengths(trio: Trio) -> None:
     assert all(torch.equal(a, b) for a, b in zip(sequence[0][0].keys, joint.keys, strict=True))
 
 
+def test_a_blend_is_the_same_segments_apart(trio: Trio) -> None:
+    blend = trio.parts(Stack.parse("kind:2,calm", mode="blend"))
+    assert isinstance(blend, Blend) and blend.parts == trio.parts(Stack.parse("kind:2,calm"))
+    texts = {order: [r.text for r in trio.replies(PROMPTS, stack=Stack.parse(order, mode="blend"), sampling=BRIEF)]
+             for order in ("kind,calm:1", "calm:1,kind", "none")}
+    assert texts["kind,calm:1"] == texts["calm:1,kind"] != texts["none"]
+    assert texts["none"] == [r.text for r in trio.replies(PROMPTS, stack=Stack.parse("none"), sampling=BRIEF)]
+
+
 def test_toggling_and_turning_strengths_compile_each_patch_once(trio: Trio) -> None:
     for text in ("calm", "kind", "calm,kind", "kind,calm:0", "calm:0.1", "none", "calm:4,kind:0.5"):
         trio.parts(Stack.parse(text))
@@ -48,6 +59,22 @@ def test_toggling_and_turning_strengths_compile_each_patch_once(trio: Trio) -> N
 def test_a_sequence_with_two_calibrated_strengths_is_refused(trio: Trio) -> None:
     with pytest.raises(StackError, match=r"strengths 0\.5, 1"):
         trio.parts(Stack.parse("calm,kind", mode="sequential"))
+
+
+def test_more_than_the_context_can_carry_is_refused_before_the_first_step(trio: Trio, tmp_path: Path) -> None:
+    for name in ("long", "longer"):
+        patch = make_patch(trio.base, name, length=CONTEXT // 2)
+        save_patch(patch, tmp_path / patch.manifest.folder_name)
+    with pytest.raises(ContextError, match=f"{CONTEXT + 4} positions needed by the patch alone"):
+        trio.stream(PROMPTS, stack=Stack.parse("long:1,longer:1,calm:1", mode="sequential"))
+    both = Sampling(max_new_tokens=CONTEXT // 2)
+    for mode in MODES[::2]:  # side by side they take no more positions than the longest
+        with pytest.raises(ContextError, match=f"{CONTEXT // 2} for the patch"):
+            trio.stream(PROMPTS, stack=Stack.parse("long,longer", mode=mode), sampling=both)
+        assert trio.replies(PROMPTS[:1], stack=Stack.parse("long,longer,kind", mode=mode), sampling=BRIEF)
+    texts = pad_texts(trio.base, [(list(range(3, 30)), list(range(3, 30)))])
+    with pytest.raises(ContextError, match="48 for the patch"):
+        reply_logits(trio.base, texts, trio.parts(Stack.parse("long")))
 
 
 def test_installed_are_the_patches_that_fit(trio: Trio, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from made_models import full_forward, make_backbone, make_patch
 
-from patchlab.engine import Bank
+from patchlab.engine import Bank, Blend
 from patchlab.errors import InputError
 from patchlab.evaluation.likelihood import divergences, divergences_from, log_losses, pronoun_chances
 from patchlab.records import Prompt, Reply
@@ -31,6 +31,17 @@ def test_log_loss_and_divergence_by_hand() -> None:
         where = torch.arange(len(prompt) - 1, len(prompt) + len(said) - 1)
         assert found[k] == pytest.approx(-on[where, torch.tensor(said)].mean().item(), abs=1e-4)
         assert apart[k] == pytest.approx((off.exp() * (off - on))[where].sum(-1).mean().item(), abs=1e-4)
+
+
+def test_a_blend_has_likelihoods_like_any_stack() -> None:
+    backbone = make_backbone("llama")
+    bank = Bank(backbone)
+    parts = tuple((bank.segment([make_patch(backbone, name, length=5)]), 1.0) for name in ("a", "b"))
+    alone = divergences(backbone, _replies(), parts[:1])
+    assert divergences(backbone, _replies(), Blend(parts[:1])) == pytest.approx(alone, abs=1e-5)
+    both = divergences(backbone, _replies(), Blend(parts))
+    assert divergences(backbone, _replies(), Blend(parts[::-1])) == pytest.approx(both, abs=1e-5)
+    assert both != pytest.approx(divergences(backbone, _replies(), parts), rel=0.01)
 
 
 def test_without_a_patch_nothing_diverges() -> None:

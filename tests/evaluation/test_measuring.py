@@ -40,6 +40,17 @@ def test_every_suite_has_its_headline_for_every_lane_once(trio: Trio, prompts_fo
     assert {d.metric for d in report.details} >= {"pronoun_gap: nurse", "pronoun_gap: pilot"}
 
 
+def test_a_blend_is_measured_like_any_stack(trio: Trio, prompts_folder: Path) -> None:
+    suites, n = ["bias", "drift"], 3
+    *_, blended = evaluate(trio, stack=Stack.parse("calm:1", mode="blend"), suites=suites, n=n, folder=prompts_folder,
+                           sampling=SAMPLING)
+    assert isinstance(blended, Report)
+    parallel = run(trio, prompts_folder, *suites, stack="calm:1", n=n)
+    for mine, other in zip(blended.measures, parallel.measures, strict=True):  # one patch at strength 1: the same
+        assert (mine.suite, mine.lane, mine.metric) == (other.suite, other.lane, other.metric)
+        assert mine.value == pytest.approx(other.value, abs=1e-4, nan_ok=True)
+
+
 def test_no_lane_is_judged_by_its_own_model_and_none_compared_across_judges(trio: Trio, prompts_folder: Path) -> None:
     report = run(trio, prompts_folder, "fluency")
     by_lane = {m.lane: m.scorer for m in report.measures if m.metric == "perplexity"}

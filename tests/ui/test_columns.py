@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from made_views import score, text, view
 
 from patchlab.ui import texts
 from patchlab.ui.columns import column, empty, legend, tone, verdicts
+from patchlab.ui.compare import ended
 
 
 @pytest.mark.parametrize(("scorer", "value", "words"), [
@@ -48,6 +51,12 @@ def test_without_a_patch_the_patched_column_says_that_it_equals_the_unpatched_on
     off = view({"base": [text("hi")], "patched": [text("hi")]}, patched=False)
     on = view({"base": [text("hi")], "patched": [text("hi")]}, patched=True)
     assert texts.EQUALS_BASE in column(off, 1, "") and texts.EQUALS_BASE not in column(on, 1, "")
+
+
+def test_a_reply_that_failed_says_so() -> None:
+    shown = view({"base": [text("hi")], "patched": [replace(text("hi the"), stop="error")]})
+    assert [", failed" in column(shown, index, "") for index in (0, 1)] == [False, True]
+    assert ended(shown) == texts.FAILED
 
 
 def test_model_text_is_escaped() -> None:

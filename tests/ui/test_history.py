@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from made_views import text, view
 
+from patchlab.artifact.stack import MODES, Mode
 from patchlab.ui import texts
 from patchlab.ui.history import KEPT, added, row, table
 
@@ -13,6 +17,12 @@ def test_a_row_has_prompt_stack_and_verdicts_but_no_reply() -> None:
     assert (new.prompt, new.stack) == ("How do you do?", "toxicity 1, bias 0.5")
     assert dict(new.lanes)["base"].startswith("Toxic (toxicity 0.90)")
     assert "fool" not in table([new])
+
+
+@pytest.mark.parametrize(("mode", "words"), [("sequential", "toxicity 1, then bias 0.5"), ("blend", "toxicity 1 + bias 0.5")])
+def test_a_row_says_how_its_patches_were_joined(mode: Mode, words: str) -> None:
+    assert row(replace(view({"base": [text("hi")]}), mode=mode), "").stack == words
+    assert {value for _, value in texts.MODES} == set(texts.JOINED) == set(MODES)
 
 
 def test_several_replies_are_counted() -> None:

@@ -1,0 +1,89 @@
+"""What a stack asks of the engine: the parts that are on, and the rows of their own in which they speak.
+
+A voice is one forward row: some parts of the bank under one mask. A row has one voice, whose logits are the row's, or, in a
+blend, the bare base and one voice a patch, whose log-probabilities are summed with weights. Nothing else in the engine
+knows that modes exist.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from patchlab.artifact.manifest import MAX_STRENGTH
+from patchlab.engine.bank import Segment
+from patchlab.errors import StackError
+
+# a voice finds a token unlikely under this share of the probability of its likeliest: the share of the paper that
+# `blended` names
+FLOOR = 0.1
+
+Part = tuple[Segment, float]  # a segment that is on, and its strength
+
+
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """Parts that do not share a mask: each changes the base alone, and the changes are added, times their strengths."""
+
+    parts: tuple[Part, ...]
+
+
+Parts = Sequence[Part] | Blend
+
+
+class Voice(NamedTuple):
+    """Parts that attend together, and what their log-probabilities weigh in the row's."""
+
+    parts: tuple[Part, ...] = ()
+    weight: float = 1.0
+
+    @property
+    def start(self) -> int:
+        """The position of the first text token: behind the longest part."""
+        return max((segment.length for segment, _ in self.parts), default=0)
+
+
+def voices(parts: Parts) -> tuple[Voice, ...]:
+    """The voices of a row; a part of strength 0 is off and has none. Their weights sum to 1.
+
+    base + sum of strength * (patch - base) is the base times 1 - sum of strengths, and each patch times its strength.
+    Raises StackError for a strength out of range.
+    """
+    for _, strength in parts.parts if isinstance(parts, Blend) else parts:
+        if not 0 <= strength <= MAX_STRENGTH:  # NaN is in no range
+            raise StackError(f"a part of strength {strength:g}", expected=f"a number from 0 to {MAX_STRENGTH:g}",
+                             do="set it to 0 to switch the part off")
+    if not isinstance(parts, Blend):
+        return (Voice(tuple(part for part in parts if part[1] > 0)),)
+    on = [part for part in parts.parts if part[1] > 0]
+    if not on:
+        return (Voice(),)
+    bare = Voice((), 1 - math.fsum(strength for _, strength in on))
+    return (bare, *(Voice(((segment, 1.0),), strength) for segment, strength in on))
+
+
+def start_of(parts: Parts) -> int:
+    """Where text starts behind these parts, in the voice where it starts last."""
+    return max(voice.start for voice in voices(parts))
+
+
+def blended(logits: Tensor, weights: Tensor) -> Tensor:
+    """One distribution of several voices: logits [N, ..., V] and weights [N, ..., 1] to log-probabilities [..., V].
+
+    A sum of changes can leave the language: where each of two patches raises a token a hundredfold from nothing, the sum
+    raises it ten thousand times, though no voice would say it. So a token that every voice finds unlikely may not be
+    likelier than in the voice that likes it best; what it loses goes to the others in proportion. A single patch at
+    strength 1 is not touched. The test of likelihood is that of contrastive decoding (arXiv 2210.15097, section 3.3).
+    """
+    each = logits.float().log_softmax(-1)
+    total = (weights * each).sum(0).log_softmax(-1)
+    likely = (each - each.amax(-1, keepdim=True) >= math.log(FLOOR)).any(0)
+    capped = torch.where(likely, total, torch.minimum(total, each.amax(0)))
+    lost = (total.exp() - capped.exp()).sum(-1, keepdim=True).log()  # -inf where nothing is
+    held = total.masked_fill(~likely, -torch.inf).logsumexp(-1, keepdim=True)
+    return torch.where(likely, total + torch.logaddexp(held, lost) - held, capped)

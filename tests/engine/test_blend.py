@@ -1,0 +1,138 @@
+"""Blends: every patch in a row of its own, their changes to the base's log-probabilities added; held on logits."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from made_models import full_forward, make_patch, some_ids
+from torch import Tensor
+
+from patchlab.engine import Backbone, Blend, compile_prefix
+from patchlab.engine.batch import Batch, Row
+from patchlab.engine.teacher import pad_texts, reply_logits
+from patchlab.engine.voices import FLOOR, Part, Parts, blended, voices
+from patchlab.errors import StackError
+
+MORE = some_ids(12, seed=99)
+LENGTHS = {"a": 5, "b": 11, "c": 3}
+
+
+@torch.no_grad()
+def parts_of(backbone: Backbone, *strengths: float) -> tuple[Part, ...]:
+    return tuple((compile_prefix(backbone, torch.tensor(make_patch(backbone, name, length=length).prefix)), strength)
+                 for (name, length), strength in zip(LENGTHS.items(), strengths, strict=False))
+
+
+def chances(backbone: Backbone, rows: Sequence[Row], more: Sequence[int] = MORE) -> Tensor:
+    """Log-probabilities [steps, B, V] of a batch that reads its prompts and then the same tokens in every row."""
+    batch = Batch(backbone, rows, room=len(more))
+    return torch.stack([batch.prefill(), *(batch.step([t] * len(rows)) for t in more)]).log_softmax(-1)
+
+
+def assert_near(got: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+
+
+def test_any_order_gives_equal_chances(backbone: Backbone) -> None:
+    ids = some_ids(10, seed=5)
+    first, *others = (chances(backbone, [Row(ids, Blend(order))])
+                      for order in itertools.permutations(parts_of(backbone, 1.0, 0.7, 2.0)))
+    for other in others:
+        assert_near(other, first)
+
+
+def test_a_blend_of_one_at_strength_one_is_that_patch(backbone: Backbone) -> None:
+    ids, (one,) = some_ids(9, seed=2), parts_of(backbone, 1.0)
+    alone = chances(backbone, [Row(ids, (one,))])
+    assert_near(chances(backbone, [Row(ids, Blend((one,)))]), alone)
+    assert not torch.allclose(alone, chances(backbone, [Row(ids)]), atol=0.01)
+
+
+def test_a_blend_of_none_is_the_base_to_the_bit(llama: Backbone) -> None:
+    ids = some_ids(9, seed=3)
+    base = chances(llama, [Row(ids)])
+    assert torch.equal(chances(llama, [Row(ids, Blend(()))]), base)
+    assert torch.equal(chances(llama, [Row(ids, Blend(parts_of(llama, 0.0, 0.0)))]), base)
+
+
+def mixed_rows(backbone: Backbone) -> list[Row]:
+    on = parts_of(backbone, 1.0, 0.5, 2.0)
+    ids = some_ids(24, seed=1)
+    stacks: list[Parts] = [(), Blend(on), on, Blend(on[:1]), Blend(on[1:]), on[2:]]
+    return [Row(ids[-length:], parts) for length, parts in zip((24, 3, 17, 9, 12, 6), stacks, strict=True)]
+
+
+def test_a_blended_row_in_any_batch_is_the_row_alone(backbone: Backbone) -> None:
+    rows = mixed_rows(backbone)
+    together = chances(backbone, rows)
+    for k, row in enumerate(rows):
+        assert_near(together[:, k], chances(backbone, [row])[:, 0])
+    assert_near(chances(backbone, rows[::-1]).flip(1), together)
+
+
+def test_rows_that_leave_take_their_voices_along(backbone: Backbone) -> None:
+    rows = mixed_rows(backbone)
+    whole = chances(backbone, rows)
+    batch = Batch(backbone, rows, room=len(MORE))
+    batch.prefill()
+    going = list(range(len(rows)))
+    for step, token in enumerate(MORE):
+        leaving = {1: 3, 4: 0, 7: 4, 9: 5}.get(step)
+        if leaving is not None:
+            batch.keep([k for k, row in enumerate(going) if row != leaving])
+            going.remove(leaving)
+        assert_near(batch.step([token] * len(going)).log_softmax(-1), whole[step + 1][going])
+    assert going == [1, 2] and len(batch.voices) == 5
+
+
+@torch.no_grad()
+def test_changes_are_added_to_the_base_by_hand(backbone: Backbone) -> None:
+    """Against forwards without bank or cache: likely tokens keep the ratios of the sum, no other gains over its best."""
+    strengths = (1.0, 0.5, 1.5)
+    ids = some_ids(12, seed=4)
+    prefixes = [torch.tensor(make_patch(backbone, name, length=length).prefix) for name, length in LENGTHS.items()]
+    base, *patched = (full_forward(backbone, ids, on).log_softmax(-1) for on in ([], *([(p, 1.0)] for p in prefixes)))
+    total = base + torch.stack([s * (each - base) for s, each in zip(strengths, patched, strict=True)]).sum(0)
+    got = chances(backbone, [Row(ids[:1], Blend(parts_of(backbone, *strengths)))], ids[1:])[:, 0]
+    best = torch.stack([base, *patched])
+    likely = (best >= best.amax(-1, keepdim=True) + math.log(FLOOR)).any(0)
+    shift = torch.where(likely, got - total, torch.nan)
+    assert_near(shift.nan_to_num(), shift.nanmean(-1, keepdim=True).expand_as(shift).where(likely, torch.tensor(0.0)))
+    assert bool((got <= best.amax(0) + 1e-5)[~likely].all())
+    assert_near(got.exp().sum(-1), torch.ones(len(ids)))
+
+
+@torch.no_grad()
+def test_given_replies_have_the_chances_of_decoding(backbone: Backbone) -> None:
+    parts = Blend(parts_of(backbone, 1.0, 0.5))
+    pairs = [(some_ids(n, seed=n), some_ids(m, seed=n + 50)) for n, m in ((13, 4), (3, 9))]
+    texts = pad_texts(backbone, pairs)
+    logits = reply_logits(backbone, texts, parts)
+    for k, (prompt, reply) in enumerate(pairs):
+        assert_near(logits[texts.rows == k], chances(backbone, [Row(prompt, parts)], reply[:-1])[:, 0])
+
+
+def test_a_sum_does_not_leave_the_language() -> None:
+    """Two patches that each raise 500 absurd tokens a hundredfold, and want different words: no absurd one may win."""
+    wanted = [([0.1, 0.1, 0.8], 1e-6), ([0.9, 0.01, 0.01], 1e-4), ([0.01, 0.9, 0.01], 1e-4)]
+    logits = torch.tensor([[*words, *[absurd] * 500] for words, absurd in wanted]).log()
+    weights = torch.tensor([-1.0, 1.0, 1.0])[:, None]
+    plain = (weights * logits.log_softmax(-1)).sum(0).softmax(-1)
+    mine = blended(logits, weights).exp()
+    assert float(plain[3:].sum()) > 0.5 and float(mine[3:].sum()) < 0.06  # as in the voice that likes them best
+    assert_near(mine.sum(), torch.tensor(1.0))
+    assert_near(mine[0] / mine[1], plain[0] / plain[1])
+
+
+@pytest.mark.parametrize("strength", [-0.5, math.nan, 4.5, math.inf])
+def test_a_part_of_a_strength_out_of_range_is_refused(llama: Backbone, strength: float) -> None:
+    [(segment, _)] = parts_of(llama, 1.0)
+    for parts in (((segment, strength),), Blend(((segment, strength),))):
+        with pytest.raises(StackError, match="a number from 0 to 4"):
+            voices(parts)
+        with pytest.raises(StackError):
+            Batch(llama, [Row([5], parts)], room=1)
