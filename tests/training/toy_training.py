@@ -35,8 +35,8 @@ RECIPE = Recipe(domain="toxicity", length=4, rows=6, hold_rows=7, sft_steps=5, d
 KILLS = 4
 
 
-def run(folder: Path) -> Path:
-    """Train with the toy recipe; the first process releases into `folder`."""
+def run(folder: Path, told: int | None = None) -> Path:
+    """Train with the toy recipe; the first process releases into `folder`. Writes a byte to `told` at every progress."""
     torch.set_num_threads(1)
     base = make_backbone("llama")
     save_patch(make_patch(base, "mate", length=3), folder / f"patches{os.getpid()}" / "mate-1.0.0")
@@ -46,36 +46,42 @@ def run(folder: Path) -> Path:
     while True:
         try:
             next(steps)
+            if told is not None:
+                os.write(told, b".")
         except StopIteration as done:
             return release(done.value, folder) if join().first else folder
 
 
-def forked(folder: Path, seconds: float) -> bool:
-    """Train in a fork; kill it after `seconds`. Whether the kill came in time."""
+def forked(folder: Path, *, most: int, seconds: float) -> tuple[int, bool]:
+    """Train in a fork, and kill it `seconds` after its `most`-th progress: how many were seen, and whether the kill came in time.
+
+    Counted in progress and not in seconds: how long a fork takes depends on what else the machine does.
+    """
+    read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        run(folder)
+        run(folder, write)
         os._exit(0)
+    os.close(write)
+    seen = 0
+    while seen < most and os.read(read, 1):
+        seen += 1
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
+    os.close(read)
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
+    return seen, os.WIFSIGNALED(status)
 
 
 def killed(folder: Path) -> None:
     """Print the bytes' equality and where the kills fell."""
     stages.SAVE_EVERY = 2
-    began = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        run(folder / "whole")
-        os._exit(0)
-    os.waitpid(child, 0)
-    seconds = time.monotonic() - began
+    whole, _ = forked(folder / "whole", most=10**6, seconds=0)
     chance, fell = random.Random(5), []
     for _ in range(KILLS):
-        if forked(folder / "cut", seconds * chance.uniform(0.2, 0.9)):
+        # each goes on where the last was killed, and all together do not come to the end
+        if forked(folder / "cut", most=chance.randint(1, max(1, whole // (KILLS + 1))), seconds=chance.uniform(0, 0.02))[1]:
             fell.append(sorted(path.name for path in (folder / "cut" / "work").glob("*") if path.is_file()))
     patch = run(folder / "cut")
     same = {path.name: path.read_bytes() == (folder / "whole" / patch.name / path.name).read_bytes() for path in patch.iterdir()}

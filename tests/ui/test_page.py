@@ -68,6 +68,11 @@ class Visit:
         self.page.click("#run")
         self.page.wait_for_function("!document.querySelector('#status').innerText.includes('Done')")
         self.status(texts.DONE)
+        # a chart draws what it was given up to a tenth of a second later: wait until all lines are there and none grows
+        self.page.wait_for_function("""(chart) => {
+            const before = window.drawn;
+            window.drawn = [...document.querySelectorAll(chart)].map((node) => node.dataset.points).join(' ');
+            return window.drawn === before && !window.drawn.split(' ').includes('0'); }""", arg=".live-chart-node", polling=250)
 
     def status(self, words: str) -> None:
         """Wait until the status line says so."""
