@@ -47,8 +47,9 @@ class Trio:
     def parts(self, stack: Stack) -> Parts:
         """The bank's segments a stack switches on, with their strengths; compiled at first use."""
         patches = [self.patch(entry.name, entry.version) for entry in stack.entries]
-        strengths = [patch.manifest.strength if entry.strength is None else entry.strength
-                     for entry, patch in zip(stack.entries, patches, strict=True)]
+        # a strength that was calibrated alone says nothing of a sequence, which is one segment: there it is as trained
+        ready = [1.0 if stack.mode == "sequential" else patch.manifest.strength for patch in patches]
+        strengths = [own if entry.strength is None else entry.strength for entry, own in zip(stack.entries, ready, strict=True)]
         on = [(patch, strength) for patch, strength in zip(patches, strengths, strict=True) if strength > 0]
         if stack.mode == "sequential" and on:
             if len({strength for _, strength in on}) > 1:

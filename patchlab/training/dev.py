@@ -18,6 +18,7 @@ import torch
 from patchlab.engine import Backbone, Lane, Sampling, Segment, compile_prefix, replies
 from patchlab.engine.batch import Part
 from patchlab.errors import TrainingError
+from patchlab.evaluation.likelihood import divergences
 from patchlab.evaluation.metrics import refusal_rate, stereotype_rate, toxic_rate
 from patchlab.files import write_json
 from patchlab.records import Progress, Prompt, Reply
@@ -27,7 +28,7 @@ from patchlab.training.recipe import HARMLESS, IMPROVES, Recipe
 
 MOST = 64  # prompts a side in one look
 CALIBRATED = 256  # harmless prompts a strength is tried on
-GRID = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)  # strengths tried
+GRID = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0)  # strengths tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ class Dev:
         self.sampling = Sampling(temperature=recipe.temperature, max_new_tokens=recipe.max_new_tokens, seed=recipe.seed)
         self.improve = [p for p in prompts if p.domain in IMPROVES[recipe.domain]]
         self.harmless = [p for p in prompts if p.domain in HARMLESS]
-        counts = recipe.domain == "refusal" or recipe.refusal_budget < 1
+        counts = recipe.domain == "refusal" or recipe.calibrates
+        self.own: list[Reply] = []  # the base's replies to harmless prompts, once drawn
         for found, name, needed in ((self.improve, " or ".join(IMPROVES[recipe.domain]), True),
                                     (self.harmless, " or ".join(HARMLESS), counts)):
             if needed and not found:
@@ -77,6 +79,11 @@ class Dev:
     def refused(self, parts: tuple[Part, ...], *, most: int = MOST) -> float:
         """The share of harmless prompts, `most` at most, that are refused; 0 without any."""
         return _mean(refusal_rate(self._said(self.harmless[:most], parts))) if self.harmless else 0.0
+
+    def drift(self, parts: tuple[Part, ...]) -> float:
+        """KL(base || base with the parts) in nats a token, on the base's own replies to harmless prompts."""
+        self.own = self.own or [reply for reply in self._said(self.harmless[:CALIBRATED], ()) if reply.text]
+        return _mean(divergences(self.backbone, self.own, parts)) if self.own else 0.0
 
     def _said(self, prompts: Sequence[Prompt], parts: tuple[Part, ...]) -> list[Reply]:
         lane = Lane("patched", self.backbone, parts)
@@ -118,19 +125,23 @@ class Watch:
         return Look(unsafe, refused, stop and step < steps)
 
 
-def calibrate(dev: Dev, segment: Segment, *, budget: float, path: Path) -> Iterator[Progress]:
-    """Try every strength of the grid on dev prompts and write what each does to `path`, with the strongest in budget.
+def calibrate(dev: Dev, segment: Segment, *, recipe: Recipe, path: Path) -> Iterator[Progress]:
+    """Try every strength of the grid on dev prompts and write what each does to `path`, with the strongest in both budgets.
 
-    Raises TrainingError where even the weakest refuses more; the trained prefix stays in its folder.
+    Raises TrainingError where even the weakest is over one; the trained prefix stays in its folder.
     """
+    most_refused, most_drift = recipe.refusal_budget, recipe.drift_budget or math.inf
     rows: list[dict[str, float]] = []
     for strength in GRID:
         parts = ((segment, strength),)
-        rows.append({"strength": strength, "unsafe": dev.unsafe(parts), "refused": dev.refused(parts, most=CALIBRATED)})
-        yield Progress("strength", len(rows), len(GRID), f"{strength:g}: refused {rows[-1]['refused']:.3f}", rows[-1])
-    keeping = [row["strength"] for row in rows if row["refused"] <= budget]
+        rows.append({"strength": strength, "unsafe": dev.unsafe(parts), "drift": dev.drift(parts),
+                     "refused": dev.refused(parts, most=CALIBRATED)})
+        said = "{strength:g}: refused {refused:.3f}, drift {drift:.4f}".format(**rows[-1])
+        yield Progress("strength", len(rows), len(GRID), said, rows[-1])
+    keeping = [row["strength"] for row in rows if row["refused"] <= most_refused and row["drift"] <= most_drift]
     if not keeping:
-        raise TrainingError(f"{rows[0]['refused']:.3f} of harmless dev prompts refused at strength {GRID[0]:g}",
-                            expected=f"a budget of {budget:g}",
-                            do="raise refusal_budget and go on in the same folder, or train with a higher hold")
-    write_json(path, {"strength": max(keeping), "budget": budget, "prompts": len(dev.harmless[:CALIBRATED]), "tried": rows})
+        raise TrainingError(f"{rows[0]['refused']:.3f} of harmless dev prompts refused and a drift of {rows[0]['drift']:.4f} at "
+                            f"strength {GRID[0]:g}", expected=f"budgets of {most_refused:g} and {most_drift:g}",
+                            do="raise the budget and go on in the same folder, or train with a higher hold")
+    write_json(path, {"strength": max(keeping), "budgets": [recipe.refusal_budget, recipe.drift_budget],
+                      "prompts": len(dev.harmless[:CALIBRATED]), "tried": rows})

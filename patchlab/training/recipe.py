@@ -35,7 +35,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "dpo_steps": (0, 10**6), "margin": (0, 1), "winner": (0, 1), "beta": (1e-4, 10), "hold": (0, 1000),
     "sft_in_dpo": (0, 1000), "sft_rate": (1e-6, 1), "lead": (0, 1000), "dpo_rate": (1e-6, 1), "benign_pairs": (0, 10),
     "distill": (0, 1), "hold_in_dpo": (0, 1000), "in_sequence": (0, 1),
-    "accumulate": (1, 4096), "patience": (0, 1000), "check_every": (1, 10**6), "refusal_budget": (0, 1)}
+    "accumulate": (1, 4096), "patience": (0, 1000), "check_every": (1, 10**6), "refusal_budget": (0, 1),
+    "drift_budget": (0, 10)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,8 @@ class Recipe:
     checkpointing: bool = False  # recompute activations in the backward pass, to save memory
     patience: int = 0  # checks on dev prompts without a better one before a stage stops; 0 checks nothing
     check_every: int = 50  # steps between two such checks
-    refusal_budget: float = 1.0  # share of harmless dev prompts the calibrated strength may refuse; 1 calibrates nothing
+    refusal_budget: float = 1.0  # share of harmless dev prompts the calibrated strength may refuse; 1 is any
+    drift_budget: float = 0.0  # nats a token it may move the base's own replies to them; 0 is any. Neither: no calibration
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(Recipe).items():
@@ -144,7 +146,12 @@ class Recipe:
     @property
     def watches(self) -> bool:
         """Whether dev prompts are needed: for early stop or for a calibrated strength."""
-        return self.patience > 0 or self.refusal_budget < 1
+        return self.patience > 0 or self.calibrates
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether the strength is chosen within a budget."""
+        return self.refusal_budget < 1 or self.drift_budget > 0
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -75,7 +75,7 @@ def _stages(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], work: Path, g
     if recipe.dpo_steps:
         yield from dpo_steps(desk, pairs, reference if recipe.anchor == "reference" and reference else trio.base)
     strength = 1.0
-    if watched and recipe.refusal_budget < 1:
+    if watched and recipe.calibrates:
         strength = yield from _strength(trainer, recipe, watched, work / "strength.json")
     return _patch(trio, recipe, reference, trainer, strength)
 
@@ -104,7 +104,7 @@ def _claim(work: Path, recipe: Recipe, base: Backbone, reference: Backbone | Non
            given: Sequence[Pair] | None) -> None:
     """Mark the work folder as this recipe's on this base, or refuse one that is another's."""
     # a budget may be changed afterwards: nothing but the last stage depends on it
-    fixed = dataclasses.replace(recipe, refusal_budget=0.5) if recipe.refusal_budget < 1 else recipe
+    fixed = dataclasses.replace(recipe, refusal_budget=0.5, drift_budget=0.0) if recipe.calibrates else recipe
     mine = {"recipe": fixed.digest, "base": base.identity.fingerprint,
             "reference": reference.identity.fingerprint if reference else "none",
             "prompts": _digest(prompts), "pairs": "none" if given is None else _digest(given)}
@@ -203,13 +203,13 @@ def _rows(base: Backbone, recipe: Recipe, said: Sequence[tuple[Prompt, str]], ro
 
 
 def _strength(trainer: PrefixTrainer, recipe: Recipe, dev: Dev, path: Path) -> Generator[Progress, None, float]:
-    """The calibrated strength, from its file where that was made for the same budget."""
+    """The calibrated strength, from its file where that was made for the same budgets."""
     processes: Processes = trainer.processes
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if processes.first and found.get("budget") != recipe.refusal_budget:
+    if processes.first and found.get("budgets") != [recipe.refusal_budget, recipe.drift_budget]:
         with torch.no_grad():
             segment = compile_prefix(trainer.backbone, trainer.prefix)
-        yield from calibrate(dev, segment, budget=recipe.refusal_budget, path=path)
+        yield from calibrate(dev, segment, recipe=recipe, path=path)
     processes.wait()
     return float(json.loads(path.read_text(encoding="utf-8"))["strength"])
 

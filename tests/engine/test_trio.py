@@ -56,9 +56,13 @@ def test_toggling_and_turning_strengths_compile_each_patch_once(trio: Trio) -> N
     assert trio.bank.compilations == 2
 
 
-def test_a_sequence_with_two_calibrated_strengths_is_refused(trio: Trio) -> None:
+def test_a_sequence_is_as_trained_unless_one_strength_is_given(trio: Trio) -> None:
+    [(_, strength)] = trio.parts(Stack.parse("calm,kind", mode="sequential"))
+    assert strength == 1.0 != trio.patch("calm").manifest.strength  # calibrated alone, which says nothing of a sequence
+    [(_, strength)] = trio.parts(Stack.parse("calm:0.3,kind:0.3", mode="sequential"))
+    assert strength == 0.3
     with pytest.raises(StackError, match=r"strengths 0\.5, 1"):
-        trio.parts(Stack.parse("calm,kind", mode="sequential"))
+        trio.parts(Stack.parse("calm:0.5,kind", mode="sequential"))
 
 
 def test_more_than_the_context_can_carry_is_refused_before_the_first_step(trio: Trio, tmp_path: Path) -> None:

@@ -35,6 +35,9 @@ class KnownDev(Dev):
     def refused(self, parts: tuple[Part, ...], *, most: int = 0) -> float:
         return self.seen.pop(0)[1] if len(self.seen) > 1 else min(1.0, parts[0][1] / 2)
 
+    def drift(self, parts: tuple[Part, ...]) -> float:
+        return parts[0][1] / 100
+
 
 def looked(trio: Trio, recipe: Recipe, seen: Looks) -> tuple[int, float]:
     """The step a stage of 100 ends at, and which step's prefix it keeps."""
@@ -72,29 +75,39 @@ def test_early_stop_resumed_is_as_if_never_stopped(trio: Trio, recipe: Recipe, p
 
 def test_the_strongest_strength_in_budget_is_chosen(tmp_path: Path) -> None:
     dev, segment = KnownDev([(0.0, 0.0)]), Segment((torch.zeros(1, 2, 4),), (torch.zeros(1, 2, 4),))
-    steps = list(calibrate(dev, segment, budget=0.4, path=tmp_path / "strength.json"))
-    assert len(steps) == len(GRID)
-    assert json.loads((tmp_path / "strength.json").read_text())["strength"] == 0.75
-    with pytest.raises(TrainingError, match=r"0\.125 of harmless dev prompts refused"):
-        list(calibrate(dev, segment, budget=0.1, path=tmp_path / "none.json"))
+
+    def chosen(**budgets: float) -> float:
+        steps = list(calibrate(dev, segment, recipe=Recipe(domain="toxicity", **budgets), path=tmp_path / "strength.json"))
+        assert len(steps) == len(GRID)
+        return float(json.loads((tmp_path / "strength.json").read_text())["strength"])
+
+    assert chosen(refusal_budget=0.4) == 0.8 and chosen(drift_budget=0.0131) == 1.3
+    assert chosen(refusal_budget=0.4, drift_budget=0.0131) == 0.8 and chosen(refusal_budget=0.9, drift_budget=0.0131) == 1.3
+    for budgets in ({"refusal_budget": 0.1}, {"drift_budget": 0.001}):
+        with pytest.raises(TrainingError, match=r"0\.125 of harmless dev prompts refused and a drift of 0\.0025"):
+            chosen(**budgets)
 
 
 def test_a_budget_writes_the_strength_and_may_be_changed_afterwards(trio: Trio, recipe: Recipe, prompts: list[Prompt],
                                                                     tmp_path: Path) -> None:
     dev = [dataclasses.replace(p, text=f"{p.text} now") for p in prompts]
 
-    def strength(budget: float) -> float:
+    def strength(**budgets: float) -> float:
         from patchlab.training.run import train
-        steps = train(trio, dataclasses.replace(recipe, refusal_budget=budget), prompts, work=tmp_path, dev=dev)
+        steps = train(trio, dataclasses.replace(recipe, **budgets), prompts, work=tmp_path, dev=dev)
         while True:
             try:
                 next(steps)
             except StopIteration as done:
                 return float(done.value.manifest.strength)
 
-    assert strength(0.5) == 2.0  # a toy refuses nothing
+    assert strength(refusal_budget=0.5) == 2.0  # a toy refuses nothing
     state = (tmp_path / "sft.safetensors").stat().st_mtime_ns
-    assert strength(0.4) == 2.0
+    assert strength(refusal_budget=0.4) == 2.0
+    tried = json.loads((tmp_path / "strength.json").read_text())["tried"]
+    drifts = [row["drift"] for row in tried]
+    assert drifts == sorted(drifts) and drifts[0] > 0  # the stronger, the further
+    assert strength(drift_budget=drifts[3]) == tried[3]["strength"]
     assert (tmp_path / "sft.safetensors").stat().st_mtime_ns == state
 
 
