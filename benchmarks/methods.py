@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -133,6 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--here", action="store_true", help="all in this process; peak memories then add up")
     parser.add_argument("--only", choices=(*METHODS, RACE), help="this alone, into the work folder")
     given = parser.parse_args(argv)
+    # PEFT 0.21 asks transformers 5.23 by the old name
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     dials, began = QUICK if given.quick else Dials(), time.monotonic()
     folder = sample_once(given.work, dials)
     if given.only:
