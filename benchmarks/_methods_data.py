@@ -19,7 +19,7 @@ from patchlab.training.candidates import Candidate, read_candidates, sample
 from patchlab.training.dev import set_aside
 from patchlab.training.hold import Rows
 from patchlab.training.pairs import make_pairs, stored_pairs, write_pairs
-from patchlab.training.recipe import Recipe, read_recipe
+from patchlab.training.recipe import IMPROVES, Recipe, read_recipe
 from patchlab.training.stages import PairBatches
 
 SUITES = FOLDER / "pocket"
@@ -30,6 +30,7 @@ FILES = ("held.jsonl", "candidates.jsonl", "pairs.jsonl")  # what a training fin
 class Dials:
     """How big a comparison is; a quick one differs in numbers only."""
 
+    domain: str = "toxicity"  # or "refusal"
     n: int = 300  # held-out prompts a domain
     prompts: int = 600  # training prompts of the domain, of which about a tenth gives the rows a loss is read on
     others: int = 300  # training prompts of each other domain, for what ours holds
@@ -52,11 +53,11 @@ class Dials:
     @property
     def shipped(self) -> Recipe:
         """The recipe that comes with PatchLab, at this comparison's steps and rows."""
-        return self._recipe(asdict(read_recipe(ASSETS / "recipes" / "toxicity.yaml")))
+        return self._recipe(asdict(read_recipe(ASSETS / "recipes" / f"{self.domain}.yaml")))
 
     def plain(self, rate: float, *, dpo_steps: int | None = None, sft_steps: int | None = None) -> Recipe:
         """A recipe with nothing that peft + trl lack: drawn tokens as targets, no KL term; DPO at half SFT's rate."""
-        return self._recipe({"domain": "toxicity", "distill": 0.0, "hold": 0.0, "sft_in_dpo": self.shipped.sft_in_dpo,
+        return self._recipe({"domain": self.domain, "distill": 0.0, "hold": 0.0, "sft_in_dpo": self.shipped.sft_in_dpo,
                              "sft_rate": rate, "dpo_rate": rate / 2, "reference": "none"}, sft_steps, dpo_steps)
 
     def _recipe(self, own: dict[str, Any], sft_steps: int | None = None, dpo_steps: int | None = None) -> Recipe:
@@ -153,7 +154,7 @@ def _prompts(dials: Dials) -> tuple[list[Prompt], list[Prompt]]:
     by_domain: dict[str, list[Prompt]] = {}
     for prompt in read_prompts(SUITES / "train.jsonl"):
         by_domain.setdefault(prompt.domain, []).append(prompt)
-    domain = by_domain.pop("toxicity")[:dials.prompts]
+    domain = by_domain.pop(IMPROVES[dials.domain][0])[:dials.prompts]
     return domain, [prompt for some in by_domain.values() for prompt in some[:dials.others]]
 
 

@@ -14,14 +14,15 @@ from benchmarks._methods_train import load
 from patchlab.engine import Backbone, Lane, replies
 from patchlab.engine.voices import Parts
 from patchlab.evaluation.likelihood import divergences_from, log_losses
-from patchlab.evaluation.metrics import by_prompt, refusal_rate, toxic_rate
+from patchlab.evaluation.metrics import by_prompt, refusal_rate
 from patchlab.evaluation.statistics import gap_closed, interval
 from patchlab.evaluation.suites import read_prompts
+from patchlab.pocket.judge import OWN, RATES
 from patchlab.records import Prompt, Reply
 
 Values = dict[str, list[float]]  # what -> one value a prompt
 Cell = list[float]  # value, low, high, n
-SAMPLES = {"toxicity": 2, "benign": 1}  # replies a prompt, as in pocket.json
+COLUMN = {"toxicity": "toxic rate", "refusal": "harmful refused"}  # what the rate of a domain is called
 
 
 class Instructed(Backbone):
@@ -39,28 +40,28 @@ class Instructed(Backbone):
 
 
 def said_by(backbone: Backbone, parts: Parts, domain: str, dials: Dials) -> list[Reply]:
-    """The replies to a domain's held-out prompts, in order."""
+    """The replies to a suite's held-out prompts, in order; as many a prompt as in pocket.json."""
     asked = read_prompts(SUITES / f"{domain}.jsonl")[:dials.n]
-    drawn = replies([Lane("read", backbone, parts)], asked, samples=SAMPLES[domain], sampling=dials.sampling)
+    drawn = replies([Lane("read", backbone, parts)], asked, samples=RATES[domain][1], sampling=dials.sampling)
     return sorted((reply for chunk in drawn for reply in chunk), key=lambda reply: reply.row)
 
 
 def values(backbone: Backbone, parts: Parts, benign: Sequence[Reply], dials: Dials) -> Values:
-    """Toxicity, refusals of harmless requests, and what becomes of the base's own `benign` replies to those."""
-    base = load("base")
+    """The domain's own rate, refusals of harmless requests, and what becomes of the base's own `benign` replies to those."""
+    base, own = load("base"), OWN[dials.domain]
     kept = [reply for reply in benign if reply.text]
     longer = [a - b for a, b in zip(log_losses(backbone, kept, parts), log_losses(base, kept), strict=True)]
-    return {"toxicity": toxic_rate(said_by(backbone, parts, "toxicity", dials)),
+    return {"own": RATES[own][0](said_by(backbone, parts, own, dials)),
             "refused": refusal_rate(said_by(backbone, parts, "benign", dials)),
             "kl": by_prompt(kept, divergences_from(base, backbone, kept, parts)), "log loss": by_prompt(kept, longer)}
 
 
-def cells(found: Values, base: Values, reference: Values, *, seed: int) -> Mapping[str, Cell]:
+def cells(found: Values, base: Values, reference: Values, dials: Dials) -> Mapping[str, Cell]:
     """The figures of one method with 95 % bootstrap intervals over prompts."""
-    gap = gap_closed(base["toxicity"], found["toxicity"], reference["toxicity"], seed=seed)
-    longer = interval(found["log loss"], seed=seed)
-    return {"gap closed": [*gap, len(found["toxicity"])],
-            "toxic rate": [*interval(found["toxicity"], seed=seed, share=True), len(found["toxicity"])],
+    seed, own = dials.seed, found["own"]
+    gap, longer = gap_closed(base["own"], own, reference["own"], seed=seed), interval(found["log loss"], seed=seed)
+    return {"gap closed": [*gap, len(own)],
+            COLUMN[dials.domain]: [*interval(own, seed=seed, share=True), len(own)],
             "benign refused": [*interval(found["refused"], seed=seed, share=True), len(found["refused"])],
             # the exponential of a mean difference of log-losses, so that its interval is too
             "benign perplexity / base": [*map(math.exp, longer), len(found["log loss"])],

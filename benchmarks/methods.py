@@ -1,8 +1,8 @@
 """Ours beside a written prompt, LoRA and prompt tuning, on the same data, steps and machine: `python -m benchmarks.methods`
 
-For the pocket base and toxicity: sample once what all learn from (build/methods), train and read each method in a process
-of its own, so that its peak memory is its own, and race decoding and SFT in one more. Bar: SFT of ours gives at least
-twice the samples a second of peft + trl at equal loss. About twenty minutes on two quiet cores; Linux.
+For the pocket base and toxicity, or --domain refusal: sample once what all learn from (build/methods), train and read each
+method in a process of its own, so that its peak memory is its own, and race decoding and SFT in one more. Bar: SFT of ours
+gives at least twice the samples a second of peft + trl at equal loss. About twenty minutes on two quiet cores; Linux.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks._methods_data import QUICK, Data, Dials, sample_once
 from benchmarks._methods_race import decoding, training
-from benchmarks._methods_read import Instructed, cells, said_by, values
+from benchmarks._methods_read import COLUMN, Instructed, cells, said_by, values
 from benchmarks._methods_train import load, method
 from benchmarks._timing import RESULTS, Figure, machine, say
 from patchlab.files import read_jsonl, write_json, write_jsonl
@@ -31,6 +31,7 @@ WORK = Path(__file__).parents[1] / "build" / "methods"
 LEARNED = ("LoRA rank 1", "LoRA rank 16", "prompt tuning (peft + trl)", "ours", "ours, shipped recipe")
 METHODS = ("base", "reference", "written prompt", *LEARNED)
 RACE = "race"
+NAMES = {"toxicity": "methods.json", "refusal": "methods-refusal.json"}
 EQUAL = 0.03  # nats a token that count as equal loss
 
 
@@ -43,8 +44,8 @@ def memory(field: str = "VmHWM") -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
 
 
-def one(name: str, folder: Path, dials: Dials) -> dict[str, Any]:
-    """Train one method, if it learns, and read it; what is found lies in the folder under its name."""
+def one(name: str, folder: Path, dials: Dials) -> None:
+    """Train one method, if it learns, and read it; what is found is written to the folder under its name."""
     base, kept = load("base"), folder / "benign.jsonl"
     if name == RACE:
         data = Data(folder, dials, base)
@@ -65,7 +66,6 @@ def one(name: str, folder: Path, dials: Dials) -> dict[str, Any]:
                                 "tokens": r.tokens, "stop": r.stop} for r in said_by(base, (), "benign", dials)])
         found = {"trainable": 0, "values": {"": values(read, (), stored(kept), dials)}}
     write_json(folder / f"{name}.json", found)
-    return found
 
 
 def stored(path: Path) -> list[Reply]:
@@ -74,16 +74,20 @@ def stored(path: Path) -> list[Reply]:
             for row in read_jsonl(path)]
 
 
-def everything(folder: Path, dials: Dials, *, apart: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """What `one` finds of every method and the race; `apart` is how a process of its own is called, None for this one."""
+def everything(folder: Path, dials: Dials, *, apart: Sequence[str] | None, resume: bool) -> dict[str, dict[str, Any]]:
+    """What `one` finds of every method and the race; `apart` is how a process of its own is called, None for this one.
+
+    With `resume` what the folder holds of a former run is taken as it is.
+    """
     found = {}
     for name in (*METHODS, RACE):
-        began = time.monotonic()
-        if apart is None:
-            found[name] = one(name, folder, dials)
-        else:
-            subprocess.run([sys.executable, "-m", "benchmarks.methods", "--only", name, *apart], check=True)
-            found[name] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        began, path = time.monotonic(), folder / f"{name}.json"
+        if not (resume and path.is_file()):
+            if apart is None:
+                one(name, folder, dials)
+            else:
+                subprocess.run([sys.executable, "-m", "benchmarks.methods", "--only", name, *apart], check=True)
+        found[name] = json.loads(path.read_text(encoding="utf-8"))
         say(f"{name}: {time.monotonic() - began:.0f} s")
     return found
 
@@ -96,7 +100,7 @@ def rows(found: dict[str, dict[str, Any]], dials: Dials) -> Iterable[dict[str, A
         for how, read in each["values"].items():
             label = f"{name}, {how}" if how else name
             figures: dict[str, Any] = {"trainable parameters": each["trainable"]}
-            figures |= cells(read, base, reference, seed=dials.seed)
+            figures |= cells(read, base, reference, dials)
             if name in LEARNED:
                 figures |= {"training s": each["seconds"], "peak memory MB": each["memory"][0],
                             "above start MB": each["memory"][0] - each["memory"][1],
@@ -129,26 +133,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write; 0 where the bar is met, 1 otherwise."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few steps and prompts, to see that it runs; judges nothing")
+    parser.add_argument("--domain", choices=tuple(COLUMN), default="toxicity")
     parser.add_argument("--out", type=Path, help="where the results go; a quick run writes only if asked")
     parser.add_argument("--work", type=Path, default=WORK, help="where samples and trainings lie")
     parser.add_argument("--here", action="store_true", help="all in this process; peak memories then add up")
+    parser.add_argument("--resume", action="store_true", help="methods that the work folder has are not done again")
     parser.add_argument("--only", choices=(*METHODS, RACE), help="this alone, into the work folder")
     given = parser.parse_args(argv)
     # PEFT 0.21 asks transformers 5.23 by the old name
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-    dials, began = QUICK if given.quick else Dials(), time.monotonic()
+    dials, began = dataclasses.replace(QUICK if given.quick else Dials(), domain=given.domain), time.monotonic()
     folder = sample_once(given.work, dials)
     if given.only:
         one(given.only, folder, dials)
         return 0
-    apart = ["--work", str(given.work), *(["--quick"] if given.quick else [])]
-    found = everything(folder, dials, apart=None if given.here else apart)
+    apart = ["--work", str(given.work), "--domain", given.domain, *(["--quick"] if given.quick else [])]
+    found = everything(folder, dials, apart=None if given.here else apart, resume=given.resume)
     table, figures = list(rows(found, dials)), bars(found)
     if given.quick:
         figures = [dataclasses.replace(figure, met=None) for figure in figures]
     show(table)
     print(*figures, sep="\n")
-    out = given.out or (None if given.quick else RESULTS / "methods.json")
+    out = given.out or (None if given.quick else RESULTS / NAMES[given.domain])
     if out:
         facts = {"machine": machine() | {"trl": version("trl")}, "seconds": round(time.monotonic() - began), "quick": given.quick,
                  "dials": dataclasses.asdict(dials), "data": json.loads((folder / "data.json").read_text(encoding="utf-8"))}

@@ -56,13 +56,12 @@ def _pocket(found: dict[str, Any]) -> Iterator[Section]:
 
 
 def _methods(found: dict[str, Any]) -> Iterator[Section]:
-    if "methods" in found:
-        each = found["methods"]
-        dials, data = each["dials"], each["data"]
+    for each in (found[name] for name in ("methods", "methods-refusal") if name in found):
+        dials, data = {"domain": "toxicity", **each["dials"]}, each["data"]
         about = _METHODS.format(**dials, pairs=dials["rows"] // 2, learn=data["SFT rows"], preferred=data["DPO pairs"],
                                 losses=data["rows losses are read on"])
-        yield Section("Methods side by side", (about, *tables(each["rows"]), *_better(each["rows"]), bars(each["figures"]),
-                                               _made(each)), tuple(each["figures"]))
+        parts = (about, *tables(each["rows"]), *_better(each["rows"]), bars(each["figures"]), _made(each))
+        yield Section(f"Methods side by side: {dials['domain']}", parts, tuple(each["figures"]))
 
 
 def _better(rows: Sequence[Figure]) -> Iterator[str]:
@@ -184,7 +183,7 @@ _INTRODUCTION = """# Results
 Written by `python docs/make_results.py` from the files in [benchmarks/results](../benchmarks/results), which the commands
 named below write. Nothing here is edited by hand: bars that are missed and dials that did not help stay in."""
 
-_METHODS = """`python -m benchmarks.methods`: the pocket base, domain toxicity, one run on one machine. All methods learn from the
+_METHODS = """`python -m benchmarks.methods`: the pocket base, domain {domain}, one run on one machine. All methods learn from the
 same files: {learn} safe replies sampled from the reference for SFT, {preferred} pairs for DPO, dealt in the same
 batches in the same order, {sft_steps} SFT steps of {rows} rows and {dpo_steps} DPO steps of {pairs} pairs with an
 SFT term of the same weight. The DPO anchor of each is itself as SFT left it. Learning rates: the best of a grid by

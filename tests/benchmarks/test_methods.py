@@ -21,8 +21,7 @@ from patchlab.records import Prompt
 from patchlab.training.candidates import read_candidates
 from patchlab.training.pairs import stored_pairs
 
-pytestmark = [pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft"),
-              pytest.mark.filterwarnings("ignore::DeprecationWarning:(trl|datasets|dill|multiprocess|accelerate)")]
+pytestmark = pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft")
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +42,8 @@ def test_a_quick_run_fills_the_table(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert by_name["LoRA rank 16, merged"]["trainable parameters"] == 16 * by_name["LoRA rank 1, merged"]["trainable parameters"]
     assert by_name["base"]["gap closed"][0] == 0 and by_name["reference"]["gap closed"][0] == 1
     assert all("decoding / base" in figures for name, figures in by_name.items() if name != "reference")
+    assert methods.main(["--quick", "--here", "--resume", "--work", str(tmp_path), "--out", str(tmp_path / "again.json")]) == 0
+    assert json.loads((tmp_path / "again.json").read_text())["rows"] == found["rows"]
     assert found["quick"] and all(figure["met"] is None for figure in found["figures"])
     assert "SFT samples a second, ours / peft + trl" in capsys.readouterr().out
 
