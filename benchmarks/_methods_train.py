@@ -30,6 +30,8 @@ from patchlab.training.prefix import decay, initial_prefix, precision
 from patchlab.training.recipe import Recipe
 from patchlab.training.run import train
 
+OURS = ("ours", "ours, shipped recipe")
+
 Reading = tuple[Backbone, Parts]  # who answers, with what on
 
 
@@ -239,9 +241,8 @@ def reading(wrapped: Any, base: Backbone) -> Reading:
     """An adapter as the engine reads it: peft's virtual tokens as a compiled patch (equal, by law), LoRA in its layers."""
     wrapped.eval()
     if hasattr(wrapped, "prompt_encoder"):
-        prefix = wrapped.prompt_encoder["default"].embedding.weight.detach().clone()
         with torch.no_grad():
-            return base, ((compile_prefix(load("base"), prefix), 1.0),)
+            return base, ((compile_prefix(base, wrapped.prompt_encoder["default"].embedding.weight), 1.0),)
     trained = [p for p in wrapped.parameters() if p.requires_grad]
     backbone = Backbone(wrapped.get_base_model(), base.tokenizer, name="lora")  # freezes what it is given
     for parameter in trained:
@@ -260,6 +261,12 @@ def readings(wrapped: Any, base: Backbone) -> dict[str, Reading]:
 def best_rate(pilot: Callable[[float], float], rates: Sequence[float]) -> float:
     """The rate whose short training comes lowest."""
     return rates[0] if len(rates) == 1 else min(rates, key=pilot)
+
+
+def libraries(name: str) -> None:
+    """Import what a method will, so that memory counted from here on is its training's."""
+    if name not in OURS:
+        from trl import DPOTrainer, SFTTrainer  # noqa: F401
 
 
 def method(name: str, data: Data, dials: Dials, work: Path) -> Trained:

@@ -20,15 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._methods_data import QUICK, Data, Dials, sample_once
-from benchmarks._methods_race import decoding, training
 from benchmarks._methods_read import COLUMN, Instructed, cells, said_by, values
-from benchmarks._methods_train import load, method
+from benchmarks._methods_train import OURS, libraries, load, method
 from benchmarks._timing import RESULTS, Figure, machine, say
 from patchlab.files import read_jsonl, write_json, write_jsonl
 from patchlab.records import Prompt, Reply
 
 WORK = Path(__file__).parents[1] / "build" / "methods"
-LEARNED = ("LoRA rank 1", "LoRA rank 16", "prompt tuning (peft + trl)", "ours", "ours, shipped recipe")
+LEARNED = ("LoRA rank 1", "LoRA rank 16", "prompt tuning (peft + trl)", *OURS)
 METHODS = ("base", "reference", "written prompt", *LEARNED)
 RACE = "race"
 NAMES = {"toxicity": "methods.json", "refusal": "methods-refusal.json"}
@@ -48,10 +47,13 @@ def one(name: str, folder: Path, dials: Dials) -> None:
     """Train one method, if it learns, and read it; what is found is written to the folder under its name."""
     base, kept = load("base"), folder / "benign.jsonl"
     if name == RACE:
+        from benchmarks._methods_race import decoding, training  # with peft, which ours must not be charged with
+
         data = Data(folder, dials, base)
         found: dict[str, Any] = {"decoding": {k: dataclasses.asdict(v) for k, v in decoding(dials).items()},
                                  "training": [dataclasses.asdict(v) for v in training(data, dials, folder / "work")]}
     elif name in LEARNED:
+        libraries(name)
         data, before = Data(folder, dials, base), memory("VmRSS")
         trained = method(name, data, dials, folder / "work")
         found = {"trainable": trained.trainable, "rate": trained.rate, "settings": trained.settings,
