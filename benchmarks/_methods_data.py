@@ -39,7 +39,7 @@ class Dials:
     rows: int = 24
     pilot_steps: int = 60  # SFT steps a learning rate is tried with
     prefix_rates: tuple[float, ...] = (0.01, 0.02, 0.04)
-    lora_rates: tuple[float, ...] = (0.001, 0.003, 0.01)
+    lora_rates: tuple[float, ...] = (0.003, 0.01, 0.03)
     race_steps: int = 20
     repeats: int = 9
     tokens: int = 64
