@@ -189,7 +189,7 @@ def _step(desk: Desk, stage: str, step: int, rate: float, learn: Learn) -> dict[
         with precision(trainer.backbone):
             parts = present.parts(trainer.segment())
             loss, numbers = learn(step, piece, of, parts, present)
-            kept = desk.hold.loss(step, parts, present, piece=piece, of=of)
+            kept = desk.hold.loss(step, parts, present, piece=piece, of=of) if hold else torch.zeros_like(loss)
         loss = loss + hold * kept
         if loss.requires_grad:
             loss.backward()

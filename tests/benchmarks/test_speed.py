@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,6 @@ from benchmarks import clients, decode, gpu, installed, loop, toggle, trio
 from benchmarks._timing import Figure, race, ratio, report
 
 pytestmark = pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """On models this small threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("benchmark", [clients, decode, installed, loop, toggle, trio], ids=lambda each: each.__name__)

@@ -53,6 +53,17 @@ def test_same_seed_same_patch_and_the_base_stays(trio: Trio, recipe: Recipe, pro
     assert all(parameter.grad is None for parameter in trio.base.model.parameters())
 
 
+def test_a_hold_of_no_weight_costs_nothing(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
+                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    loss = stages.Hold.loss
+    monkeypatch.setattr(stages.Hold, "loss", lambda self, step, *a, **k: (asked.append(step), loss(self, step, *a, **k))[1])
+    drain(trio, dataclasses.replace(recipe, hold=0.0), prompts, tmp_path / "none")
+    assert asked == []
+    drain(trio, dataclasses.replace(recipe, hold=0.0, hold_in_dpo=1.0), prompts, tmp_path / "later")
+    assert asked == list(range(recipe.dpo_steps))
+
+
 @pytest.mark.parametrize("stop_after", [1, 3, 6, 9, 12])
 def test_cut_off_anywhere_and_resumed_is_as_if_never(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
                                                      stop_after: int, monkeypatch: pytest.MonkeyPatch) -> None:

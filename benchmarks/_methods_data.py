@@ -1,0 +1,176 @@
+"""What all methods of benchmarks/methods.py learn from: sampled once, cut to whole batches, dealt to all in one order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from patchlab.engine import Backbone, Lane, Sampling, preset
+from patchlab.engine.presets import ASSETS
+from patchlab.engine.teacher import Texts, pad_texts
+from patchlab.evaluation.suites import FOLDER, read_prompts
+from patchlab.files import read_jsonl, write_json, write_jsonl
+from patchlab.records import Prompt
+from patchlab.training.candidates import Candidate, read_candidates, sample
+from patchlab.training.dev import set_aside
+from patchlab.training.hold import Rows
+from patchlab.training.pairs import make_pairs, stored_pairs, write_pairs
+from patchlab.training.recipe import IMPROVES, Recipe, read_recipe
+from patchlab.training.stages import PairBatches
+
+SUITES = FOLDER / "pocket"
+FILES = ("held.jsonl", "candidates.jsonl", "pairs.jsonl")  # what a training finds in its work folder and does not make again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dials:
+    """How big a comparison is; a quick one differs in numbers only."""
+
+    domain: str = "toxicity"  # or "refusal"
+    n: int = 300  # held-out prompts a domain
+    prompts: int = 600  # training prompts of the domain, of which about a tenth gives the rows a loss is read on
+    others: int = 300  # training prompts of each other domain, for what ours holds
+    sft_steps: int = 300
+    dpo_steps: int = 150
+    rows: int = 24
+    pilot_steps: int = 60  # SFT steps a learning rate is tried with
+    prefix_rates: tuple[float, ...] = (0.01, 0.02, 0.04)
+    lora_rates: tuple[float, ...] = (0.003, 0.01, 0.03)
+    race_steps: int = 20
+    repeats: int = 9
+    tokens: int = 64
+    seed: int = 0
+
+    @property
+    def sampling(self) -> Sampling:
+        """How every reply is drawn."""
+        return Sampling(seed=self.seed, max_new_tokens=self.tokens)
+
+    @property
+    def shipped(self) -> Recipe:
+        """The recipe that comes with PatchLab, at this comparison's steps and rows."""
+        return self._recipe(asdict(read_recipe(ASSETS / "recipes" / f"{self.domain}.yaml")))
+
+    def plain(self, rate: float, *, dpo_steps: int | None = None, sft_steps: int | None = None) -> Recipe:
+        """A recipe with nothing that peft + trl lack: drawn tokens as targets, no KL term; DPO at half SFT's rate."""
+        return self._recipe({"domain": self.domain, "distill": 0.0, "hold": 0.0, "sft_in_dpo": self.shipped.sft_in_dpo,
+                             "sft_rate": rate, "dpo_rate": rate / 2, "reference": "none"}, sft_steps, dpo_steps)
+
+    def _recipe(self, own: dict[str, Any], sft_steps: int | None = None, dpo_steps: int | None = None) -> Recipe:
+        return Recipe(**own | {
+            "rows": self.rows, "hold_rows": self.rows, "seed": self.seed, "max_new_tokens": self.tokens,
+            "sft_steps": sft_steps or self.sft_steps, "dpo_steps": self.dpo_steps if dpo_steps is None else dpo_steps})
+
+
+QUICK = Dials(n=4, prompts=40, others=2, sft_steps=2, dpo_steps=2, rows=4, pilot_steps=1, prefix_rates=(0.02,),
+              lora_rates=(0.003,), race_steps=2, repeats=2, tokens=6)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row as token ids: a prompt, the reply to learn and, in a pair, the reply to leave."""
+
+    prompt: list[int]
+    reply: list[int]
+    rejected: list[int] | None = None
+
+
+class Data:
+    """The files in a work folder, and the batches ours takes from them, for others to take in the same order."""
+
+    def __init__(self, folder: Path, dials: Dials, base: Backbone) -> None:
+        self.folder, self.dials, self.base = folder, dials, base
+        self.recipe = dials.plain(dials.prefix_rates[0])
+
+    @property
+    def prompts(self) -> Path:
+        """All training prompts."""
+        return SUITES / "train.jsonl"
+
+    def give(self, work: Path) -> Path:
+        """Put the files into a training's new work folder."""
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        for name in FILES:
+            shutil.copyfile(self.folder / name, work / name)
+        return work
+
+    def sft(self, steps: int) -> list[Example]:
+        """The rows of so many SFT steps, step by step."""
+        learn = [c for c in read_candidates(self.folder / "candidates.jsonl") if c.lane == "reference"]
+        rows = Rows(self.base, [c.prompt for c in learn], [c.text for c in learn], rows=self.recipe.rows,
+                    seed=self.recipe.seed, length=self.recipe.length)
+        return [each for step in range(steps) for each in examples(rows.deal(step)[1])]
+
+    def dpo(self, steps: int) -> list[Example]:
+        """The pairs of so many DPO steps, step by step."""
+        batches = PairBatches(self.base, stored_pairs(self.folder / "pairs.jsonl"), self.base, None,
+                              rows=self.recipe.rows // 2, seed=self.recipe.seed)
+        neighbours = [examples(batches.batches[batches.at(step)]) for step in range(steps)]
+        return [Example(a.prompt, a.reply, b.reply) for some in neighbours for a, b in zip(some[::2], some[1::2], strict=True)]
+
+    def held(self) -> list[Texts]:
+        """The reference's safe replies to prompts nobody trains on, in batches."""
+        said = read_candidates(self.folder / "losses.jsonl")
+        ids = [(self.base.encode(c.prompt), self.base.encode_reply(c.text, kind=c.prompt.kind)) for c in said]
+        return [pad_texts(self.base, ids[at:at + self.dials.rows]) for at in range(0, len(ids), self.dials.rows)]
+
+
+def examples(texts: Texts) -> list[Example]:
+    """The rows of a padded batch, each without its padding."""
+    found = []
+    for ids, predicts in zip(texts.ids.tolist(), texts.predicts.tolist(), strict=True):
+        first, last = predicts.index(True) + 1, len(predicts) - predicts[::-1].index(True)
+        found.append(Example(ids[:first], ids[first:last + 1]))
+    return found
+
+
+def sample_once(root: Path, dials: Dials) -> Path:
+    """Sample, score and pair what all methods learn from, unless that was done before; returns the folder of the files.
+
+    Only whole batches are kept, so that a step has the same rows whoever deals them.
+    """
+    base, reference = (Backbone.load(preset("pocket").source(lane), device="cpu") for lane in ("base", "reference"))
+    made_from = json.dumps([asdict(dials), base.identity.fingerprint, reference.identity.fingerprint])
+    folder = root / hashlib.sha256(made_from.encode()).hexdigest()[:12]
+    if (folder / "data.json").is_file():
+        return folder
+    domain, others = _prompts(dials)
+    for _ in sample([Lane("base", base)], others, sampling=dials.sampling, samples=1, path=folder / "held.jsonl"):
+        pass
+    for _ in sample([Lane("base", base), Lane("reference", reference)], domain, sampling=dials.sampling,
+                    samples=dials.shipped.samples, path=folder / "all.jsonl"):
+        pass
+    write_json(folder / "data.json", _divide(folder, domain, dials))
+    return folder
+
+
+def _prompts(dials: Dials) -> tuple[list[Prompt], list[Prompt]]:
+    """The training prompts of the domain, and of all others."""
+    by_domain: dict[str, list[Prompt]] = {}
+    for prompt in read_prompts(SUITES / "train.jsonl"):
+        by_domain.setdefault(prompt.domain, []).append(prompt)
+    domain = by_domain.pop(IMPROVES[dials.domain][0])[:dials.prompts]
+    return domain, [prompt for some in by_domain.values() for prompt in some[:dials.others]]
+
+
+def _divide(folder: Path, domain: list[Prompt], dials: Dials) -> dict[str, int]:
+    """Write the rows to learn, the pairs, and the rows that losses are read on; returns how many there are."""
+    recipe = dials.shipped
+    train = {prompt.text for prompt in set_aside(domain)[0]}
+    rows = list(read_jsonl(folder / "all.jsonl"))
+    safe = [row for row in rows if row["lane"] == "reference" and row["reply"] and row["bad"] <= recipe.winner]
+    learn = [row for row in safe if row["text"] in train]
+    learn = learn[:len(learn) // dials.rows * dials.rows]
+    write_jsonl(folder / "candidates.jsonl", learn)
+    losses = [row for row in safe if row["text"] not in train]
+    write_jsonl(folder / "losses.jsonl", losses)
+    found: list[Candidate] = [c for c in read_candidates(folder / "all.jsonl") if c.prompt.text in train]
+    pairs, _ = make_pairs(found, margin=recipe.margin, winner=recipe.winner)
+    pairs = pairs[:len(pairs) // (dials.rows // 2) * (dials.rows // 2)]
+    write_pairs(folder / "pairs.jsonl", pairs)
+    return {"SFT rows": len(learn), "DPO pairs": len(pairs), "rows losses are read on": len(losses)}

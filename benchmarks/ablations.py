@@ -1,0 +1,199 @@
+"""What does each dial of training do? `python -m benchmarks.ablations [--quick]`
+
+Short trainings of the pocket's patches that differ in one dial from the first of their group, each read on held-out prompts
+training never saw. All start from the same sampled replies. Trainings and readings lie in build/ablations; a run that was
+stopped goes on. About forty minutes on one core; writes benchmarks/results/ablations.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from benchmarks._timing import RESULTS, machine, say
+from patchlab.artifact import Registry, Stack
+from patchlab.engine import Sampling, Trio, load_trio
+from patchlab.engine.presets import ASSETS
+from patchlab.evaluation.statistics import interval
+from patchlab.evaluation.suites import FOLDER, read_prompts
+from patchlab.files import write_json
+from patchlab.pocket.judge import OWN, Values, drift, gap, rates
+from patchlab.records import Prompt, Reply
+from patchlab.training.recipe import Recipe, read_recipe
+from patchlab.training.run import release, train
+
+WORK = Path(__file__).parents[1] / "build" / "ablations"
+SUITES = FOLDER / "pocket"
+FEW = {"sft_steps": 150, "dpo_steps": 100, "rows": 16, "hold_rows": 16}
+TOY = {"sft_steps": 1, "dpo_steps": 1, "rows": 2, "hold_rows": 2, "max_new_tokens": 12, "margin": 0.1}
+SAMPLED = ("held.jsonl", "candidates.jsonl")
+
+Returned = TypeVar("Returned")
+
+Dials = dict[str, Any]
+# group -> its domain, the dials all of it share, and what its rows change: {} first, to compare with
+GROUPS: dict[str, tuple[str, Dials, list[Dials]]] = {
+    "Chance: the same recipe, other seeds": ("toxicity", {}, [{}, {"seed": 1}, {"seed": 2}]),
+    "DPO anchor": ("toxicity", {}, [{}, {"anchor": "reference"}, {"anchor": "base"}, {"dpo_steps": 0}]),
+    "Initialisation": ("toxicity", {}, [{}, {"init": "vocabulary"}, {"init": "random"}]),
+    "Prefix length": ("toxicity", {}, [{}, {"length": 10}, {"length": 25}, {"length": 100}]),
+    "Beta": ("toxicity", {}, [{}, {"beta": 0.03}, {"beta": 0.3}]),
+    "SFT term in DPO": ("toxicity", {}, [{}, {"sft_in_dpo": 0.0}, {"sft_in_dpo": 2.0}]),
+    "SFT learns the reference's distribution, or its drawn tokens": ("toxicity", {}, [{}, {"distill": 0.0}]),
+    "Weight of the KL term": ("toxicity", {}, [{}, {"hold": 1.0, "hold_in_dpo": 0.5}, {"hold": 20.0, "hold_in_dpo": 10.0}]),
+    "What the KL term holds": ("toxicity", {}, [{}, {"holds": ("benign",)}]),
+    "Weight of a bias reply's first token": ("bias", {}, [{}, {"lead": 1.0}]),
+    "Harmless pairs in DPO": ("refusal", {}, [{}, {"benign_pairs": 1.0}]),
+    "Other patches present in training, read in parallel with them": ("refusal", {"companions": ("bias", "toxicity")}, [
+        {}, {"held_to": "base"}, {"companions": ()}, {"in_sequence": 0.5}]),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How big a run is; a quick one differs in numbers only."""
+
+    n: int = 200
+    dials: Dials = dataclasses.field(default_factory=lambda: FEW)
+    prompts: int = 10**6  # training prompts a domain
+    tokens: int = 64
+
+
+QUICK = Size(n=2, dials=TOY, prompts=8, tokens=4)
+
+
+def recipe_for(domain: str, dials: Dials, size: Size) -> Recipe:
+    """The shipped recipe at this run's size with some dials changed; one without DPO in it stays so."""
+    shipped = read_recipe(ASSETS / "recipes" / f"{domain}.yaml")
+    few = {**size.dials, **({} if shipped.dpo_steps else {"dpo_steps": 0, "sft_steps": sum(
+        size.dials[name] for name in ("sft_steps", "dpo_steps"))})}
+    return dataclasses.replace(shipped, **{**few, **dials})
+
+
+def patch_of(trio: Trio, recipe: Recipe, size: Size, work: Path) -> Registry:
+    """Where the patch of a recipe lies before all others; trains it, with the same sampled replies, unless that is done."""
+    folder, shared = work / recipe.digest[:16], work / f"sampled-{recipe.domain}"
+    if not (folder / "patch").is_dir():
+        for name in SAMPLED:
+            if (shared / name).is_file() and not (folder / name).is_file():
+                folder.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(shared / name, folder / name)
+        patch = finished(train(trio, recipe, asked(size), work=folder))
+        if not shared.is_dir():
+            shared.mkdir(parents=True)
+            for name in SAMPLED:
+                shutil.copyfile(folder / name, shared / name)
+        release(patch, folder / "patch")
+    return Registry([folder / "patch", *trio.registry.folders])
+
+
+def asked(size: Size) -> list[Prompt]:
+    """The training prompts, so many a domain."""
+    by_domain: dict[str, list[Prompt]] = {}
+    for prompt in read_prompts(SUITES / "train.jsonl"):
+        by_domain.setdefault(prompt.domain, []).append(prompt)
+    return [prompt for some in by_domain.values() for prompt in some[:size.prompts]]
+
+
+def finished(steps: Generator[Any, None, Returned]) -> Returned:
+    """What a generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+class Reader:
+    """Reads stacks on held-out prompts beside base and reference, which are read once."""
+
+    def __init__(self, size: Size) -> None:
+        self.size, self.sampling = size, Sampling(seed=0, max_new_tokens=size.tokens)
+        self.replies: dict[str, list[Reply]] = {}
+        self.values: Values = {}
+
+    def read(self, trio: Trio, stack: Stack, lane: str, domains: Sequence[str]) -> None:
+        """The rates of a lane on some domains, under the lane's name."""
+        self.values |= finished(rates(trio, stack, lane, lane, SUITES, self.size.n, self.sampling, self.replies, domains))
+
+    def figures(self, trio: Trio, domain: str, *, beside: Sequence[str]) -> dict[str, list[float]]:
+        """What a domain's patch does alone and, with others `beside`, in parallel with them: [value, low, high, n] each."""
+        own, found = OWN[domain], {}
+        missing = [each for each in (own, "benign") if ("base", each) not in self.values]
+        for lane in ("base", "reference"):
+            if missing:
+                self.read(trio, Stack.parse("none"), lane, missing)
+        for label, stack in (("", domain), *([(", in the stack", ",".join((domain, *beside)))] if beside else [])):
+            self.read(trio, Stack.parse(stack), "patched", (own, "benign"))
+            found |= self._cells(trio, Stack.parse(stack), own, label)
+        return found
+
+    def _cells(self, trio: Trio, stack: Stack, own: str, label: str) -> dict[str, list[float]]:
+        closed = next(gap("gap", own, "patched", self.values, 0, bar=""))
+        far, longer = drift(trio, stack, "", self.replies["base benign"], 0, bars=False)
+        refused = self.values["patched", "benign"]
+        cells = {f"gap closed{label}": closed, f"KL to base on benign{label}": far, f"benign perplexity / base{label}": longer}
+        return {f"benign refused{label}": [*interval(refused, seed=0, share=True), len(refused)],
+                **{name: [each[key] for key in ("value", "low", "high", "n")] for name, each in cells.items()}}
+
+
+def rows(trio: Trio, size: Size, work: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """A row for each training of the groups; a reading that the work folder has is not made again."""
+    reader = Reader(size)
+    for group in names:
+        domain, shared, changes = GROUPS[group]
+        beside = tuple(shared.get("companions", ()))
+        for change in changes:
+            recipe = recipe_for(domain, {**shared, **change}, size)
+            registry = patch_of(trio, recipe, size, work)
+            kept = work / recipe.digest[:16] / f"read{len(beside)}.json"
+            if not kept.is_file():
+                fresh = Trio(trio.base, trio.reference, registry=registry, preset=trio.preset)
+                write_json(kept, reader.figures(fresh, domain, beside=beside))
+            say(f"{group}: {name_of(change)}")
+            yield {"group": group, "name": name_of(change), "figures": json.loads(kept.read_text(encoding="utf-8")), "note": ""}
+
+
+def name_of(change: Dials) -> str:
+    """A row's name: what it changes."""
+    return ", ".join(f"{dial} {' '.join(value) or 'none' if isinstance(value, tuple) else value}"
+                     for dial, value in change.items()) or "shipped dials"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, read, print, write; there is no bar to miss, so 0."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a step or two and few prompts, to see that it runs")
+    parser.add_argument("--work", type=Path, default=WORK, help="where trainings and readings lie")
+    parser.add_argument("--out", type=Path, help="where the results go; a quick run writes only if asked")
+    given = parser.parse_args(argv)
+    size, began = QUICK if given.quick else Size(), time.monotonic()
+    trio = load_trio("pocket", device="cpu")
+    for backbone in (trio.base, trio.reference):
+        backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
+    # another base, or another size, is another work folder
+    work = given.work / f"{trio.base.identity.fingerprint[:12]}-{size.n}"
+    found = []
+    for row in rows(trio, size, work, list(GROUPS)[:1] if given.quick else list(GROUPS)):
+        found.append(row)
+        print(f"{row['group']} | {row['name']} | " + ", ".join(f"{k} {v[0]:.3f}" for k, v in row["figures"].items()))
+    out = given.out or (None if given.quick else RESULTS / "ablations.json")
+    if out:
+        few = ", ".join(f"{name} {value}" for name, value in size.dials.items())
+        write_json(out, {"machine": machine(), "seconds": round(time.monotonic() - began), "quick": given.quick, "rows": found,
+                         "about": f"`python -m benchmarks.ablations`: short trainings ({few}) that differ from the first "
+                                  f"of their group in one dial, seed 0 unless said, read on {size.n} held-out prompts a "
+                                  "domain with 95 % bootstrap intervals over prompts. The first group shows what chance "
+                                  "alone does: a difference inside it is none."})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

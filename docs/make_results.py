@@ -1,0 +1,205 @@
+"""Write docs/results.md from the figures in benchmarks/results: `python docs/make_results.py`.
+
+A file that is absent is a section that is absent. Nothing is chosen: a bar that is missed is in the list of the missed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from patchlab.files import write_text
+
+PAGE = Path(__file__).with_name("results.md")
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+COLUMNS = 6  # figures side by side; a wider table is cut
+SPEED = {"decode": "Decoding with a patch", "toggle": "Toggling a patch", "trio": "Three lanes at once",
+         "clients": "Many clients with stacks of their own", "installed": "Many patches installed",
+         "loop": "What the engine adds to a model's step", "page": "The page", "gpu": "On a GPU"}
+VERDICT = {True: "met", False: "**missed**", None: "not judged"}
+
+Figure = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, its text in parts, and the figures with a bar in it."""
+
+    title: str
+    parts: tuple[str, ...]
+    judged: tuple[Figure, ...] = ()
+
+
+def page(folder: Path = RESULTS) -> str:
+    """The page as Markdown."""
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    sections = [*_pocket(found), *_methods(found), *_ablations(found), *_speeds(found)]
+    missed = [f"- {section.title}: {_name(each)} {value(each)}, bar {bar(each)}"
+              for section in sections for each in section.judged if each["met"] is False]
+    judged = sum(each["met"] is not None for section in sections for each in section.judged)
+    summary = f"## Missed\n\n{len(missed)} of {judged} bars are missed" + (":\n\n" + "\n".join(missed) if missed else ".")
+    bodies = ["\n\n".join([f"## {section.title}", *section.parts]) for section in sections]
+    return "\n\n".join([_INTRODUCTION, summary, *bodies]) + "\n"
+
+
+def _pocket(found: dict[str, Any]) -> Iterator[Section]:
+    if "pocket" in found:
+        each = found["pocket"]
+        judged = tuple(figure for figure in each["figures"] if "bar" in figure)
+        about = (f"`python -m benchmarks.pocket`: models, each patch alone, and their stacks, on up to {each['n']} held-out\n"
+                 f"prompts a domain at temperature {each['temperature']:g}; intervals are 95 % bootstrap over prompts. Figures\n"
+                 "without a bar are in [pocket.json](../benchmarks/results/pocket.json).")
+        yield Section("Pocket models and patches", (about, bars(judged)), judged)
+
+
+def _methods(found: dict[str, Any]) -> Iterator[Section]:
+    for each in (found[name] for name in ("methods", "methods-refusal") if name in found):
+        dials, data = {"domain": "toxicity", **each["dials"]}, each["data"]
+        about = _METHODS.format(**dials, pairs=dials["rows"] // 2, learn=data["SFT rows"], preferred=data["DPO pairs"],
+                                losses=data["rows losses are read on"])
+        parts = (about, *tables(each["rows"]), *_better(each["rows"]), bars(each["figures"]), _made(each))
+        yield Section(f"Methods side by side: {dials['domain']}", parts, tuple(each["figures"]))
+
+
+def _better(rows: Sequence[Figure]) -> Iterator[str]:
+    """Who does better than what is shipped, said in words whatever comes out."""
+    ours = next((row for row in rows if row["name"] == "ours, shipped recipe"), None)
+    for what, sign in (("gap closed", 1), ("benign refused", -1), ("benign perplexity / base", -1),
+                       ("KL to base on benign", -1)):
+        if ours:
+            mine = ours["figures"][what][0]
+            names = [row["name"] for row in rows if row is not ours and row["name"] not in ("base", "reference")
+                     and what in row["figures"] and sign * (row["figures"][what][0] - mine) > 0]
+            yield f"Better than ours at the shipped recipe in *{what}* ({number(mine)}): {', '.join(names) or 'none'}."
+
+
+def _ablations(found: dict[str, Any]) -> Iterator[Section]:
+    if "ablations" in found:
+        each = found["ablations"]
+        parts: list[str] = [each.get("about", "One dial at a time; everything else as in the first row of its group.")]
+        for group in dict.fromkeys(row["group"] for row in each["rows"]):
+            parts += [f"### {group}", *tables([row for row in each["rows"] if row["group"] == group])]
+        yield Section("Ablations", (*parts, _made(each)))
+
+
+def _speeds(found: dict[str, Any]) -> Iterator[Section]:
+    for name, title in SPEED.items():
+        if name in found:
+            figures = _page_figures(found[name]) if name == "page" else found[name]["figures"]
+            judged = tuple(figure for figure in figures if figure.get("bar"))
+            what = "The slowest of n runs, and the range of all" if name == "page" else "Medians with quartiles over n repeats"
+            about = f"`python -m benchmarks.{name}`. {what}."
+            yield Section(title, (about, bars(figures), _made(found[name])), judged)
+
+
+def _page_figures(each: dict[str, Any]) -> list[Figure]:
+    """The page's seconds as figures: it is judged by its slowest run."""
+    return [{"name": f"{what.removesuffix('_s').replace('_', ' ')}, slowest", "value": times["slowest"],
+             "low": min(times["runs"]), "high": max(times["runs"]), "n": len(times["runs"]), "unit": "s",
+             "bar": f"<= {times['bar']}", "met": times["slowest"] <= times["bar"]}
+            for what, times in each.items() if isinstance(times, dict)]
+
+
+def bars(figures: Sequence[Figure]) -> str:
+    """A table of figures, each beside its bar."""
+    head = ["| what | value | interval | n | bar | |", "|---|---|---|---|---|---|"]
+    return "\n".join(head + [
+        f"| {_name(each)} | {value(each)} | {number(each['low'])} to {number(each['high'])} | {each['n']} | "
+        f"{bar(each)} | {VERDICT[each['met']] if each.get('bar') else ''} |" for each in figures])
+
+
+def tables(rows: Sequence[Figure]) -> Iterator[str]:
+    """Rows of {"name", "figures": {column: number or [value, low, high, n]}, "note"}, in tables that fit a page."""
+    columns = list(dict.fromkeys(column for row in rows for column in row["figures"]))
+    for at in range(0, len(columns), COLUMNS):
+        yield _table(rows, columns[at:at + COLUMNS])
+    notes = [f"- {row['name']}: {row['note']}" for row in rows if row.get("note")]
+    if notes:
+        yield "\n".join(notes)
+
+
+def _table(rows: Sequence[Figure], columns: Sequence[str]) -> str:
+    counts = {column: {row["figures"][column][3] for row in rows if isinstance(row["figures"].get(column), list)}
+              for column in columns}
+    # one n for a whole column stands above it
+    heads = [f"{column} (n = {next(iter(n))})" if len(n) == 1 else column for column, n in counts.items()]
+    lines = [f"| | {' | '.join(heads)} |", "|---" * (len(columns) + 1) + "|"]
+    return "\n".join(lines + [f"| {row['name']} | " + " | ".join(
+        _cell(row["figures"].get(column), alone=len(counts[column]) > 1) for column in columns) + " |" for row in rows])
+
+
+def _cell(value: Any, *, alone: bool) -> str:
+    if value is None:
+        return "-"
+    if not isinstance(value, list):
+        return number(value)
+    middle, low, high, n = value
+    return f"{number(middle)} ({number(low)} to {number(high)}{f', n = {n}' if alone else ''})"
+
+
+def number(value: float) -> str:
+    """Whole numbers in full; others with three digits that mean something, and no exponent."""
+    if value != value:  # NaN: there was nothing to measure
+        return "-"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{round(value):,}"
+    said = f"{value:.3f}" if abs(value) < 10 else f"{value:.3g}"
+    return said.removeprefix("-") if not said.strip("-0.") else said
+
+
+def value(each: Figure) -> str:
+    """A figure's value, with as many digits as tell a miss from its bar."""
+    said = number(each["value"])
+    for digits in range(4, 10):
+        if each.get("met") is not False or float(said.replace(",", "")) != float(each["bar"].split()[1]):
+            break
+        said = f"{each['value']:.{digits}f}"
+    return said
+
+
+def bar(each: Figure) -> str:
+    """A figure's bar, in code so that Markdown leaves it alone."""
+    return f"`{each['bar']}`" if each.get("bar") else ""
+
+
+def _name(each: Figure) -> str:
+    unit = each.get("unit", "")
+    return f"{each['name']} ({unit})" if unit and unit != "x" else str(each["name"])
+
+
+def _made(each: dict[str, Any]) -> str:
+    """What figures were made with, as far as their file says."""
+    facts = each.get("machine", {"cores": each["cores"]} if "cores" in each else {})
+    said = ", ".join(f"{name} {value}" for name, value in facts.items())
+    quick = "A quick run on a toy: these figures say that it runs and no more. " if each.get("quick") else ""
+    return f"{quick}Made with: {said or 'not recorded'}."
+
+
+_INTRODUCTION = """# Results
+
+Written by `python docs/make_results.py` from the files in [benchmarks/results](../benchmarks/results), which the commands
+named below write. Nothing here is edited by hand: bars that are missed and dials that did not help stay in."""
+
+_METHODS = """`python -m benchmarks.methods`: the pocket base, domain {domain}, one run on one machine. All methods learn from the
+same files: {learn} safe replies sampled from the reference for SFT, {preferred} pairs for DPO, dealt in the same
+batches in the same order, {sft_steps} SFT steps of {rows} rows and {dpo_steps} DPO steps of {pairs} pairs with an
+SFT term of the same weight. The DPO anchor of each is itself as SFT left it. Learning rates: the best of a grid by
+the loss on {losses} held reference replies after {pilot_steps} SFT steps (prompt tuning and ours {prefix_rates},
+LoRA {lora_rates}); DPO at half of it. The *shipped recipe* keeps its own rates, its KL term and the reference's
+distributions as targets, which peft + trl have not: no other method is held to the base; its losses on drawn tokens
+are therefore not comparable.
+
+Read on {n} held-out prompts a domain at temperature 0.8 with 95 % bootstrap intervals; `gap closed` is the share of
+the way from base to reference. Perplexity and KL are on the base's own replies to harmless requests. The written
+prompt is the text that prompt tuning and ours start from, before every prompt. Memory is the peak of a process of
+its own, Python and libraries included (trl brings more of these along); `above start` counts from when libraries
+and base were loaded. Training time includes making ready and, for ours, saving. Decoding is {tokens} tokens after
+the prompt over those of the bare base, medians with quartiles; at 4 million parameters a step is mostly overhead,
+which weighs on LoRA unmerged (the larger shape is in decode.json)."""
+
+
+if __name__ == "__main__":
+    write_text(PAGE, page())

@@ -1,0 +1,31 @@
+"""Ablations run, change what they say they change, and do not do again what lies in their work folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.ablations import GROUPS, QUICK, main, recipe_for
+
+
+def test_rows_differ_and_a_second_run_reads_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["--quick", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "found.json")]
+    assert main(asked) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    rows = found["rows"]
+    assert [row["name"] for row in rows] == ["shipped dials", "seed 1", "seed 2"] and found["quick"]
+    far = [row["figures"]["KL to base on benign"][0] for row in rows]
+    assert len(set(far)) == len(far) and min(far) > 0  # three trainings made three patches
+
+    monkeypatch.setattr("benchmarks.ablations.train", lambda *_, **__: pytest.fail("trained again"))
+    assert main(asked) == 0
+    assert json.loads((tmp_path / "found.json").read_text())["rows"] == rows
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_row_is_a_recipe_of_its_own(group: str) -> None:
+    domain, shared, changes = GROUPS[group]
+    digests = {recipe_for(domain, {**shared, **change}, QUICK).digest for change in changes}
+    assert len(digests) == len(changes) and changes[0] == {}

@@ -1,0 +1,89 @@
+"""The comparison of methods runs from end to end at tiny size, and gives all methods the same rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("peft", reason="needs peft: pip install -r requirements-dev.txt")
+pytest.importorskip("trl", reason="needs trl: pip install -r requirements-dev.txt")
+
+from benchmarks import methods
+from benchmarks._methods_data import QUICK, Data, sample_once
+from benchmarks._methods_read import Instructed
+from benchmarks._methods_train import Clock, dpo_trainer, load, loss_on, prompt_tuning, reading, sft_trainer
+from patchlab.engine.teacher import pad_texts
+from patchlab.records import Prompt
+from patchlab.training.candidates import read_candidates
+from patchlab.training.pairs import stored_pairs
+
+pytestmark = pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shared files of a quick comparison."""
+    return sample_once(tmp_path_factory.mktemp("methods"), QUICK)
+
+
+def test_a_quick_run_fills_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert methods.main(["--quick", "--here", "--work", str(tmp_path), "--out", str(tmp_path / "found.json")]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    names = [row["name"] for row in found["rows"]]
+    assert names == ["base", "reference", "written prompt", "LoRA rank 1, unmerged", "LoRA rank 1, merged",
+                     "LoRA rank 16, unmerged", "LoRA rank 16, merged", "prompt tuning (peft + trl)", "ours",
+                     "ours, shipped recipe"]
+    by_name = {row["name"]: row["figures"] for row in found["rows"]}
+    assert by_name["ours"]["trainable parameters"] == by_name["prompt tuning (peft + trl)"]["trainable parameters"] == 50 * 256
+    assert by_name["LoRA rank 16, merged"]["trainable parameters"] == 16 * by_name["LoRA rank 1, merged"]["trainable parameters"]
+    assert by_name["base"]["gap closed"][0] == 0 and by_name["reference"]["gap closed"][0] == 1
+    assert all("decoding / base" in figures for name, figures in by_name.items() if name != "reference")
+    assert methods.main(["--quick", "--here", "--resume", "--work", str(tmp_path), "--out", str(tmp_path / "again.json")]) == 0
+    assert json.loads((tmp_path / "again.json").read_text())["rows"] == found["rows"]
+    assert found["quick"] and all(figure["met"] is None for figure in found["figures"])
+    assert "SFT samples a second, ours / peft + trl" in capsys.readouterr().out
+
+
+def test_all_methods_are_dealt_the_rows_of_the_files(folder: Path) -> None:
+    base = load("base")
+    data = Data(folder, QUICK, base)
+    rows = data.sft(QUICK.sft_steps)
+    assert len(rows) == QUICK.sft_steps * QUICK.rows
+    known = [base.encode(c.prompt) + base.encode_reply(c.text, kind=c.prompt.kind)
+             for c in read_candidates(folder / "candidates.jsonl")]
+    assert len(known) % QUICK.rows == 0 and all(row.prompt + row.reply in known for row in rows)
+    pairs = data.dpo(QUICK.dpo_steps)
+    assert len(pairs) == QUICK.dpo_steps * QUICK.rows // 2
+    texts = {(tuple(base.encode(p.prompt)), *(tuple(base.encode_reply(t, kind=p.prompt.kind)) for t in (p.chosen, p.rejected)))
+             for p in stored_pairs(folder / "pairs.jsonl")}
+    assert {(tuple(p.prompt), tuple(p.reply), tuple(p.rejected or [])) for p in pairs} <= texts
+
+
+def test_trl_reads_the_same_loss_as_ours(folder: Path, tmp_path: Path) -> None:
+    data = Data(folder, QUICK, load("base"))
+    recipe = dataclasses.replace(data.recipe, sft_steps=1, dpo_steps=1, sft_rate=1e-6)
+    base = load("base", attention="eager")
+    wrapped = prompt_tuning(base, recipe)
+    rows, clock = data.sft(1), Clock()
+    trainer = sft_trainer(wrapped, base, rows, recipe=recipe, folder=tmp_path, clock=clock)
+    theirs = trainer.train().training_loss
+    backbone, parts = reading(wrapped, base)
+    ours = loss_on([pad_texts(backbone, [(row.prompt, row.reply) for row in rows])], backbone, parts)
+    assert theirs == pytest.approx(ours, abs=0.03)  # theirs is computed in 16 bits where the processor can
+    assert len(clock.ticks) == 1
+    wrapped.train()
+    dpo_trainer(wrapped, base, data.dpo(1), recipe=recipe, folder=tmp_path, clock=clock).train()
+    assert len(clock.ticks) == 2
+
+
+def test_a_written_prompt_stands_before_every_prompt() -> None:
+    base = load("base")
+    told = Instructed(base, "Stay calm.")
+    prompt = Prompt("so what", "continue")
+    assert told.encode(prompt) == base.encode(dataclasses.replace(prompt, system="Stay calm."))
+    assert len(told.encode(prompt)) > len(base.encode(prompt))
+    assert torch.equal(told.embeddings, base.embeddings)

@@ -1,0 +1,70 @@
+"""docs/results.md says what the figures say: every miss by name, and nothing that no file holds."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import patchlab
+
+DOCS = Path(patchlab.__file__).resolve().parents[1] / "docs"
+Make = dict[str, Callable[..., Any]]
+
+
+@pytest.fixture(scope="module")
+def make() -> Make:
+    """What the generator defines."""
+    return runpy.run_path(str(DOCS / "make_results.py"))
+
+
+def figure(name: str, value: float, bar: str = "", met: bool | None = None, **more: Any) -> dict[str, Any]:
+    return {"name": name, "value": value, "low": value, "high": value, "n": 3, "bar": bar, "met": met, **more}
+
+
+def test_the_page_is_in_step(make: Make) -> None:
+    assert make["page"]() == (DOCS / "results.md").read_text(encoding="utf-8"), "run python docs/make_results.py"
+
+
+def test_a_missed_bar_is_named_in_the_table_and_on_top(make: Make, tmp_path: Path) -> None:
+    figures = [figure("slow", 1.2, "<= 1.01", False, unit="x"), figure("fast", 0.9, "<= 1.01", True, unit="x"),
+               figure("free", 3.0, unit="ms"), figure("toy", 3.0, "<= 1", None, unit="x")]
+    (tmp_path / "decode.json").write_text(json.dumps({"figures": figures, "machine": {"cores": 2}}))
+    page = make["page"](tmp_path)
+    assert "1 of 2 bars are missed" in page
+    assert "- Decoding with a patch: slow 1.200, bar `<= 1.01`" in page
+    assert "| slow | 1.200 | 1.200 to 1.200 | 3 | `<= 1.01` | **missed** |" in page
+    assert "| free (ms) | 3.000 | 3.000 to 3.000 | 3 |  |  |" in page
+    assert "not judged" in page and "cores 2" in page
+
+
+def test_what_no_file_holds_has_no_section(make: Make, tmp_path: Path) -> None:
+    page = make["page"](tmp_path)
+    assert page.count("## ") == 1 and "0 of 0 bars are missed." in page
+
+
+def test_a_miss_by_a_hair_does_not_look_like_the_bar(make: Make) -> None:
+    assert make["value"](figure("a", 1.02001, "<= 1.02", False)) == "1.02001"
+    assert make["value"](figure("a", 1.02, "<= 1.02", True)) == "1.020"
+
+
+@pytest.mark.parametrize(("value", "said"), [(204800, "204,800"), (0, "0"), (1234.5, "1,234"), (0.0004, "0.000"),
+                                             (-0.0001, "0.000"), (65.52, "65.5"), (float("nan"), "-")])
+def test_numbers_are_read_by_people(make: Make, value: float, said: str) -> None:
+    assert make["number"](value) == said
+
+
+def test_ablations_are_tables_by_group_with_their_notes(make: Make, tmp_path: Path) -> None:
+    rows = [{"group": "anchor", "name": "sft", "figures": {"gap closed": [0.9, 0.8, 1.0, 300]}, "note": ""},
+            {"group": "anchor", "name": "base", "figures": {"gap closed": [0.7, 0.6, 0.8, 300], "steps": 12}, "note": "worse"},
+            {"group": "length", "name": "8", "figures": {"gap closed": [0.5, 0.4, 0.6, 100]}}]
+    (tmp_path / "ablations.json").write_text(json.dumps({"rows": rows}))
+    page = make["page"](tmp_path)
+    assert "### anchor" in page and "### length" in page and "- base: worse" in page
+    assert "| | gap closed (n = 300) | steps |" in page
+    assert "| sft | 0.900 (0.800 to 1.000) | - |" in page
+    assert "| 8 | 0.500 (0.400 to 0.600) |" in page
