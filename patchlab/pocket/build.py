@@ -36,6 +36,7 @@ from patchlab.pocket.tokenizer import train_tokenizer
 from patchlab.pocket.world_lists import splits
 from patchlab.records import Measure, Progress, Prompt
 from patchlab.scoring.fit import build as fit_scorers
+from patchlab.training.dev import set_aside
 from patchlab.training.recipe import Recipe, read_recipe
 from patchlab.training.run import release, train
 
@@ -153,13 +154,14 @@ def scorers_stage(plan: Plan) -> Iterator[Progress]:
 
 def patches_stage(plan: Plan) -> Iterator[Progress]:
     """Train the three patches briefly alone, then in full with the others present at random, so that they stack."""
-    asked = read_prompts(plan.suites / "train.jsonl")
+    asked = set_aside(read_prompts(plan.suites / "train.jsonl"))
     first, together = plan.work / "first", plan.out / "patches"
     recipes = [dataclasses.replace(read_recipe(path), seed=plan.seed, **plan.recipe)
                for path in sorted(RECIPES.glob("*.yaml"))]
     names = [recipe.patch_name for recipe in recipes]
     for recipe in recipes:
-        brief = dataclasses.replace(recipe, sft_steps=max(1, recipe.sft_steps // 3), dpo_steps=0)
+        brief = dataclasses.replace(recipe, sft_steps=max(1, recipe.sft_steps // 3), dpo_steps=0, refusal_budget=1.0,
+                                    drift_budget=0.0)
         yield from _train(plan, Registry([]), brief, asked, first)
     for recipe in recipes:
         others = tuple(name for name in names if name != recipe.patch_name)
@@ -167,8 +169,12 @@ def patches_stage(plan: Plan) -> Iterator[Progress]:
         yield from _train(plan, Registry([first]), mine, asked, together)
 
 
-def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: list[Prompt], out: Path) -> Iterator[Progress]:
-    """Train one patch and release it into `out`; one to be shipped has evidence on its own suite and harmless requests."""
+def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: tuple[list[Prompt], list[Prompt]],
+           out: Path) -> Iterator[Progress]:
+    """Train one patch on prompts to learn from, watched on dev prompts, and release it into `out`.
+
+    One to be shipped has evidence on its own suite and harmless requests.
+    """
     work = plan.work / f"{out.name}-{recipe.patch_name}"
     mark = work.with_suffix(".done")  # a folder in `out` may hold the patch of an older base
     if mark.is_file() and json.loads(mark.read_text())["recipe"] == recipe.digest:
@@ -179,7 +185,7 @@ def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: list[Prompt], 
     trio = plan.trio(registry)
     for backbone in (trio.base, trio.reference):
         backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
-    for progress in (steps := _Returning(train(trio, recipe, asked, work=work))):
+    for progress in (steps := _Returning(train(trio, recipe, asked[0], dev=asked[1], work=work))):
         yield dataclasses.replace(progress, stage=f"{out.name} {recipe.patch_name} {progress.stage}")
     patch = steps.value
     evidence: list[Measure] = []

@@ -12,7 +12,7 @@ from patchlab.pocket.build import Plan, build_all
 from patchlab.pocket.language_model import Size
 
 TOY = {"sft_steps": 2, "dpo_steps": 1, "length": 4, "rows": 4, "hold_rows": 4, "winner": 1.0, "margin": 0.0, "samples": 1,
-       "max_new_tokens": 6}
+       "max_new_tokens": 6, "refusal_budget": 1.0, "drift_budget": 10.0}
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     folder = tmp_path_factory.mktemp("build")
     size = Size(width=32, layers=1, heads=2, vocabulary=500, rows=8)
     return Plan(out=folder / "assets", work=folder / "work", size=size,
-                documents=400, base_steps=4, reference_steps=6, reference_rate=0.05, judged=4, train_prompts=6, reply_tokens=6,
+                documents=400, base_steps=4, reference_steps=6, reference_rate=0.05, judged=4, train_prompts=40, reply_tokens=6,
                 recipe=TOY)
 
 
