@@ -8,7 +8,10 @@ from pathlib import Path
 
 from patchlab.files import read_jsonl
 
-STAGES = ("sft", "dpo")
+
+def _place(stage: str, step: int) -> tuple[int, int]:
+    """Where a row belongs: SFT is before DPO, whose later rounds are dpo2, dpo3, ..."""
+    return (0 if stage == "sft" else int(stage.removeprefix("dpo") or 1)), step
 
 
 class StepLog:
@@ -22,11 +25,11 @@ class StepLog:
             if not content.endswith(b"\n"):  # killed while writing: half a row is none
                 os.truncate(path, content.rfind(b"\n") + 1)
             for row in read_jsonl(path):
-                self.last = STAGES.index(row["stage"]), row["step"]
+                self.last = _place(row["stage"], row["step"])
 
     def write(self, stage: str, step: int, numbers: dict[str, float]) -> None:
         """Append the numbers of a step, counted from 1."""
-        place = STAGES.index(stage), step
+        place = _place(stage, step)
         if place <= self.last:
             return
         row = {"stage": stage, "step": step, **{name: float(f"{value:.6g}") for name, value in numbers.items()}}

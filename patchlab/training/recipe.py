@@ -36,7 +36,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "sft_in_dpo": (0, 1000), "sft_rate": (1e-6, 1), "lead": (0, 1000), "dpo_rate": (1e-6, 1), "benign_pairs": (0, 10),
     "distill": (0, 1), "hold_in_dpo": (0, 1000), "in_sequence": (0, 1),
     "accumulate": (1, 4096), "patience": (0, 1000), "check_every": (1, 10**6), "refusal_budget": (0, 1),
-    "drift_budget": (0, 10)}
+    "drift_budget": (0, 10), "rounds": (1, 100)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,7 @@ class Recipe:
     benign_pairs: float = 0.0  # harmless pairs (help over refusal) for each harmful one; refusal only
     accumulate: int = 1  # pieces a step's rows are computed in, one after another, to save memory
     checkpointing: bool = False  # recompute activations in the backward pass, to save memory
+    rounds: int = 1  # of DPO, `dpo_steps` each; every one is anchored anew at the prefix the one before left (anchor sft)
     patience: int = 0  # checks on dev prompts without a better one before a stage stops; 0 checks nothing
     check_every: int = 50  # steps between two such checks
     refusal_budget: float = 1.0  # share of harmless dev prompts the calibrated strength may refuse; 1 is any

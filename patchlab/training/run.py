@@ -72,8 +72,8 @@ def _stages(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], work: Path, g
                 watch=Watch(watched, recipe) if watched and recipe.patience else None)
     learn = [(p.prompt, p.chosen) for p in pairs] if given is not None else _safe(recipe, work)
     yield from sft_steps(desk, _rows(trio.base, recipe, learn, recipe.rows), reference)
-    if recipe.dpo_steps:
-        yield from dpo_steps(desk, pairs, reference if recipe.anchor == "reference" and reference else trio.base)
+    for number in range(recipe.rounds if recipe.dpo_steps else 0):
+        yield from dpo_steps(desk, pairs, reference if recipe.anchor == "reference" and reference else trio.base, number)
     strength = 1.0
     if watched and recipe.calibrates:
         strength = yield from _strength(trainer, recipe, watched, work / "strength.json")

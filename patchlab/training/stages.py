@@ -119,26 +119,27 @@ def _neighbours(backbone: Backbone, pairs: Sequence[Pair]) -> Texts:
                                 for pair in pairs for text in (pair.chosen, pair.rejected)])
 
 
-def dpo_steps(desk: Desk, pairs: Sequence[Pair], anchor: Backbone) -> Iterator[Progress]:
+def dpo_steps(desk: Desk, pairs: Sequence[Pair], anchor: Backbone, number: int = 0) -> Iterator[Progress]:
     """Prefer chosen over rejected relative to the anchor (Rafailov et al., 2023), with SFT and KL terms beside.
 
-    The anchor is the prefix as SFT left it, the bare base, or the reference (as in the paper), by `recipe.anchor`.
+    The anchor is the prefix as SFT left it, the bare base, or the reference (as in the paper), by `recipe.anchor`. A loss
+    against the first is soon content, with unsafe replies left; a further round `number` takes the prefix it begins with.
     """
     recipe, backbone = desk.recipe, desk.trainer.backbone
     frozen = None
     if recipe.anchor == "sft":
         with torch.no_grad():
             frozen = compile_prefix(backbone, desk.trainer.prefix)
-    batches = PairBatches(backbone, pairs, anchor, frozen, rows=max(1, recipe.rows // 2), seed=recipe.seed)
+    batches = PairBatches(backbone, pairs, anchor, frozen, rows=max(1, recipe.rows // 2), seed=recipe.seed + number)
 
     def learn(step: int, piece: int, of: int, parts: tuple[Part, ...], present: Present) -> tuple[Tensor, dict[str, Tensor]]:
-        number = batches.at(step)
-        whole = batches.batches[number]
+        batch = batches.at(step)
+        whole = batches.batches[batch]
         texts = whole.piece(piece, of, together=2)
         if texts is None:
             none = torch.zeros((), device=backbone.device)
             return none, {"loss": none, "margin": none}
-        before = batches.before(number, piece, of, present.beside)
+        before = batches.before(batch, piece, of, present.beside)
         logits = reply_logits(backbone, texts, parts, checkpointing=recipe.checkpointing)
         gain = (reply_logprobs(logits, texts) - before).view(-1, 2)
         margin = gain[:, 0] - gain[:, 1]
@@ -149,7 +150,7 @@ def dpo_steps(desk: Desk, pairs: Sequence[Pair], anchor: Backbone) -> Iterator[P
         return prefer + recipe.sft_in_dpo * said, {"loss": prefer, "margin": margin.sum() / (len(whole.ids) // 2)}
 
     desk.trainer.fresh_moments()
-    yield from _run(desk, "dpo", recipe.dpo_steps, recipe.dpo_rate, learn)
+    yield from _run(desk, f"dpo{number + 1}" if number else "dpo", recipe.dpo_steps, recipe.dpo_rate, learn)
 
 
 def _run(desk: Desk, stage: str, steps: int, peak: float, learn: Learn) -> Iterator[Progress]:
@@ -181,7 +182,7 @@ def _step(desk: Desk, stage: str, step: int, rate: float, learn: Learn) -> dict[
     trainer, recipe = desk.trainer, desk.recipe
     present = desk.companions.at(step)
     of = recipe.accumulate * trainer.processes.count
-    hold = (stage == "dpo" and recipe.hold_in_dpo) or recipe.hold
+    hold = (stage != "sft" and recipe.hold_in_dpo) or recipe.hold
     sums: dict[str, Tensor] = {}
     with precision(trainer.backbone):
         trainer.open(present.around)

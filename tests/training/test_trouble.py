@@ -82,6 +82,25 @@ def test_the_log_has_every_step_once(trio: Trio, recipe: Recipe, prompts: list[P
     assert list(read_jsonl(log)) == rows
 
 
+def test_rounds_of_dpo_resume_where_they_stopped(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "SAVE_EVERY", 1)
+    once = drain(trio, recipe, prompts, tmp_path / "once")
+    twice = dataclasses.replace(recipe, rounds=2)
+    whole = drain(trio, twice, prompts, tmp_path / "whole")
+    rows = list(read_jsonl(tmp_path / "whole" / "log.jsonl"))
+    assert [row["stage"] for row in rows] == ["sft"] * recipe.sft_steps + ["dpo"] * recipe.dpo_steps + ["dpo2"] * recipe.dpo_steps
+    margins = [row["margin"] for row in rows if row["stage"] != "sft"]  # they count from where the round before ended
+    assert abs(margins[recipe.dpo_steps]) < 0.3 < margins[recipe.dpo_steps - 1]
+    assert once is not None and whole is not None and not np.array_equal(once.prefix, whole.prefix)
+
+    before = recipe.sft_steps + recipe.dpo_steps
+    for k, steps in enumerate((before, before + 1)):
+        drain(trio, twice, prompts, tmp_path / str(k), stop_after=len(rows) - before + steps)
+        resumed = drain(trio, twice, prompts, tmp_path / str(k))
+        assert resumed is not None and resumed.prefix.tobytes() == whole.prefix.tobytes()
+
+
 @pytest.mark.parametrize("anchor", ["sft", "reference"])
 def test_a_reference_of_another_family_tokenizer_and_vocabulary(trio: Trio, recipe: Recipe, prompts: list[Prompt],
                                                                 tmp_path: Path, anchor: str) -> None:
