@@ -120,7 +120,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.counts)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def prefill(self) -> Tensor:
         """Read all prompts; returns the logits [B, V] after each."""
         longest = self.ids.shape[1]
@@ -129,7 +129,7 @@ class Batch:
         mask = None if self.masks.plain else self.masks.prefill(longest)
         return self._forward(self.ids, positions, mask)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> Tensor:
         """Read one more token a row; returns the logits [B, V] after it."""
         if self.at == self.masks.length:
