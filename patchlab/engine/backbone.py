@@ -38,6 +38,9 @@ class Backbone:
         self.stops = _stop_ids(model, tokenizer)
         self._specials = sorted({str(t) for t in tokenizer.all_special_tokens} |
                                 {t.content for t in tokenizer.added_tokens_decoder.values() if t.special})
+        # ids that text never shows
+        self.unseen = frozenset(k for k, token in tokenizer.added_tokens_decoder.items()
+                                if token.special and not tokenizer.decode([k], skip_special_tokens=True))
         # any text may hold what a tokenizer does not know
         self._reserved = {tokenizer.convert_tokens_to_ids(mark) for mark in self._specials} - {tokenizer.unk_token_id}
 

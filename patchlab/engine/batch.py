@@ -1,13 +1,15 @@
 """Rows of one backbone in one forward pass a step, each with its own stack; rows leave, and rows of another batch join.
 
-The segments that any row uses stand side by side before the text; a row's mask picks its own. Text is padded on the
-left, between bank and text nothing is: a row's tokens keep the positions they would have alone.
+A row's columns are the slots of its own segments side by side, then its text. Slots are padded at their end and text at its
+beginning, so what lies between is hidden; positions do not count it: a row's tokens keep those they would have alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.bank import Segment
-from patchlab.engine.masks import Masks, slot_bias
+from patchlab.engine.masks import Masks, smallest
 from patchlab.engine.voices import Part, Parts, Voice, blended, start_of, voices
 
 __all__ = ["Batch", "Part", "Row", "start_of"]
@@ -30,30 +32,36 @@ class Row:
     parts: Parts = ()
 
 
+Run = tuple[tuple[Segment, ...], int]  # segments, and how many rows one below the other have them
+
+
 class _Layer(DynamicLayer):
     """One layer's keys and values in a block taken at once, so that a step copies only what is new."""
 
-    def __init__(self, slots: Sequence[tuple[Tensor, Tensor]], columns: int) -> None:
+    def __init__(self, runs: Sequence[Run], layer: int, slots: int, columns: int) -> None:
         super().__init__()
-        self.slots, self.columns = slots, columns
-        self.before = sum(keys.shape[1] for keys, _ in slots)
-        self.used = self.before
+        self.runs, self.layer, self.slots, self.columns = runs, layer, slots, columns
+        self.used = slots
         self.block_keys: Tensor
         self.block_values: Tensor
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Take the blocks [B, H, S + columns, head width] and lay the bank's slots in front."""
+        """Take the blocks [B, H, S + columns, head width] and lay each row's slots in front."""
         self.dtype, self.device = key_states.dtype, key_states.device
-        self.block_keys = self._block(key_states, len(key_states), [keys for keys, _ in self.slots])
-        self.block_values = self._block(value_states, len(value_states), [values for _, values in self.slots])
+        self.block_keys, self.block_values = self._block(key_states, "keys"), self._block(value_states, "values")
         self.is_initialized = True
 
-    def _block(self, like: Tensor, rows: int, slots: Sequence[Tensor]) -> Tensor:
-        block = like.new_empty(rows, like.shape[1], self.before + self.columns, like.shape[3])
-        at = 0
-        for each in slots:
-            block[:, :, at:at + each.shape[1]] = each
-            at += each.shape[1]
+    def _block(self, like: Tensor, which: str) -> Tensor:
+        rows = sum(count for _, count in self.runs)
+        block = like.new_empty(rows, like.shape[1], self.slots + self.columns, like.shape[3])
+        row = 0
+        for segments, count in self.runs:
+            mine, at = block[row:row + count], 0
+            for segment in segments:
+                mine[:, :, at:at + segment.length] = getattr(segment, which)[self.layer]
+                at += segment.length
+            mine[:, :, at:self.slots] = 0  # hidden, but a number: what is not one would spoil the sum that hides it
+            row += count
         return block
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -73,19 +81,19 @@ class _Layer(DynamicLayer):
 
     def take(self, pieces: Sequence[tuple[_Layer, list[int], int]], at: int) -> None:
         """Begin with rows of other layers below each other: of each its last columns of text, all ending at column `at`."""
-        rows, first = sum(len(places) for _, places, _ in pieces), pieces[0][0]
+        first = pieces[0][0]
         self.dtype, self.device = first.dtype, first.device
-        for name, which in (("block_keys", 0), ("block_values", 1)):
-            block = self._block(getattr(first, name), rows, [pair[which] for pair in self.slots])
-            below = 0
+        for name, which in (("block_keys", "keys"), ("block_values", "values")):
+            block = self._block(getattr(first, name), which)
+            row = 0
             for layer, places, width in pieces:
                 source = getattr(layer, name)[:, :, layer.used - width:layer.used]
-                mine = block[below:below + len(places), :, self.before:self.before + at]
-                mine[:, :, :at - width] = 0  # hidden, but a number: what is not one would spoil the sum that hides it
+                mine = block[row:row + len(places), :, self.slots:self.slots + at]
+                mine[:, :, :at - width] = 0  # hidden, as above
                 mine[:, :, at - width:] = source if len(places) == len(source) else source[places]
-                below += len(places)
+                row += len(places)
             setattr(self, name, block)
-        self.used = self.before + at
+        self.used = self.slots + at
         self.is_initialized = True
 
 
@@ -106,14 +114,13 @@ class Batch:
         pad = backbone.tokenizer.pad_token_id or 0
         self.ids = torch.tensor([[pad] * (longest - len(one)) + one for one in ids], device=backbone.device)
         self.at = 0  # columns of text already in the cache
-        segments = self._settle(longest + room)
-        self.cache = Cache(layers=[_Layer(self._slots(segments, k), longest + room)
-                                   for k in range(backbone.model.config.num_hidden_layers)])
+        self._settle(longest + room)
+        self.cache = Cache(layers=[self._layer(k) for k in range(backbone.model.config.num_hidden_layers)])
 
     def __len__(self) -> int:
         return len(self.counts)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def prefill(self) -> Tensor:
         """Read all prompts; returns the logits [B, V] after each."""
         longest = self.ids.shape[1]
@@ -122,7 +129,7 @@ class Batch:
         mask = None if self.masks.plain else self.masks.prefill(longest)
         return self._forward(self.ids, positions, mask)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> Tensor:
         """Read one more token a row; returns the logits [B, V] after it."""
         if self.at == self.masks.length:
@@ -133,7 +140,7 @@ class Batch:
         return self._forward(ids, (self.offsets + self.at)[:, None], mask)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows of the batch only; the others' memory is freed, with segments and columns none uses."""
+        """Go on with these rows of the batch only; the others' memory is freed, with slots and columns none uses."""
         self._lay([(self, rows)], room=self.masks.length - self.at)
 
     def join(self, other: Batch) -> None:
@@ -151,26 +158,29 @@ class Batch:
             [batch.voices[k] for (batch, _), some in zip(pieces, places, strict=True) for k in some],
             [batch.pads[k] + at - batch.at for (batch, _), some in zip(pieces, places, strict=True) for k in some])
         self.at = at
-        segments = self._settle(at + room)
+        self._settle(at + room)
         layers: list[Any] = self.cache.layers
         for k in range(len(layers)):  # one after the other, so that old and new are never held both
-            new = _Layer(self._slots(segments, k), at + room)
+            new = self._layer(k)
             old: list[Any] = [batch.cache.layers[k] for batch, _ in pieces]
             new.take(list(zip(old, places, widths, strict=True)), at)
             layers[k] = new
             del old
 
-    def _settle(self, columns: int) -> list[Segment]:
-        """Masks, positions and blends of the voices at hand, for so many columns of text; returns the segments in use."""
+    def _settle(self, columns: int) -> None:
+        """Masks, positions and blends of the voices at hand, for so many columns of text."""
         device, dtype = self.backbone.device, self.backbone.dtype
-        segments = list(dict.fromkeys(segment for voice in self.voices for segment, _ in voice.parts))
+        stacks = groupby(tuple(segment for segment, _ in voice.parts) for voice in self.voices)
+        self.runs = [(segments, len(list(same))) for segments, same in stacks]
         pads = torch.tensor(self.pads, device=device)
         self.offsets = torch.tensor([voice.start for voice in self.voices], device=device) - pads
-        bias = _bias(self.voices, segments, dtype).to(device)
+        bias = _bias(self.voices, max(voice.slots for voice in self.voices), dtype).to(device)
         self.masks = Masks(self.backbone.model.config, bias, pads, length=columns)
         self.blends = [self._blend(count) for count in sorted(set(self.counts)) if count > 1]
         self.firsts = torch.tensor([self._places(row)[0] for row in range(len(self))], device=device)
-        return segments
+
+    def _layer(self, k: int) -> _Layer:
+        return _Layer(self.runs, k, self.masks.bias.shape[1], self.masks.length)
 
     def _blend(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """The rows [n] of so many voices, their voices' places [count, n] and weights [count, n, 1]."""
@@ -183,10 +193,6 @@ class Batch:
         """Where a row's voices stand."""
         first = sum(self.counts[:row])
         return range(first, first + self.counts[row])
-
-    @staticmethod
-    def _slots(segments: Sequence[Segment], layer: int) -> list[tuple[Tensor, Tensor]]:
-        return [(segment.keys[layer], segment.values[layer]) for segment in segments]
 
     def _forward(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
         out = self.backbone.model(input_ids=ids, attention_mask=mask, position_ids=positions,
@@ -201,12 +207,12 @@ class Batch:
         return found
 
 
-def _bias(each: Sequence[Voice], segments: Sequence[Segment], dtype: torch.dtype) -> Tensor:
-    """The additive value [B, S] of every slot for every voice."""
-    columns = [torch.zeros(len(each), 0, dtype=dtype)]
-    for segment in segments:
-        # two patches of a row may be the same segment: then they weigh as two
-        strengths = [sum(strength for part, strength in voice.parts if part is segment) for voice in each]
-        column = torch.tensor([slot_bias(strength, dtype) for strength in strengths], dtype=dtype)
-        columns.append(column[:, None].expand(-1, segment.length))
-    return torch.cat(columns, dim=1)
+def _bias(each: Sequence[Voice], slots: int, dtype: torch.dtype) -> Tensor:
+    """The additive value [B, S] of every slot: log(strength), and what hides those a voice leaves empty."""
+    bias = torch.full((len(each), slots), smallest(dtype), dtype=dtype)
+    for row, voice in zip(bias, each, strict=True):
+        at = 0
+        for segment, strength in voice.parts:
+            row[at:at + segment.length] = math.log(strength)
+            at += segment.length
+    return bias

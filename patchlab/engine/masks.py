@@ -1,13 +1,12 @@
 """Attention masks: where a stack is decided. Only this file knows about sliding windows and positions.
 
 A mask is additive, [B or 1, 1, queries, S + K]: S slots of the bank first, then K text keys. A slot's value is
-log(strength), or the smallest number where the patch is off. Text keys are causal; left padding is hidden; in sliding
+log(strength), or the smallest number where a row has fewer than S. Text keys are causal; left padding is hidden; in sliding
 layers text leaves the window but the bank never does.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -37,11 +36,6 @@ def check_architecture(config: Any) -> None:
 def smallest(dtype: torch.dtype) -> float:
     """The finite stand-in for minus infinity: a row that is all hidden then yields numbers and not NaN."""
     return torch.finfo(dtype).min
-
-
-def slot_bias(strength: float, dtype: torch.dtype) -> float:
-    """What is added to the attention scores of a patch's slots: log(strength); strength 0 hides them."""
-    return math.log(strength) if strength > 0 else smallest(dtype)
 
 
 class Masks:

@@ -6,6 +6,7 @@ Rows are padded on the right and all share the same parts, so the bank's keys an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache, DynamicLayer
 
 from patchlab.engine.backbone import Backbone
-from patchlab.engine.masks import Masks, slot_bias
+from patchlab.engine.masks import Masks
 from patchlab.engine.voices import Parts, Voice, blended, voices
 from patchlab.errors import ContextError
 from patchlab.records import Prompt
@@ -136,7 +137,7 @@ def _logits(backbone: Backbone, texts: Texts, voice: Voice) -> Tensor:
     if not voice.parts:
         logits = backbone.model(input_ids=ids, position_ids=positions, use_cache=False, **keep).logits
     else:
-        bias = torch.cat([torch.full((segment.length,), slot_bias(strength, backbone.dtype), dtype=backbone.dtype)
+        bias = torch.cat([torch.full((segment.length,), math.log(strength), dtype=backbone.dtype)
                           for segment, strength in voice.parts]).to(ids.device)
         none = torch.zeros(1, dtype=torch.long, device=ids.device)
         mask = Masks(backbone.model.config, bias[None], none, length=length).prefill(length)

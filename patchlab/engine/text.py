@@ -11,7 +11,7 @@ class Text:
     """One row's tokens as text, given out only once it can no longer change."""
 
     def __init__(self, backbone: Backbone, before: Sequence[int]) -> None:
-        self.tokenizer = backbone.tokenizer
+        self.tokenizer, self.unseen = backbone.tokenizer, backbone.unseen
         # the prompt's last tokens are decoded along, so that a first word keeps the space in front of it; more than two
         # where these begin inside a character, which would spoil the bytes that follow
         self.tokens = next((tail for tail in (list(before[-n:]) for n in (2, 3, 4, 5)) if "�" not in self._decode(tail)),
@@ -21,8 +21,10 @@ class Text:
 
     def add(self, token: int) -> str:
         """The text that is certain after one more token."""
-        self.tokens.append(token)
         self.count += 1
+        if token in self.unseen:
+            return ""
+        self.tokens.append(token)
         return self._flush(hold=True)
 
     def rest(self) -> str:
@@ -32,7 +34,7 @@ class Text:
     def _flush(self, *, hold: bool) -> str:
         before = self._decode(self.tokens[self.start:self.read])
         now = self._decode(self.tokens[self.start:])
-        # in the middle of a character; or at a mark that is not shown, before which the window must not start
+        # in the middle of a character; or at a token that shows nothing, before which the window must not start
         if (hold and now.endswith("�")) or len(now) == len(before):
             return ""
         self.start, self.read = self.read, len(self.tokens)

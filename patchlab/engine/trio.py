@@ -45,7 +45,9 @@ class Trio:
         return self._patches[key]
 
     def parts(self, stack: Stack) -> Parts:
-        """The bank's segments a stack switches on, with their strengths; compiled at first use."""
+        """The bank's segments a stack switches on, with their strengths, in an order that is not the stack's; compiled at
+        first use.
+        """
         patches = [self.patch(entry.name, entry.version) for entry in stack.entries]
         # a strength that was calibrated alone says nothing of a sequence, which is one segment: there it is as trained
         ready = [1.0 if stack.mode == "sequential" else patch.manifest.strength for patch in patches]
@@ -57,6 +59,7 @@ class Trio:
                                  expected="one strength for the whole sequence, which is one segment",
                                  do="set equal strengths or use parallel mode")
             return ((self.bank.segment([patch for patch, _ in on]), on[0][1]),)
+        on.sort(key=lambda each: each[0].digest)  # no order, not even of the sums: a stack turned around is itself to the bit
         parts = tuple((self.bank.segment([patch]), strength) for patch, strength in on)
         return Blend(parts) if stack.mode == "blend" else parts
 

@@ -47,6 +47,11 @@ class Voice(NamedTuple):
         """The position of the first text token: behind the longest part."""
         return max((segment.length for segment, _ in self.parts), default=0)
 
+    @property
+    def slots(self) -> int:
+        """How many slots the parts take, side by side."""
+        return sum(segment.length for segment, _ in self.parts)
+
 
 def voices(parts: Parts) -> tuple[Voice, ...]:
     """The voices of a row; a part of strength 0 is off and has none. Their weights sum to 1.

@@ -33,8 +33,8 @@ def chances(backbone: Backbone, rows: Sequence[Row], more: Sequence[int] = MORE)
     return torch.stack([batch.prefill(), *(batch.step([t] * len(rows)) for t in more)]).log_softmax(-1)
 
 
-def assert_near(got: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+def assert_near(got: Tensor, expected: Tensor, *, atol: float = 1e-5) -> None:
+    torch.testing.assert_close(got, expected, atol=atol, rtol=0)
 
 
 def test_any_order_gives_equal_chances(backbone: Backbone) -> None:
@@ -70,7 +70,8 @@ def test_a_blended_row_in_any_batch_is_the_row_alone(backbone: Backbone) -> None
     rows = mixed_rows(backbone)
     together = chances(backbone, rows)
     for k, row in enumerate(rows):
-        assert_near(together[:, k], chances(backbone, [row])[:, 0])
+        # voices here weigh up to six together, and with them what each is off by
+        assert_near(together[:, k], chances(backbone, [row])[:, 0], atol=2e-5)
     assert_near(chances(backbone, rows[::-1]).flip(1), together)
 
 
