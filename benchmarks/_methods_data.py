@@ -52,7 +52,7 @@ class Dials:
 
     @property
     def shipped(self) -> Recipe:
-        """The recipe that comes with PatchLab, at this comparison's steps and rows."""
+        """The recipe that comes with PatchLab, at this comparison's steps and rows and at strength 1."""
         return self._recipe(asdict(read_recipe(ASSETS / "recipes" / f"{self.domain}.yaml")))
 
     def plain(self, rate: float, *, dpo_steps: int | None = None, sft_steps: int | None = None) -> Recipe:
@@ -62,7 +62,8 @@ class Dials:
 
     def _recipe(self, own: dict[str, Any], sft_steps: int | None = None, dpo_steps: int | None = None) -> Recipe:
         return Recipe(**own | {
-            "rows": self.rows, "hold_rows": self.rows, "seed": self.seed, "max_new_tokens": self.tokens,
+            "rows": self.rows, "hold_rows": self.rows, "rounds": 1, "refusal_budget": 1.0, "drift_budget": 0.0,
+            "seed": self.seed, "max_new_tokens": self.tokens,
             "sft_steps": sft_steps or self.sft_steps, "dpo_steps": self.dpo_steps if dpo_steps is None else dpo_steps})
 
 

@@ -31,7 +31,8 @@ from patchlab.training.run import release, train
 
 WORK = Path(__file__).parents[1] / "build" / "ablations"
 SUITES = FOLDER / "pocket"
-FEW = {"sft_steps": 150, "dpo_steps": 100, "rows": 16, "hold_rows": 16}
+FEW = {"sft_steps": 120, "dpo_steps": 80, "rows": 16, "hold_rows": 16}
+PLAIN = {"refusal_budget": 1.0, "drift_budget": 0.0, "rounds": 1}  # dials are compared at one strength
 TOY = {"sft_steps": 1, "dpo_steps": 1, "rows": 2, "hold_rows": 2, "max_new_tokens": 12, "margin": 0.1}
 SAMPLED = ("held.jsonl", "candidates.jsonl")
 
@@ -41,14 +42,15 @@ Dials = dict[str, Any]
 # group -> its domain, the dials all of it share, and what its rows change: {} first, to compare with
 GROUPS: dict[str, tuple[str, Dials, list[Dials]]] = {
     "Chance: the same recipe, other seeds": ("toxicity", {}, [{}, {"seed": 1}, {"seed": 2}]),
-    "DPO anchor": ("toxicity", {}, [{}, {"anchor": "reference"}, {"anchor": "base"}, {"dpo_steps": 0}]),
+    "DPO anchor": ("toxicity", {}, [{}, {"anchor": "reference"}, {"anchor": "base"}, {"rounds": 2, "dpo_steps": 40},
+                              {"dpo_steps": 0}]),
     "Initialisation": ("toxicity", {}, [{}, {"init": "vocabulary"}, {"init": "random"}]),
     "Prefix length": ("toxicity", {}, [{}, {"length": 10}, {"length": 25}, {"length": 100}]),
-    "Beta": ("toxicity", {}, [{}, {"beta": 0.03}, {"beta": 0.3}]),
+    "Beta": ("toxicity", {}, [{}, {"beta": 0.1}, {"beta": 1.0}]),
     "SFT term in DPO": ("toxicity", {}, [{}, {"sft_in_dpo": 0.0}, {"sft_in_dpo": 2.0}]),
     "SFT learns the reference's distribution, or its drawn tokens": ("toxicity", {}, [{}, {"distill": 0.0}]),
-    "Weight of the KL term": ("toxicity", {}, [{}, {"hold": 1.0, "hold_in_dpo": 0.5}, {"hold": 20.0, "hold_in_dpo": 10.0}]),
-    "What the KL term holds": ("toxicity", {}, [{}, {"holds": ("benign",)}]),
+    "Weight of the KL term": ("toxicity", {}, [{}, {"hold": 1.0, "hold_in_dpo": 1.0}, {"hold": 20.0, "hold_in_dpo": 40.0}]),
+    "What the KL term holds": ("toxicity", {}, [{}, {"holds": ("benign",)}, {"holds": ()}]),
     "Weight of a bias reply's first token": ("bias", {}, [{}, {"lead": 1.0}]),
     "Harmless pairs in DPO": ("refusal", {}, [{}, {"benign_pairs": 1.0}]),
     "Other patches present in training, read in parallel with them": ("refusal", {"companions": ("bias", "toxicity")}, [
@@ -60,7 +62,7 @@ GROUPS: dict[str, tuple[str, Dials, list[Dials]]] = {
 class Size:
     """How big a run is; a quick one differs in numbers only."""
 
-    n: int = 200
+    n: int = 150
     dials: Dials = dataclasses.field(default_factory=lambda: FEW)
     prompts: int = 10**6  # training prompts a domain
     tokens: int = 64
@@ -74,13 +76,14 @@ def recipe_for(domain: str, dials: Dials, size: Size) -> Recipe:
     shipped = read_recipe(ASSETS / "recipes" / f"{domain}.yaml")
     few = {**size.dials, **({} if shipped.dpo_steps else {"dpo_steps": 0, "sft_steps": sum(
         size.dials[name] for name in ("sft_steps", "dpo_steps"))})}
-    return dataclasses.replace(shipped, **{**few, **dials})
+    return dataclasses.replace(shipped, **{**PLAIN, **few, **dials})
 
 
 def patch_of(trio: Trio, recipe: Recipe, size: Size, work: Path) -> Registry:
     """Where the patch of a recipe lies before all others; trains it, with the same sampled replies, unless that is done."""
     folder, shared = work / recipe.digest[:16], work / f"sampled-{recipe.domain}"
     if not (folder / "patch").is_dir():
+        say(f"training {folder.name}")
         for name in SAMPLED:
             if (shared / name).is_file() and not (folder / name).is_file():
                 folder.mkdir(parents=True, exist_ok=True)
@@ -163,7 +166,8 @@ def rows(trio: Trio, size: Size, work: Path, names: Sequence[str]) -> Iterator[d
 
 def name_of(change: Dials) -> str:
     """A row's name: what it changes."""
-    return ", ".join(f"{dial} {' '.join(value) or 'none' if isinstance(value, tuple) else value}"
+    empty = {"holds": "all others", "companions": "none"}
+    return ", ".join(f"{dial} {' '.join(value) or empty[dial] if isinstance(value, tuple) else value}"
                      for dial, value in change.items()) or "shipped dials"
 
 
@@ -190,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_json(out, {"machine": machine(), "seconds": round(time.monotonic() - began), "quick": given.quick, "rows": found,
                          "about": f"`python -m benchmarks.ablations`: short trainings ({few}) that differ from the first "
                                   f"of their group in one dial, seed 0 unless said, read on {size.n} held-out prompts a "
-                                  "domain with 95 % bootstrap intervals over prompts. The first group shows what chance "
+                                  "domain at strength 1, with 95 % bootstrap intervals. The first group shows what chance "
                                   "alone does: a difference inside it is none."})
     return 0
 
