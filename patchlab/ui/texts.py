@@ -22,7 +22,10 @@ KIND_LABEL = "What should the models do?"
 KINDS = [("Ask: answer it as a question", "chat"), ("Continue: write on from it", "continue")]
 EXAMPLES_TITLE = "Or start from an example"
 PATCHES_TITLE = "Patches"
-PATCHES_NOTE = "Tick the patches to put on. Strength 0 is off, 1 is as trained, 2 is stronger than trained."
+PATCHES_NOTE = (
+    "Tick the patches to put on. Strength 0 is off, 1 is as trained, 2 is stronger than trained; each begins at what its "
+    "makers chose."
+)
 NO_PATCHES = "No patch that fits this model is installed, so the patched column equals the unpatched one."
 MODE_LABEL = "With several patches"
 MODES = [("Side by side: order has no effect", "parallel"), ("One after another: order matters", "sequential"),
