@@ -33,12 +33,12 @@ class Dials:
     domain: str = "toxicity"  # or "refusal"
     n: int = 300  # held-out prompts a domain
     prompts: int = 600  # training prompts of the domain, of which about a tenth gives the rows a loss is read on
-    others: int = 300  # training prompts of each other domain, for what ours holds
-    sft_steps: int = 300
-    dpo_steps: int = 150
+    others: int = 200  # training prompts of each other domain, for what ours holds
+    sft_steps: int = 240
+    dpo_steps: int = 120
     rows: int = 24
-    pilot_steps: int = 60  # SFT steps a learning rate is tried with
-    prefix_rates: tuple[float, ...] = (0.01, 0.02, 0.04)
+    pilot_steps: int = 40  # SFT steps a learning rate is tried with
+    prefix_rates: tuple[float, ...] = (0.02, 0.04)
     lora_rates: tuple[float, ...] = (0.003, 0.01, 0.03)
     race_steps: int = 20
     repeats: int = 9

@@ -44,17 +44,17 @@ GROUPS: dict[str, tuple[str, Dials, list[Dials]]] = {
     "Chance: the same recipe, other seeds": ("toxicity", {}, [{}, {"seed": 1}, {"seed": 2}]),
     "DPO anchor": ("toxicity", {}, [{}, {"anchor": "reference"}, {"anchor": "base"}, {"rounds": 2, "dpo_steps": 40},
                               {"dpo_steps": 0}]),
+    "Harmless pairs in DPO": ("refusal", {}, [{}, {"benign_pairs": 1.0}]),
+    "Other patches present in training, read in parallel with them": ("refusal", {"companions": ("bias", "toxicity")}, [
+        {}, {"held_to": "base"}, {"companions": ()}, {"in_sequence": 0.5}]),
     "Initialisation": ("toxicity", {}, [{}, {"init": "vocabulary"}, {"init": "random"}]),
+    "What the KL term holds": ("toxicity", {}, [{}, {"holds": ("benign",)}, {"holds": ("benign", "lookalike", "chat", "story")}]),
     "Prefix length": ("toxicity", {}, [{}, {"length": 10}, {"length": 25}, {"length": 100}]),
     "Beta": ("toxicity", {}, [{}, {"beta": 0.03}, {"beta": 0.3}]),
     "SFT term in DPO": ("toxicity", {}, [{}, {"sft_in_dpo": 0.0}, {"sft_in_dpo": 2.0}]),
     "SFT learns the reference's distribution, or its drawn tokens": ("toxicity", {}, [{}, {"distill": 0.0}]),
     "Weight of the KL term": ("toxicity", {}, [{}, {"hold": 1.0, "hold_in_dpo": 0.5}, {"hold": 20.0, "hold_in_dpo": 10.0}]),
-    "What the KL term holds": ("toxicity", {}, [{}, {"holds": ("benign",)}, {"holds": ("benign", "lookalike", "chat", "story")}]),
     "Weight of a bias reply's first token": ("bias", {}, [{}, {"lead": 1.0}]),
-    "Harmless pairs in DPO": ("refusal", {}, [{}, {"benign_pairs": 1.0}]),
-    "Other patches present in training, read in parallel with them": ("refusal", {"companions": ("bias", "toxicity")}, [
-        {}, {"held_to": "base"}, {"companions": ()}, {"in_sequence": 0.5}]),
 }
 
 
@@ -184,18 +184,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
     # another base, or another size, is another work folder
     work = given.work / f"{trio.base.identity.fingerprint[:12]}-{size.n}"
-    found = []
+    out = given.out or (None if given.quick else RESULTS / "ablations.json")
+    few = ", ".join(f"{name} {value}" for name, value in size.dials.items())
+    facts = {"machine": machine(), "quick": given.quick, "groups": len(GROUPS),
+             "about": f"`python -m benchmarks.ablations`: short trainings ({few}) that differ from the first of their group in "
+                      f"one dial, seed 0 unless said, read on {size.n} held-out prompts a domain at strength 1, 95 % bootstrap "
+                      "intervals. The first group shows what chance alone does: a difference inside it is none."}
+    found: list[dict[str, Any]] = []
     for row in rows(trio, size, work, list(GROUPS)[:1] if given.quick else list(GROUPS)):
         found.append(row)
-        print(f"{row['group']} | {row['name']} | " + ", ".join(f"{k} {v[0]:.3f}" for k, v in row["figures"].items()))
-    out = given.out or (None if given.quick else RESULTS / "ablations.json")
-    if out:
-        few = ", ".join(f"{name} {value}" for name, value in size.dials.items())
-        write_json(out, {"machine": machine(), "seconds": round(time.monotonic() - began), "quick": given.quick, "rows": found,
-                         "about": f"`python -m benchmarks.ablations`: short trainings ({few}) that differ from the first "
-                                  f"of their group in one dial, seed 0 unless said, read on {size.n} held-out prompts a "
-                                  "domain at strength 1, with 95 % bootstrap intervals. The first group shows what chance "
-                                  "alone does: a difference inside it is none."})
+        print(f"{row['group']} | {row['name']} | " + ", ".join(f"{k} {v[0]:.3f}" for k, v in row["figures"].items()), flush=True)
+        if out:  # after every row: it is a long way
+            write_json(out, facts | {"seconds": round(time.monotonic() - began), "rows": found})
     return 0
 
 

@@ -19,6 +19,7 @@ from patchlab.ui import texts
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+FIRST = f"text={texts.EXAMPLES[0].label}"
 SHOTS = Path(__file__).resolve().parents[2] / ".screenshots"
 WAIT = 60_000  # milliseconds; a busy machine is slow, a broken page never comes
 
@@ -117,7 +118,7 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
 
 
 def test_a_run_fills_columns_charts_and_list(visit: Visit) -> None:
-    visit.page.click("text=A silent landlord")
+    visit.page.click(FIRST)
     assert visit.page.input_value("#prompt textarea") == texts.EXAMPLES[0].prompt.text
     assert visit.page.is_checked("#kind input[value=continue]")
     visit.run()
@@ -132,7 +133,7 @@ def test_a_run_fills_columns_charts_and_list(visit: Visit) -> None:
 
 
 def test_unticking_patches_changes_the_text_and_no_chart_is_built_anew(visit: Visit) -> None:
-    visit.page.click("text=A silent landlord")
+    visit.page.click(FIRST)
     visit.run()
     before, base, lines = visit.text("patched"), visit.text("base"), visit.heights("toxicity")
     assert len(lines) == 3 and lines[1] != lines[0]
@@ -149,7 +150,7 @@ def test_unticking_patches_changes_the_text_and_no_chart_is_built_anew(visit: Vi
 
 
 def test_text_and_charts_grow_while_the_models_write(visit: Visit) -> None:
-    visit.page.click("text=A silent landlord")
+    visit.page.click(FIRST)
     visit.page.evaluate("""() => { window.seen = [];
         new MutationObserver(() => window.seen.push([document.querySelector('#lane-base').innerText.length,
             document.querySelector('#chart-toxicity .live-chart-node').dataset.points]))
@@ -206,7 +207,7 @@ def test_a_bad_prompt_is_one_line_and_can_be_repeated(visit: Visit) -> None:
 
 
 def test_an_examples_way_of_asking_goes_with_its_words(visit: Visit) -> None:
-    visit.page.click("text=A silent landlord")
+    visit.page.click(FIRST)
     visit.page.locator("#prompt textarea").press_sequentially("!")
     assert visit.page.is_checked("#kind input[value=continue]")
     visit.page.fill("#prompt textarea", "What is the capital of France?")
@@ -245,7 +246,7 @@ def test_order_appears_with_the_sequential_mode(visit: Visit) -> None:
 
 def test_two_visitors_do_not_mix(browser: Browser, address: str, visit: Visit) -> None:
     other = Visit(browser, address)
-    visit.page.click("text=A silent landlord")
+    visit.page.click(FIRST)
     other.page.click("text=A nurse")
     for each in (visit, other):
         each.length(24)
@@ -261,7 +262,7 @@ def test_two_visitors_do_not_mix(browser: Browser, address: str, visit: Visit) -
     ("phone", 390, "light", ""), ("phone-dark", 390, "dark", ""), ("dark", 1280, "light", "?__theme=dark")])
 def test_phone_and_dark(browser: Browser, address: str, name: str, width: int, scheme: str, query: str) -> None:
     visit = Visit(browser, address + query, width=width, scheme=scheme)
-    visit.page.click("text=A silent landlord")
+    visit.page.click(FIRST)
     visit.run()
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
     dark = visit.page.evaluate("document.body.classList.contains('dark')")
