@@ -23,10 +23,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy patchlab
 
 bench: $(VENV)/.installed-dev
-	@set -e; for file in benchmarks/[!_]*.py; do \
-		test -e "$$file" || { echo "no benchmark in benchmarks/" >&2; exit 1; }; \
-		echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)"; \
-	done
+	@missed=; for file in benchmarks/[!_]*.py; do name=$$(basename "$$file" .py); \
+		echo "== $$name"; $(BIN)/python -m "benchmarks.$$name" || missed="$$missed $$name"; \
+	done; test -z "$$missed" || { echo "a bar was missed, or it failed, in:$$missed" >&2; exit 1; }
 
 # The page's tests drive a real browser. Without one, and with no way to get one, they skip and say so.
 browser:
