@@ -80,7 +80,10 @@ def _ablations(found: dict[str, Any]) -> Iterator[Section]:
     if "ablations" in found:
         each = found["ablations"]
         parts: list[str] = [each.get("about", "One dial at a time; everything else as in the first row of its group.")]
-        for group in dict.fromkeys(row["group"] for row in each["rows"]):
+        groups = dict.fromkeys(row["group"] for row in each["rows"])
+        if len(groups) < each.get("groups", 0):
+            parts.append(f"**Not finished**: {len(groups)} of {each['groups']} groups, the last of these perhaps in part.")
+        for group in groups:
             parts += [f"### {group}", *tables([row for row in each["rows"] if row["group"] == group])]
         yield Section("Ablations", (*parts, _made(each)))
 
