@@ -69,7 +69,7 @@ def judge(trio: Trio, *, folder: Path, n: int = 300, seed: int = 0,
 
 
 def rates(trio: Trio, stack: Stack, lane: str, label: str, folder: Path, n: int, sampling: Sampling,
-           kept: dict[str, list[Reply]], domains: Sequence[str] = tuple(RATES)) -> Generator[Progress, None, Values]:
+          kept: dict[str, list[Reply]], domains: Sequence[str] = tuple(RATES)) -> Generator[Progress, None, Values]:
     """The rates of these domains for one lane: {(label, domain): one value a prompt}; the replies go into `kept`."""
     found: Values = {}
     for domain in domains:
