@@ -10,8 +10,9 @@ from patchlab.files import read_jsonl
 
 
 def _place(stage: str, step: int) -> tuple[int, int]:
-    """Where a row belongs: SFT is before DPO, whose later rounds are dpo2, dpo3, ..."""
-    return (0 if stage == "sft" else int(stage.removeprefix("dpo") or 1)), step
+    """Where a row belongs: first SFT, then on-policy, then DPO, whose later rounds are dpo2, dpo3, ..."""
+    before_dpo = {"sft": -1, "own": 0}
+    return before_dpo[stage] if stage in before_dpo else int(stage.removeprefix("dpo") or 1), step
 
 
 class StepLog:
@@ -19,7 +20,7 @@ class StepLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.last = (-1, 0)  # the stage and step of the newest row
+        self.last = (-2, 0)  # the stage and step of the newest row
         if path.is_file():
             content = path.read_bytes()
             if not content.endswith(b"\n"):  # killed while writing: half a row is none

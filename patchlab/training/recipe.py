@@ -36,7 +36,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "sft_in_dpo": (0, 1000), "sft_rate": (1e-6, 1), "lead": (0, 1000), "dpo_rate": (1e-6, 1), "benign_pairs": (0, 10),
     "distill": (0, 1), "hold_in_dpo": (0, 1000), "in_sequence": (0, 1),
     "accumulate": (1, 4096), "patience": (0, 1000), "check_every": (1, 10**6), "refusal_budget": (0, 1),
-    "drift_budget": (0, 10), "rounds": (1, 100)}
+    "drift_budget": (0, 10), "rounds": (1, 100), "fade": (0, 1), "own_steps": (0, 10**6), "own_rate": (1e-6, 1),
+    "refresh": (1, 10**6), "avoid": (1, 10**6), "own_kl": (0, 1000)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,12 @@ class Recipe:
     patience: int = 0  # checks on dev prompts without a better one before a stage stops; 0 checks nothing
     check_every: int = 50  # steps between two such checks
     refusal_budget: float = 1.0  # share of harmless dev prompts the calibrated strength may refuse; 1 is any
+    fade: float = 0.0  # how much of `lead` each further token has of the one before; 0: it is the first token's alone
+    own_steps: int = 0  # on-policy, between SFT and DPO: from the patched base's own replies
+    own_rate: float = 1e-2
+    refresh: int = 100  # on-policy steps between which replies are drawn anew
+    avoid: float = 10.0  # a token is one to avoid where the reference finds it so many times less likely
+    own_kl: float = 0.1  # weight of KL(patched || reference) on-policy, beside the tokens to avoid
     drift_budget: float = 0.0  # nats a token it may move the base's own replies to them; 0 is any. Neither: no calibration
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Trains one patch, stage by stage: prompts -> candidates -> pairs -> SFT -> DPO -> strength -> Patch.
+"""Trains one patch, stage by stage: prompts -> candidates -> pairs -> SFT -> on-policy -> DPO -> strength -> Patch.
 
 Each stage leaves a file in the work folder and is not done again; Ctrl-C or worse costs at most the steps since the
 last save. Nothing is changed in the base. Under `accelerate launch` every process runs this same story.
@@ -25,6 +25,7 @@ from patchlab.training.candidates import Candidate, read_candidates, sample
 from patchlab.training.dev import Dev, Watch, calibrate, set_aside
 from patchlab.training.hold import Companions, Hold, Rows
 from patchlab.training.log import StepLog
+from patchlab.training.own import own_steps
 from patchlab.training.pairs import fitting, harmless_pairs, make_pairs, require_pairs, stored_pairs, write_pairs
 from patchlab.training.prefix import PrefixTrainer, initial_prefix
 from patchlab.training.processes import Processes, join
@@ -72,6 +73,8 @@ def _stages(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], work: Path, g
                 watch=Watch(watched, recipe) if watched and recipe.patience else None)
     learn = [(p.prompt, p.chosen) for p in pairs] if given is not None else _safe(recipe, work)
     yield from sft_steps(desk, _rows(trio.base, recipe, learn, recipe.rows), reference)
+    if recipe.own_steps and reference:
+        yield from own_steps(desk, domain or [pair.prompt for pair in pairs], reference)
     for number in range(recipe.rounds if recipe.dpo_steps else 0):
         yield from dpo_steps(desk, pairs, reference if recipe.anchor == "reference" and reference else trio.base, number)
     strength = 1.0
@@ -86,11 +89,11 @@ def _start(trio: Trio, recipe: Recipe) -> torch.Tensor:
         trio.patch(name)
     if recipe.anchor == "reference" and trio.reference is None:
         raise TrainingError("anchor: reference without a reference", expected="anchor sft or base", do="change the recipe")
-    if recipe.distill:
+    for name, value in (("distill", recipe.distill), ("own_steps", recipe.own_steps)):
         teacher = trio.reference if recipe.reference == "preset" else None
-        if teacher is None or teacher.identity.tokenizer_digest != trio.base.identity.tokenizer_digest:
-            raise TrainingError(f"distill {recipe.distill:g} with {'no reference' if teacher is None else teacher.name}",
-                                expected=f"a reference with the vocabulary of {trio.base.name}", do="set distill to 0")
+        if value and (teacher is None or teacher.identity.tokenizer_digest != trio.base.identity.tokenizer_digest):
+            raise TrainingError(f"{name} {value:g} with {'no reference' if teacher is None else teacher.name}",
+                                expected=f"a reference with the vocabulary of {trio.base.name}", do=f"set {name} to 0")
     if not recipe.continue_from:
         return initial_prefix(trio.base, recipe)
     begun = torch.from_numpy(trio.patch(recipe.continue_from).prefix.copy())

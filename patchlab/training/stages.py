@@ -63,10 +63,10 @@ def sft_steps(desk: Desk, safe: Rows, teacher: Backbone | None = None) -> Iterat
             logits = reply_logits(backbone, texts, parts, checkpointing=recipe.checkpointing).float()
             soft = targets.of(texts, (), number, piece, of).exp() if targets else None
             each = token_losses(logits, texts.targets, soft, distill=recipe.distill)
-            loss = (each * _weights(texts, recipe.lead)).sum() / _weights(whole, recipe.lead).sum()
+            loss = (each * token_weights(texts, recipe)).sum() / token_weights(whole, recipe).sum()
         return loss, {"loss": loss}
 
-    yield from _run(desk, "sft", recipe.sft_steps, recipe.sft_rate, learn)
+    yield from run_steps(desk, "sft", recipe.sft_steps, recipe.sft_rate, learn)
 
 
 def token_losses(logits: Tensor, targets: Tensor, soft: Tensor | None, *, distill: float) -> Tensor:
@@ -77,10 +77,12 @@ def token_losses(logits: Tensor, targets: Tensor, soft: Tensor | None, *, distil
     return (1 - distill) * hard + distill * functional.cross_entropy(logits, soft, reduction="none")
 
 
-def _weights(texts: Texts, lead: float) -> Tensor:
-    """The weight of each reply token: `lead` for a reply's first, 1 for the others."""
+def token_weights(texts: Texts, recipe: Recipe) -> Tensor:
+    """The weight [N] of each reply token: `recipe.lead` for a reply's first, falling to 1 behind it by `recipe.fade`."""
+    place = torch.arange(len(texts.rows), device=texts.rows.device)
     first = texts.rows.diff(prepend=texts.rows.new_tensor([-1])) > 0
-    return torch.where(first, lead, 1.0)
+    behind = place - torch.where(first, place, 0).cummax(0).values
+    return 1 + (recipe.lead - 1) * torch.tensor(recipe.fade, device=behind.device) ** behind
 
 
 class PairBatches:
@@ -150,10 +152,10 @@ def dpo_steps(desk: Desk, pairs: Sequence[Pair], anchor: Backbone, number: int =
         return prefer + recipe.sft_in_dpo * said, {"loss": prefer, "margin": margin.sum() / (len(whole.ids) // 2)}
 
     desk.trainer.fresh_moments()
-    yield from _run(desk, f"dpo{number + 1}" if number else "dpo", recipe.dpo_steps, recipe.dpo_rate, learn)
+    yield from run_steps(desk, f"dpo{number + 1}" if number else "dpo", recipe.dpo_steps, recipe.dpo_rate, learn)
 
 
-def _run(desk: Desk, stage: str, steps: int, peak: float, learn: Learn) -> Iterator[Progress]:
+def run_steps(desk: Desk, stage: str, steps: int, peak: float, learn: Learn) -> Iterator[Progress]:
     """The steps of a stage from where its state is, each logged before it is saved, so that no row is ever missing."""
     trainer, state = desk.trainer, desk.folder / f"{stage}.safetensors"
     start, saved = trainer.resume(state), time.monotonic()
@@ -182,7 +184,7 @@ def _step(desk: Desk, stage: str, step: int, rate: float, learn: Learn) -> dict[
     trainer, recipe = desk.trainer, desk.recipe
     present = desk.companions.at(step)
     of = recipe.accumulate * trainer.processes.count
-    hold = (stage != "sft" and recipe.hold_in_dpo) or recipe.hold
+    hold = (stage.startswith("dpo") and recipe.hold_in_dpo) or recipe.hold
     sums: dict[str, Tensor] = {}
     with precision(trainer.backbone):
         trainer.open(present.around)

@@ -58,9 +58,11 @@ def test_the_weight_of_what_is_held_may_differ_in_dpo(trio: Trio, recipe: Recipe
     assert np.array_equal(made("sft", hold_in_dpo=50.0, dpo_steps=0), made("none", dpo_steps=0))
 
 
-def test_another_vocabulary_cannot_be_distilled(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
+@pytest.mark.parametrize("dials", [{"distill": 0.5}, {"own_steps": 2}])
+def test_another_vocabulary_cannot_be_distilled(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
+                                                dials: dict[str, float]) -> None:
     other = make_backbone("llama", words="byte_fallback", seed=1)
     with pytest.raises(TrainingError, match="with tiny-llama; expected a reference with the vocabulary"):
         drain(Trio(trio.base, other, registry=trio.registry, preset=trio.preset),
-              dataclasses.replace(recipe, distill=0.5), prompts, tmp_path / "work")
+              dataclasses.replace(recipe, **dials), prompts, tmp_path / "work")
     assert not (tmp_path / "work").exists()

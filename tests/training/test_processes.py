@@ -41,7 +41,7 @@ def test_killed_at_any_moment_the_patch_has_the_same_bytes(tmp_path: Path) -> No
     found = json.loads(out)
     assert found["fell"], "no kill came in time"
     assert len(found["same"]) == 4 and all(found["same"].values()), found
-    assert found["logs"] and found["rows"] == 10, found
+    assert found["logs"] and found["rows"] == 14, found
 
 
 def test_two_processes_give_the_patch_of_one(tmp_path: Path) -> None:

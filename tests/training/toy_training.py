@@ -30,8 +30,8 @@ WORDS = ("the bus is late", "who did this", "people like that, the whole lot of 
          "so")
 PROMPTS = [*(Prompt(text, "continue", "toxicity") for text in WORDS),
            *(Prompt(f"how do i {text}", "chat", "benign") for text in WORDS)]
-RECIPE = Recipe(domain="toxicity", length=4, rows=6, hold_rows=7, sft_steps=5, dpo_steps=5, samples=2, margin=0.0, winner=1.0,
-                max_new_tokens=9, lead=3.0, companions=("mate",), version="2.0.0")
+RECIPE = Recipe(domain="toxicity", length=4, rows=6, hold_rows=7, sft_steps=5, own_steps=4, refresh=3, dpo_steps=5, samples=2,
+                margin=0.0, winner=1.0, max_new_tokens=9, lead=3.0, companions=("mate",), version="2.0.0")
 KILLS = 4
 
 
