@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from test_run import drain
 
 from patchlab.engine import Trio
 from patchlab.engine.teacher import encode_texts
+from patchlab.files import read_jsonl
 from patchlab.records import Prompt
 from patchlab.training.own import overreach
 from patchlab.training.recipe import Recipe
@@ -61,5 +61,5 @@ def test_own_replies_are_drawn_anew_each_round_and_training_differs(trio: Trio, 
     assert plain is not None and owned is not None and not np.allclose(plain.prefix, owned.prefix)
     rounds = sorted((tmp_path / "own").glob("own*.jsonl"))
     assert [path.name for path in rounds] == ["own1.jsonl", "own2.jsonl", "own3.jsonl"]
-    first, last = ({row["prompt"]: row["reply"] for row in map(json.loads, path.open())} for path in (rounds[0], rounds[2]))
+    first, last = ({row["prompt"]: row["reply"] for row in read_jsonl(path)} for path in (rounds[0], rounds[2]))
     assert any(first[prompt] != last[prompt] for prompt in first.keys() & last.keys())
