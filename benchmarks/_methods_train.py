@@ -101,12 +101,14 @@ def train_ours(data: Data, recipe: Recipe, work: Path) -> Trained:
             clock.tick()
     seconds = time.perf_counter() - began
     base = load("base")
-    stages = [load_file(work / f"{stage}.safetensors")["prefix"] for stage in ("sft", "dpo")]
+    second = "own" if recipe.own_steps else "dpo"
+    stages = [load_file(work / f"{stage}.safetensors")["prefix"] for stage in ("sft", second)]
     with torch.no_grad():
         parts = [((compile_prefix(base, prefix), 1.0),) for prefix in stages]
     losses = (loss_on(data.held(), base, parts[0]), loss_on(data.held(), base, parts[1]))
     held_to = f"KL weight {recipe.hold:g}, in DPO {recipe.hold_in_dpo or recipe.hold:g}" if recipe.hold else "no KL term"
-    about = f"P = {recipe.length}, targets {'of the reference' if recipe.distill else 'drawn'}, {held_to}"
+    about = (f"P = {recipe.length}, targets {'of the reference' if recipe.distill else 'drawn'}, {held_to}"
+             + (", on-policy in place of DPO" if recipe.own_steps else ""))
     return Trained(lambda: {"": (base, parts[1])}, stages[1].numel(), recipe.sft_rate, losses,
                    clock.a_second(recipe.rows), seconds, about)
 

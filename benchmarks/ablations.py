@@ -31,30 +31,35 @@ from patchlab.training.run import release, train
 
 WORK = Path(__file__).parents[1] / "build" / "ablations"
 SUITES = FOLDER / "pocket"
-FEW = {"sft_steps": 120, "dpo_steps": 80, "rows": 16, "hold_rows": 16}
+FEW = {"sft_steps": 120, "own_steps": 80, "dpo_steps": 80, "refresh": 40, "rows": 16, "hold_rows": 16}
 PLAIN = {"refusal_budget": 1.0, "drift_budget": 0.0, "rounds": 1}  # dials are compared at one strength
-TOY = {"sft_steps": 1, "dpo_steps": 1, "rows": 2, "hold_rows": 2, "max_new_tokens": 12, "margin": 0.1}
+TOY = {"sft_steps": 1, "own_steps": 1, "dpo_steps": 1, "rows": 2, "hold_rows": 2, "max_new_tokens": 12, "margin": 0.1}
 SAMPLED = ("held.jsonl", "candidates.jsonl")
 
 Returned = TypeVar("Returned")
 
 Dials = dict[str, Any]
 # group -> its domain, the dials all of it share, and what its rows change: {} first, to compare with
+PAIRS: Dials = {"dpo_steps": 80, "own_steps": 0, "dpo_rate": 0.01, "sft_in_dpo": 0.5}  # DPO where the shipped recipe has none
 GROUPS: dict[str, tuple[str, Dials, list[Dials]]] = {
     "Chance: the same recipe, other seeds": ("toxicity", {}, [{}, {"seed": 1}, {"seed": 2}]),
-    "DPO anchor": ("toxicity", {}, [{}, {"anchor": "reference"}, {"anchor": "base"}, {"rounds": 2, "dpo_steps": 40},
-                              {"dpo_steps": 0}]),
+    "After SFT: own replies, pairs, or nothing": ("toxicity", {}, [
+        {}, PAIRS, {"own_steps": 0}, {"own_steps": 0, "sft_steps": 200}]),
+    "What is learned from own replies": ("toxicity", {}, [
+        {}, {"own_kl": 0.0}, {"own_kl": 1.0, "avoid": 1e6}, {"avoid": 3.0}, {"avoid": 100.0}]),
+    "Weight of a reply's first tokens": ("toxicity", {}, [{}, {"lead": 1.0}, {"lead": 5.0}, {"fade": 0.0}]),
+    "Weight of a bias reply's first token": ("bias", {}, [{}, {"lead": 1.0}]),
+    "DPO anchor": ("toxicity", PAIRS, [{}, {"anchor": "reference"}, {"anchor": "base"}, {"rounds": 2, "dpo_steps": 40}]),
+    "Beta": ("toxicity", PAIRS, [{}, {"beta": 0.03}, {"beta": 0.3}]),
+    "SFT term in DPO": ("toxicity", PAIRS, [{}, {"sft_in_dpo": 0.0}, {"sft_in_dpo": 2.0}]),
     "Harmless pairs in DPO": ("refusal", {}, [{}, {"benign_pairs": 1.0}]),
     "Other patches present in training, read in parallel with them": ("refusal", {"companions": ("bias", "toxicity")}, [
         {}, {"held_to": "base"}, {"companions": ()}, {"in_sequence": 0.5}]),
     "Initialisation": ("toxicity", {}, [{}, {"init": "vocabulary"}, {"init": "random"}]),
     "What the KL term holds": ("toxicity", {}, [{}, {"holds": ("benign",)}, {"holds": ("benign", "lookalike", "chat", "story")}]),
+    "Weight of the KL term": ("toxicity", {}, [{}, {"hold": 0.5}, {"hold": 10.0}]),
     "Prefix length": ("toxicity", {}, [{}, {"length": 10}, {"length": 25}, {"length": 100}]),
-    "Beta": ("toxicity", {}, [{}, {"beta": 0.03}, {"beta": 0.3}]),
-    "SFT term in DPO": ("toxicity", {}, [{}, {"sft_in_dpo": 0.0}, {"sft_in_dpo": 2.0}]),
     "SFT learns the reference's distribution, or its drawn tokens": ("toxicity", {}, [{}, {"distill": 0.0}]),
-    "Weight of the KL term": ("toxicity", {}, [{}, {"hold": 1.0, "hold_in_dpo": 0.5}, {"hold": 20.0, "hold_in_dpo": 10.0}]),
-    "Weight of a bias reply's first token": ("bias", {}, [{}, {"lead": 1.0}]),
 }
 
 
@@ -72,10 +77,14 @@ QUICK = Size(n=2, dials=TOY, prompts=8, tokens=4)
 
 
 def recipe_for(domain: str, dials: Dials, size: Size) -> Recipe:
-    """The shipped recipe at this run's size with some dials changed; one without DPO in it stays so."""
+    """The shipped recipe at this run's size with some dials changed; a stage that it has not is not there.
+
+    One of SFT alone takes the steps of a second stage too.
+    """
     shipped = read_recipe(ASSETS / "recipes" / f"{domain}.yaml")
-    few = {**size.dials, **({} if shipped.dpo_steps else {"dpo_steps": 0, "sft_steps": sum(
-        size.dials[name] for name in ("sft_steps", "dpo_steps"))})}
+    few = {**size.dials, **{name: 0 for name in ("own_steps", "dpo_steps") if not getattr(shipped, name)}}
+    if not few["own_steps"] and not few["dpo_steps"]:
+        few["sft_steps"] += size.dials["dpo_steps"]
     return dataclasses.replace(shipped, **{**PLAIN, **few, **dials})
 
 

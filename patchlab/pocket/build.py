@@ -160,8 +160,8 @@ def patches_stage(plan: Plan) -> Iterator[Progress]:
                for path in sorted(RECIPES.glob("*.yaml"))]
     names = [recipe.patch_name for recipe in recipes]
     for recipe in recipes:
-        brief = dataclasses.replace(recipe, sft_steps=max(1, recipe.sft_steps // 3), dpo_steps=0, refusal_budget=1.0,
-                                    drift_budget=0.0)
+        brief = dataclasses.replace(recipe, sft_steps=max(1, recipe.sft_steps // 3), own_steps=0, dpo_steps=0,
+                                    refusal_budget=1.0, drift_budget=0.0)
         yield from _train(plan, Registry([]), brief, asked, first)
     for recipe in recipes:
         others = tuple(name for name in names if name != recipe.patch_name)
