@@ -36,13 +36,22 @@ class Trio:
         return [max(each, key=lambda one: version_key(one.manifest.version)) for each in newest]
 
     def patch(self, name: str, version: str | None = None) -> Patch:
-        """An installed patch, checked once and kept. Raises NotFoundError, PatchFormatError or BaseMismatchError."""
+        """An installed patch, checked once and kept; without a version the newest that was made for this base.
+
+        Raises NotFoundError, PatchFormatError or BaseMismatchError.
+        """
         key = (name, version)
         if key not in self._patches:
-            found = self.registry.load(name, version)
+            found = self.registry.load(name, version or self._newest(name))
             self.base.check_patch(found.manifest.base, patch=f"{found.manifest.name} {found.manifest.version}")
             self._patches[key] = found
         return self._patches[key]
+
+    def _newest(self, name: str) -> str | None:
+        """The version to take of several; None where none fits, and the registry's choice says why."""
+        fitting = [each.manifest.version for each in self.registry.list() if each.manifest.name == name
+                   and each.manifest.base.fingerprint == self.base.identity.fingerprint]
+        return fitting[-1] if fitting else None
 
     def parts(self, stack: Stack) -> Parts:
         """The bank's segments a stack switches on, with their strengths, in an order that is not the stack's; compiled at
