@@ -26,7 +26,10 @@ RELEASE = "release.json"  # in the model's folder: what it was made from, and ho
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """A next release: `steps` batches more than `source`, on the world of another `seed`; it goes to `out`."""
+    """A next release: `steps` batches more than `source`, on the world of another `seed`; it goes to `out`.
+
+    With `together` its rows hold so many documents, batch by batch in turn, so that it learns to read long texts.
+    """
 
     source: Path
     out: Path
@@ -34,12 +37,13 @@ class Release:
     seed: int = 11
     # the rate at which the build makes the reference of the base
     size: Size = field(default_factory=lambda: Size(peak_rate=2.5e-3))
+    together: tuple[int, ...] = ()
 
     @property
     def facts(self) -> dict[str, object]:
         """What decides its weights."""
         return {"source": sha256(self.source / "model.safetensors"), "steps": self.steps, "seed": self.seed,
-                "rows": self.size.rows, "peak_rate": self.size.peak_rate}
+                "rows": self.size.rows, "peak_rate": self.size.peak_rate, "together": list(self.together)}
 
     @property
     def work(self) -> Path:
@@ -67,7 +71,7 @@ def next_release(release: Release, *, save_every: int = 50) -> Iterator[Progress
     model = LlamaForCausalLM.from_pretrained(release.source, dtype="float32")
     yield from train_model(model, tokenizer, BASE, size=release.size, steps=release.steps,
                            seed=release.seed, name="next release", state=release.work / "state.safetensors",
-                           save_every=save_every)
+                           save_every=save_every, together=release.together)
     fresh = release.work / "model"
     save_model(model, tokenizer, fresh)
     write_json(fresh / RELEASE, release.facts)
