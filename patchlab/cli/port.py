@@ -43,8 +43,8 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help=f"keep every reply there as it is finished, and write {CHECK}")
     parser.add_argument("--accept", action="store_true",
-                        help="write the patch for the new base into --out, unless its effect is lost; its version is the old "
-                             "one with the tag +port and the new base's fingerprint")
+                        help="write the patch for the new base into --out, where its effect is kept at least in part; its version "
+                             "is the old one with the tag +port and the new base's fingerprint")
     add_json(parser)
     parser.set_defaults(run=port, refuse=parser.error)
 
@@ -53,12 +53,14 @@ def port(args: argparse.Namespace) -> None:
     """Check, print, and write what was asked for. Raises InputError where --accept finds nothing that survived."""
     if args.accept and not args.out:
         args.refuse("--accept needs --out DIR to write the patch into")
-    patch = _patch(args.patch)
+    found = _found(args.patch)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
     from patchlab.evaluation.porting import check_port
 
     made_for, base = _model(args.made_for, "base"), _model(args.base, "base")
+    patch = found if isinstance(found, Patch) else default_registry().load(
+        found, default_registry().newest_for(found, made_for.identity.fingerprint))
     reference = _model(args.reference, "reference") if args.reference else None
     steps = check_port(patch, made_for=made_for, base=base, reference=reference, n=args.n, seed=args.seed, out=args.out)
     try:
@@ -73,12 +75,14 @@ def port(args: argparse.Namespace) -> None:
         raise KeyboardInterrupt(f"stopped{kept}") from None
 
 
-def _patch(text: str) -> Patch:
+def _found(text: str) -> Patch | str:
+    """The patch, or the name of one of whose versions its base decides; what cannot be had is said before models load."""
     path = Path(text)
     if path.name != text or path.is_dir():
         return load_patch(path)
     name, _, version = text.partition("@")
-    return default_registry().load(name, version or None)
+    found = default_registry().find(name, version or None)
+    return load_patch(found.folder) if version else name
 
 
 def _model(text: str, lane: str) -> Backbone:

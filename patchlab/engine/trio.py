@@ -42,16 +42,11 @@ class Trio:
         """
         key = (name, version)
         if key not in self._patches:
-            found = self.registry.load(name, version or self._newest(name))
+            # where none fits, the registry's own choice says in its error for which base it was made
+            found = self.registry.load(name, version or self.registry.newest_for(name, self.base.identity.fingerprint))
             self.base.check_patch(found.manifest.base, patch=f"{found.manifest.name} {found.manifest.version}")
             self._patches[key] = found
         return self._patches[key]
-
-    def _newest(self, name: str) -> str | None:
-        """The version to take of several; None where none fits, and the registry's choice says why."""
-        fitting = [each.manifest.version for each in self.registry.list() if each.manifest.name == name
-                   and each.manifest.base.fingerprint == self.base.identity.fingerprint]
-        return fitting[-1] if fitting else None
 
     def parts(self, stack: Stack) -> Parts:
         """The bank's segments a stack switches on, with their strengths, in an order that is not the stack's; compiled at

@@ -53,6 +53,12 @@ def test_a_patch_is_checked_and_written_only_when_accepted(later: Path, calm: Pa
     assert main(["patches", "install", str(folder)]) == 0
     assert main(["patches", "show", f"calm@{written.manifest.version}"]) == 0
 
+    # beside it the one it came from: which of the two a name means is for the base to say
+    assert main(["patches", "install", str(calm)]) == 0
+    capsys.readouterr()
+    assert main(["patches", "port", "calm", "--base", str(later), "--n", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["version"] == written.manifest.version
+
 
 def test_what_is_lost_is_not_accepted(later: Path, calm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                       capsys: pytest.CaptureFixture[str]) -> None:
