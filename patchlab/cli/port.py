@@ -43,8 +43,8 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help=f"keep every reply there as it is finished, and write {CHECK}")
     parser.add_argument("--accept", action="store_true",
-                        help="write the patch for the new base into --out, where its effect is kept at least in part; its version "
-                             "is the old one with the tag +port and the new base's fingerprint")
+                        help="write the patch for the new base into --out, where its effect is kept at least in part; its "
+                             "version is the old one with the tag +port and the new base's fingerprint")
     add_json(parser)
     parser.set_defaults(run=port, refuse=parser.error)
 
