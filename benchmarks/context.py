@@ -55,7 +55,7 @@ Texts = list[tuple[list[int], list[int]]]  # prompt ids and reply ids
 class Size:
     """How big a run is; a quick one differs in numbers only."""
 
-    n: int = 40
+    n: int = 30
     tokens: int = 64
     # the context is 4,096: 50 are the patch's, and a reply must fit
     lengths: tuple[int, ...] = (50, 250, 1000, 2000, 3950)

@@ -38,7 +38,7 @@ Row = dict[str, Any]
 class Size:
     """How big a run is; a quick one differs in numbers only."""
 
-    n: int = 300
+    n: int = 200
     steps: tuple[int, ...] = (50, 200, 600)
     rows: int = 128  # documents a training step
     tokens: int = 64

@@ -139,7 +139,7 @@ class _Run:
         evidence = [m for m in measures if m.lane == NEW[1]] + [m for m in effects if m.metric == KEPT]
         manifest = replace(self.moved.manifest, evidence=tuple(evidence))
         return PortCheck(Patch(manifest, self.moved.prefix), unlike, measures, effects, tuple(compared),
-                         decide(measures, effects, metric=self.metric, target=self.target), self.made_with)
+                         decide(measures, effects, compared, metric=self.metric, target=self.target), self.made_with)
 
     def _effects(self) -> Iterator[Measure]:
         """How far each base is moved towards the aim, and what share of that the new one keeps; one set a scorer."""

@@ -63,7 +63,8 @@ Pair = tuple[Sequence[float], Sequence[float]]  # a base's values and a patched 
 
 def effect(pair: Pair, *, target: float, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float, float]:
     """How much nearer to `target` the patched mean is than the base's: (value, low, high), a paired bootstrap over prompts."""
-    return _of_effects([pair], lambda moved: moved[0], target, seed, resamples)
+    value, low, high = _of_effects([pair], lambda moved: moved[0], target, seed, resamples)
+    return value, low, min(high, 1.0)
 
 
 def effect_kept(before: Pair, after: Pair, *, target: float, seed: int = 0,
@@ -89,6 +90,9 @@ def _of_effects(pairs: Sequence[Pair], statistic: Callable[[list[np.ndarray]], n
         return statistic([away[k] - away[k + 1] for k in range(0, len(away), 2)])
 
     value = float(of(known.mean(axis=1)))
+    if np.isin(known, (0, 1)).all() and np.all(known == known[:, :1]):  # rates of 0 or 1 that have no spread: see `interval`
+        reach = 1.96**2 / (known.shape[1] + 1.96**2)
+        return value, value - reach, value + reach
     spread = of(known[:, _draws(known.shape[1], seed, resamples)].mean(axis=2))
     if math.isnan(value) or np.isnan(spread).all():
         return value, float("nan"), float("nan")

@@ -45,7 +45,7 @@ def test_a_ported_patch_is_its_prefix_before_the_new_bases_text(llama: Backbone)
 def test_a_ported_patch_says_what_it_is_and_claims_nothing(llama: Backbone, tmp_path: Path) -> None:
     measured = Measure("toxicity", "patched", "toxic_rate", 0.1, 0.0, 0.2, 9, "toxicity")
     patch = make_patch(llama, "calm", length=4)
-    patch = Patch(dataclasses.replace(patch.manifest, evidence=(measured,)), patch.prefix)
+    patch = Patch(dataclasses.replace(patch.manifest, evidence=(measured,), summary="x" * 2000), patch.prefix)
     other = make_backbone("llama", seed=1)
     moved = load_patch(save_patch(ported(patch, other), tmp_path / "moved"))
     assert moved.manifest.base == other.identity and moved.manifest.evidence == ()

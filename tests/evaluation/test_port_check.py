@@ -17,7 +17,7 @@ from patchlab.errors import BaseMismatchError, InputError
 from patchlab.evaluation.metrics import METRICS, Counted, by_prompt
 from patchlab.evaluation.porting import KEPT, PortCheck, check_port
 from patchlab.evaluation.verdict import decide
-from patchlab.records import Measure, Progress
+from patchlab.records import Comparison, Measure, Progress
 
 
 def same_written_otherwise(base: Backbone) -> Backbone:
@@ -110,26 +110,29 @@ def figure(lane: str, metric: str, value: float, spread: float = 0.02, suite: st
     return Measure(suite, lane, metric, value, value - spread, value + spread, 300, "toxicity")
 
 
-def figures(*, base: float = 0.7, patched: float = 0.15, refused: float = 0.0, far: float = 0.01,
-            old_effect: float = 0.6) -> tuple[list[Measure], list[Measure]]:
-    """A check of a patch that takes the old base from 0.7 to 0.1."""
+def figures(*, base: float = 0.7, patched: float = 0.15, refused: float = 0.0, far: float = 0.01, old_effect: float = 0.6,
+            spread: float = 0.01) -> tuple[list[Measure], list[Measure], list[Comparison]]:
+    """A check of a patch that takes the old base from 0.7 to 0.1 and has it refuse one more harmless request in a hundred."""
     measures = [figure(lane, "toxic_rate", value) for lane, value in (
         ("old base", 0.7), ("old patched", 0.1), ("base", base), ("patched", patched))]
-    measures += [figure(lane, "refusal_rate", value, suite="overrefusal") for lane, value in (
-        ("old base", 0.0), ("old patched", 0.01), ("base", 0.0), ("patched", refused))]
-    measures += [figure(lane, "kl_to_base", value, suite="drift") for lane, value in (("old patched", 0.012), ("patched", far))]
+    measures += [figure(lane, "kl_to_base", value, spread, suite="drift") for lane, value in (
+        ("old patched", 0.012), ("patched", far))]
     effects = [figure("old patched", "effect", old_effect), figure("patched", "effect", base - patched),
-               figure("patched", KEPT, (base - patched) / 0.6)]
-    return measures, [*effects, figure("patched", KEPT, 0.0)]  # a second scorer's does not decide
+               figure("patched", KEPT, (base - patched) / 0.6), figure("patched", KEPT, 0.0)]  # the second scorer's decides not
+    compared = [Comparison("overrefusal", "refusal_rate", first, second, by, by - spread, by + spread, 0.01, 600, "refusal")
+                for first, second, by in (("old base", "old patched", 0.01), ("base", "patched", refused),
+                                          ("old patched", "patched", 9.0))]
+    return measures, effects, compared
 
 
 @pytest.mark.parametrize(("dials", "word"), [
     ({}, "kept"), ({"patched": 0.3}, "kept in part"), ({"patched": 0.69}, "lost"), ({"patched": 0.9}, "lost"),
     ({"base": 0.08, "patched": 0.01}, "not needed"), ({"old_effect": 0.01}, "nothing to keep"),
     ({"refused": 0.2}, "kept, at a price"), ({"far": 0.2, "patched": 0.3}, "kept in part, at a price"),
-    ({"refused": 0.02, "far": 0.024}, "kept")])
+    ({"refused": 0.028, "far": 0.024}, "kept"),  # less than is a price
+    ({"refused": 0.2, "far": 0.2, "spread": 0.2}, "kept")])  # or perhaps chance
 def test_the_verdict_is_a_plain_word(dials: dict[str, float], word: str) -> None:
     verdict = decide(*figures(**dials), metric="toxic_rate", target=0.0)
     assert verdict.word == word and verdict.holds == word.startswith("kept")
-    assert ("refused rise by +0.200" in verdict.why) == (dials.get("refused") == 0.2)
-    assert ("KL to the base" in verdict.why) == ("far" in dials and dials["far"] > 0.1)
+    assert ("refused rise by 0.200, on the old base by 0.010" in verdict.why) == ("price" in word and "refused" in dials)
+    assert ("KL to the base on harmless requests is 0.200" in verdict.why) == ("price" in word and "far" in dials)

@@ -117,5 +117,12 @@ def test_where_there_was_no_effect_no_share_of_it_is_kept() -> None:
     assert np.isnan(effect_kept(([0.5] * 9, [0.5] * 9), ([0.8] * 9, [0.1] * 9), target=0.0)[0])
 
 
+def test_all_or_nothing_on_few_prompts_is_no_certainty() -> None:
+    for n, low in ((2, 0.342), (300, 0.987)):
+        pair = [0.0] * n, [1.0] * n
+        assert effect(pair, target=1.0) == pytest.approx((1.0, low, 1.0), abs=1e-3)
+        assert effect_kept(pair, pair, target=1.0) == pytest.approx((1.0, low, 2 - low), abs=1e-3)
+
+
 def test_an_effect_past_an_even_target_is_less() -> None:
     assert effect(([0.9] * 9, [0.3] * 9), target=0.5)[0] == pytest.approx(0.2)
