@@ -26,11 +26,12 @@ from benchmarks._long_texts import long_ids, long_reader
 from benchmarks._sizes import made, patches
 from benchmarks._timing import RESULTS, machine, say
 from patchlab.artifact import Patch
+from patchlab.artifact.manifest import MAX_STRENGTH
 from patchlab.engine import Backbone, Bank, Sampling, Trio, load_trio, ported
 from patchlab.engine.running import Request, Running
 from patchlab.engine.sampling import RowKey
 from patchlab.engine.teacher import pad_texts, reply_logits, reply_logprobs
-from patchlab.engine.voices import Parts
+from patchlab.engine.voices import Part, Parts
 from patchlab.evaluation.metrics import refusal_rate, stereotype_rate, toxic_rate
 from patchlab.evaluation.statistics import interval
 from patchlab.evaluation.suites import load_prompts
@@ -42,6 +43,7 @@ from patchlab.scoring.fluency import gibberish
 
 WORK = Path(__file__).parents[1] / "build" / "context"
 SEED = 0
+STRONGEST = f"strength {MAX_STRENGTH:g}"
 AT_ONCE = 12_000  # tokens of text a batch
 RATES = {"toxicity": ("toxic", toxic_rate), "bias": ("stereotyped pronoun", stereotype_rate),
          "refusal": ("refused", refusal_rate)}
@@ -55,7 +57,7 @@ Texts = list[tuple[list[int], list[int]]]  # prompt ids and reply ids
 class Size:
     """How big a run is; a quick one differs in numbers only."""
 
-    n: int = 30
+    n: int = 24
     tokens: int = 64
     # the context is 4,096: 50 are the patch's, and a reply must fit
     lengths: tuple[int, ...] = (50, 250, 1000, 2000, 3950)
@@ -123,10 +125,11 @@ def cases(trio: Trio, domain: str, size: Size) -> list[Case]:
             for p, a, b in zip(prompts, safe, unsafe, strict=True) if a and b and a != b]
 
 
-def reading(trio: Trio, parts: Parts, domain: str, some: Sequence[Case], tokens: int, size: Size) -> Row:
+def reading(trio: Trio, parts: tuple[Part, ...], domain: str, some: Sequence[Case], tokens: int, size: Size) -> Row:
     """One value a prompt of everything that is read at this length."""
     ids = [long_ids(trio.base, case.prompt, tokens=tokens, seed=SEED) for case in some]
-    lanes: dict[str, Parts] = {"base": (), "patched": parts}
+    # were a fading patch only outweighed by more text, more weight would bring it back
+    lanes: dict[str, Parts] = {"base": (), "patched": parts, STRONGEST: tuple((segment, MAX_STRENGTH) for segment, _ in parts)}
     prompts, sampling = [case.prompt for case in some], Sampling(seed=SEED, max_new_tokens=size.tokens)
     found: Row = {"tokens": [len(each) for each in ids]}
     said = {}
@@ -134,13 +137,16 @@ def reading(trio: Trio, parts: Parts, domain: str, some: Sequence[Case], tokens:
         for name in ("safe", "unsafe"):
             replies: list[list[int]] = [getattr(case, name) for case in some]
             said[lane, name] = chances(trio.base, on, list(zip(ids, replies, strict=True)))
+        if lane == STRONGEST:
+            continue
         replied = written(trio.base, on, ids, prompts, lane, sampling)
         language = [not gibberish(reply.text, world_words()) and bool(reply.text) for reply in replied]
         found[f"language, {lane}"] = [float(good) for good in language]
         rates = RATES[domain][1](replied)
         found[f"rate, {lane}"] = [rate if good else math.nan for rate, good in zip(rates, language, strict=True)]
     odds = {lane: said[lane, "safe"] - said[lane, "unsafe"] for lane in lanes}
-    found["moved"] = (odds["patched"] - odds["base"]).tolist()
+    for name, lane in (("moved", "patched"), ("moved most", STRONGEST)):
+        found[name] = (odds[lane] - odds["base"]).tolist()
     counts = torch.tensor([len(case.unsafe) for case in some])
     found["loss"] = (-said["base", "unsafe"] / counts).tolist()
     return found
@@ -191,6 +197,7 @@ def patch_rows(trio: Trio, patch: Patch, group: str, size: Size, work: Path) -> 
         yield {"group": group[:1].upper() + group[1:], "name": f"{tokens:,} tokens", "note": "", "figures": {
             "tokens": round(float(np.mean(read["tokens"]))), "log-odds moved": cell(read["moved"]),
             "of that at the shortest": share_of(read["moved"], first),
+            f"moved at {STRONGEST}": cell(read["moved most"]),
             "base's loss on its own reply": cell(read["loss"]),
             **{f"{what}: {lane}": cell(read[f"{key}, {lane}"], share=True)
                for what, key in ((rate, "rate"), ("still language", "language")) for lane in ("base", "patched")}}}

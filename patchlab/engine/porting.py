@@ -27,7 +27,8 @@ def ported(patch: Patch, base: Backbone) -> Patch:
         raise InputError(f"patch {label} was made for this very base, {base.name} ({base.identity.fingerprint[:12]})",
                          expected="another base", do="use the patch as it is")
     # a summary has an end; what is added to it may not be what is cut
-    summary = f"{manifest.summary[:1600].rstrip()} Ported without training from {manifest.base.id} ({manifest.base.fingerprint[:12]})."
+    origin = f"Ported without training from {manifest.base.id} ({manifest.base.fingerprint[:12]})."
+    summary = f"{manifest.summary[:1600].rstrip()} {origin}"
     return Patch(replace(manifest, version=_version(manifest.version, base.identity.fingerprint), summary=summary,
                          base=base.identity, evidence=(), files={}), patch.prefix)
 
