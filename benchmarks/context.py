@@ -1,9 +1,9 @@
 """Does a patch fade in a long context? `python -m benchmarks.context [--quick]`
 
-The shipped patches behind 50 to 4,000 tokens of the made world, beside what the base itself still does at that length: on their
-own base, and ported to that base trained on until it reads long texts. Then seeded models, where the bank is pinned as the engine
-has it, and where it slides out of a window like text. Model and readings lie in build/context; a run that was stopped goes on.
-Writes benchmarks/results/context.json.
+The shipped patches behind 50 to 4,000 tokens of the made world, beside what the base itself still does at that length; the same
+for that base trained on until it reads long texts, with short-trained patches of its own. And seeded models, where the bank is
+pinned as the engine has it, and where it slides out of a window like text. Models, patches and readings lie in build/context; a
+run that was stopped goes on. Writes benchmarks/results/context.json.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import ablations
 from benchmarks._long_texts import long_ids, long_reader
 from benchmarks._sizes import made, patches
 from benchmarks._timing import RESULTS, machine, say
-from patchlab.artifact import Patch
+from patchlab.artifact import Patch, Registry
 from patchlab.artifact.manifest import MAX_STRENGTH
-from patchlab.engine import Backbone, Bank, Sampling, Trio, load_trio, ported
+from patchlab.engine import Backbone, Bank, Sampling, Trio, load_trio
 from patchlab.engine.running import Request, Running
 from patchlab.engine.sampling import RowKey
 from patchlab.engine.teacher import pad_texts, reply_logits, reply_logprobs
@@ -65,9 +66,10 @@ class Size:
     texts: int = 20
     steps: int = 400  # of the base's training on long texts
     rows: int = 128  # documents a step
+    training: ablations.Size = field(default_factory=ablations.Size)  # of that base's patches
 
 
-QUICK = Size(n=2, tokens=4, lengths=(50, 120), windowed=(8, 200), texts=2, steps=1, rows=8)
+QUICK = Size(n=2, tokens=4, lengths=(50, 120), windowed=(8, 200), texts=2, steps=1, rows=8, training=ablations.QUICK)
 
 
 def groups_of(texts: Sequence[Any], length: int) -> Iterator[slice]:
@@ -168,18 +170,29 @@ def share_of(values: Sequence[float], first: Sequence[float]) -> list[float]:
 
 
 def pocket_rows(trio: Trio, size: Size, work: Path) -> Iterator[Row]:
-    """A row for each shipped patch and length, on its own base and then on the one that reads long texts."""
+    """A row for each patch and length: the shipped ones, then those of the base that reads long texts."""
     patches = [trio.patch(each.manifest.name) for each in trio.installed()]
     for patch in patches:
-        yield from patch_rows(trio, patch, f"{patch.manifest.name}, on its own base", size, work)
+        yield from patch_rows(trio, patch, f"{patch.manifest.name}, as shipped", size, work)
     release = long_reader(work / f"long-{size.steps}", steps=size.steps, rows=size.rows)
     for step in next_release(release):
         if step.done % 50 == 0 or step.done == step.total:
             say(f"{step.stage} {step.done}/{step.total} {step.message}")
-    reader = Trio(Backbone.load(release.out, device="cpu"), trio.reference, registry=trio.registry, preset=trio.preset)
+    reader = Trio(Backbone.load(release.out, device="cpu"), trio.reference, registry=Registry([]), preset=trio.preset)
     for patch in patches:
-        label = f"{patch.manifest.name}, ported to the base that reads long texts"
-        yield from patch_rows(reader, ported(patch, reader.base), label, size, work)
+        own = trained(reader, patch.manifest.domain, size, work / f"long-{size.steps}-patches")
+        yield from patch_rows(reader, own, f"{own.manifest.name}, of the base that reads long texts", size, work)
+
+
+def trained(reader: Trio, domain: str, size: Size, work: Path) -> Patch:
+    """A patch of the base that reads long texts, from short prompts as every patch here; trained unless it lies there."""
+    recipe = ablations.recipe_for(domain, {}, size.training)
+    for attention in ("eager", "sdpa"):  # the quickest for short rows; what long ones have the memory for
+        for backbone in (reader.base, reader.reference):
+            backbone.model.set_attn_implementation(attention)
+        if attention == "eager":
+            registry = ablations.patch_of(reader, recipe, size.training, work)
+    return registry.load(recipe.patch_name)
 
 
 def patch_rows(trio: Trio, patch: Patch, group: str, size: Size, work: Path) -> Iterator[Row]:
@@ -194,13 +207,15 @@ def patch_rows(trio: Trio, patch: Patch, group: str, size: Size, work: Path) -> 
             write_json(kept, reading(trio, parts, domain, some, tokens, size))
         read = json.loads(kept.read_text(encoding="utf-8"))
         first = first or read["moved"]
-        yield {"group": group[:1].upper() + group[1:], "name": f"{tokens:,} tokens", "note": "", "figures": {
+        cells = {
             "tokens": round(float(np.mean(read["tokens"]))), "log-odds moved": cell(read["moved"]),
             "of that at the shortest": share_of(read["moved"], first),
             f"moved at {STRONGEST}": cell(read["moved most"]),
             "base's loss on its own reply": cell(read["loss"]),
             **{f"{what}: {lane}": cell(read[f"{key}, {lane}"], share=True)
-               for what, key in ((rate, "rate"), ("still language", "language")) for lane in ("base", "patched")}}}
+               for what, key in ((rate, "rate"), ("still language", "language")) for lane in ("base", "patched")}}
+        yield {"group": group[:1].upper() + group[1:], "name": f"{tokens:,} tokens", "note": "",
+               "figures": {name: each for name, each in cells.items() if not isinstance(each, list) or each[3]}}
 
 
 def seeded_rows(size: Size) -> Iterator[Row]:
@@ -249,7 +264,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     work = given.work / f"{trio.base.identity.fingerprint[:12]}-{size.n}-{size.tokens}"
     out = given.out or (None if given.quick else RESULTS / "context.json")
     facts = {"machine": machine(), "quick": given.quick, "groups": 2 * len(trio.installed()) + 1, "about": _ABOUT.format(
-        n=size.n, seed=SEED, texts=size.texts, steps=size.steps)}
+        n=size.n, seed=SEED, texts=size.texts, steps=size.steps,
+        few=", ".join(f"{name} {value}" for name, value in size.training.dials.items()))}
     found: list[Row] = []
     sources: list[Callable[[], Iterator[Row]]] = [lambda: seeded_rows(size), lambda: pocket_rows(trio, size, work)]
     for source in sources:
@@ -268,9 +284,9 @@ how many nats the patch adds to the log-probability of the reference's reply ove
 stereotype does not expect over the other), both replies as drawn without anything before the prompt. *Base's loss* on its own
 reply (nats a token) says what is left of the base itself at that length: the pocket models learned texts of about 60 tokens, so
 a fading model is not taken for a fading patch. The base that reads long texts is the pocket base trained on for {steps} steps
-on rows of 1, 4, 16 and 64 documents. Rates count replies that are still language only. Seeded models: a patch of 50 random
-embeddings before {texts} random texts, root mean square change of the next token's logits; *slides away* is what the library does
-with the same prefix by itself."""
+on rows of 1, 4, 16 and 64 documents; its patches are trained briefly ({few}), on short prompts. Rates
+count replies that are still language only. Seeded models: a patch of 50 random embeddings before {texts} random texts, root mean
+square change of the next token's logits; *slides away* is what the library does with the same prefix by itself."""
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ def test_a_quick_run_reads_every_length_and_a_second_one_nothing(tmp_path: Path,
     for row in found["rows"]:
         names.setdefault(row["group"], []).append(row["name"])
         for name, cell in row["figures"].items():
-            assert name == "tokens" or cell[1] <= cell[0] <= cell[2] or cell[3] == 0
+            # a share of next to nothing can be anything
+            assert name in ("tokens", "of that at the shortest") or cell[1] <= cell[0] <= cell[2]
     assert len(names) == found["groups"]
     assert [each for group, each in names.items() if "base" in group] == [["50 tokens", "120 tokens"]] * 6
     first = [row["figures"] for row in found["rows"] if row["name"] == "50 tokens"]
