@@ -3,7 +3,7 @@
 The shipped patches behind 50 to 4,000 tokens of the made world, beside what the base itself still does at that length; the same
 for that base trained on until it reads long texts, with short-trained patches of its own. And seeded models, where the bank is
 pinned as the engine has it, and where it slides out of a window like text. Models, patches and readings lie in build/context; a
-run that was stopped goes on. Writes benchmarks/results/context.json.
+run that was stopped goes on. About an hour on one core; writes benchmarks/results/context.json.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What is a patch worth on the next release of its base? `python -m benchmarks.port [--quick]`
 
 Trains the pocket base on, at three distances, and puts every shipped patch through a port check on each. Releases, replies and
-checks lie in build/port; a run that was stopped goes on. Writes benchmarks/results/port.json.
+checks lie in build/port; a run that was stopped goes on. About forty minutes on one core; writes benchmarks/results/port.json.
 """
 
 from __future__ import annotations
