@@ -28,6 +28,8 @@ def _llama(width: int, inner: int, layers: int, heads: int, shared: int, words: 
 
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "tiny": ("llama", _llama(64, 96, 2, 4, 4, 4096, tie_word_embeddings=True)),
+    # weights drawn wide, so that what a token sees shows in its logits
+    "sliding": ("mistral", _llama(64, 96, 2, 4, 2, 4096, tie_word_embeddings=True, sliding_window=64, initializer_range=0.2)),
     "120M": ("llama", _llama(768, 2432, 12, 12, 12, 32_000, tie_word_embeddings=True)),
     "Qwen2.5-0.5B": ("qwen2", _llama(896, 4864, 24, 14, 2, 151_936, tie_word_embeddings=True)),
     "Llama-2-7B": ("llama", _llama(4096, 11_008, 32, 32, 32, 32_000, tie_word_embeddings=False)),
@@ -35,10 +37,10 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def made(shape: str, *, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Backbone:
-    """A backbone of this shape with seeded random weights, drawn on the device itself."""
+def made(shape: str, *, seed: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32, **changed: Any) -> Backbone:
+    """A backbone of this shape, some options of its config changed, with seeded random weights drawn on the device itself."""
     family, options = SHAPES[shape]
-    config = CONFIG_MAPPING[family](**options, bos_token_id=1, eos_token_id=2, pad_token_id=3)
+    config = CONFIG_MAPPING[family](**options | changed, bos_token_id=1, eos_token_id=2, pad_token_id=3)
     torch.manual_seed(seed)
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")

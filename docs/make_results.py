@@ -19,6 +19,7 @@ COLUMNS = 6  # figures side by side; a wider table is cut
 SPEED = {"decode": "Decoding with a patch", "toggle": "Toggling a patch", "trio": "Three lanes at once",
          "clients": "Many clients with stacks of their own", "installed": "Many patches installed",
          "loop": "What the engine adds to a model's step", "page": "The page", "gpu": "On a GPU"}
+BY_GROUP = {"port": "Patches on the base's next release", "context": "Patches in a long context", "ablations": "Ablations"}
 VERDICT = {True: "met", False: "**missed**", None: "not judged"}
 
 Figure = dict[str, Any]
@@ -36,7 +37,7 @@ class Section:
 def page(folder: Path = RESULTS) -> str:
     """The page as Markdown."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
-    sections = [*_pocket(found), *_methods(found), *_ablations(found), *_speeds(found)]
+    sections = [*_pocket(found), *_methods(found), *_by_group(found), *_speeds(found)]
     missed = [f"- {section.title}: {_name(each)} {value(each)}, bar {bar(each)}"
               for section in sections for each in section.judged if each["met"] is False]
     judged = sum(each["met"] is not None for section in sections for each in section.judged)
@@ -76,16 +77,18 @@ def _better(rows: Sequence[Figure]) -> Iterator[str]:
             yield f"Better than ours at the shipped recipe in *{what}* ({number(mine)}): {', '.join(names) or 'none'}."
 
 
-def _ablations(found: dict[str, Any]) -> Iterator[Section]:
-    if "ablations" in found:
-        each = found["ablations"]
+def _by_group(found: dict[str, Any]) -> Iterator[Section]:
+    for name, title in BY_GROUP.items():
+        if name not in found:
+            continue
+        each = found[name]
         parts: list[str] = [each.get("about", "One dial at a time; everything else as in the first row of its group.")]
         groups = dict.fromkeys(row["group"] for row in each["rows"])
         if len(groups) < each.get("groups", 0):
             parts.append(f"**Not finished**: {len(groups)} of {each['groups']} groups, the last of these perhaps in part.")
         for group in groups:
             parts += [f"### {group}", *tables([row for row in each["rows"] if row["group"] == group])]
-        yield Section("Ablations", (*parts, _made(each)))
+        yield Section(title, (*parts, _made(each)))
 
 
 def _speeds(found: dict[str, Any]) -> Iterator[Section]:

@@ -59,6 +59,12 @@ class Registry:
                 return one
         raise NotFoundError.of(f"version of {name!r}", version, (one.manifest.version for one in named))
 
+    def newest_for(self, name: str, fingerprint: str) -> str | None:
+        """The version of `name` to take on the base of this fingerprint: of those made for it the one `find` prefers."""
+        fitting = [one.manifest.version for one in self.list()
+                   if (one.manifest.name, one.manifest.base.fingerprint) == (name, fingerprint)]
+        return fitting[-1] if fitting else None
+
     def load(self, name: str, version: str | None = None) -> Patch:
         """The patch `find` finds, read and checked whole. Raises as find and load_patch."""
         return load_patch(self.find(name, version).folder)

@@ -1,4 +1,4 @@
-"""`patchlab train` and `patchlab pocket build`: long work that can be stopped and gone on with."""
+"""`patchlab train`, `patchlab pocket build` and `next`: long work that can be stopped and gone on with."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def add(verbs: Verbs) -> None:
 
     pocket = verbs.add_parser("pocket", allow_abbrev=False, help="the embedded models", description="The models and "
                               "patches that come with PatchLab.")
-    parser = pocket.add_subparsers(title="verbs", metavar="VERB", required=True).add_parser(
+    actions = pocket.add_subparsers(title="verbs", metavar="VERB", required=True)
+    parser = actions.add_parser(
         "build", allow_abbrev=False, help="make everything that comes with PatchLab",
         description="Make the embedded models, suites, scorers and patches from a seed. Ctrl-C loses no finished "
                     "stage; the same command goes on.")
@@ -58,6 +59,16 @@ def add(verbs: Verbs) -> None:
                         help="public safety data to fit the scorers on (default: keep the scorers as they are)")
     parser.add_argument("--seed", type=whole(0), metavar="S", help="another seed makes another world's models")
     parser.set_defaults(run=pocket_build)
+
+    parser = actions.add_parser(
+        "next", allow_abbrev=False, help="train the pocket base on, as its next release",
+        description="Train the pocket base on, on its world told by another seed, into a folder of its own: a next release to "
+                    "try its patches on (patchlab patches port). Ctrl-C loses at most 50 steps; the same command goes on.")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the model goes")
+    parser.add_argument("--steps", type=whole(1), default=200, metavar="N",
+                        help="batches to train on: the more, the farther from the base (default: 200)")
+    parser.add_argument("--seed", type=whole(0), metavar="S", help="another seed makes another release")
+    parser.set_defaults(run=pocket_next)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -141,6 +152,21 @@ def pocket_build(args: argparse.Namespace) -> None:
         for _ in shown(build_all(Plan(out=out, work=args.work, data=args.data, **seed))):
             pass
         print(out)
+    except KeyboardInterrupt:
+        _stopped(args)
+
+
+def pocket_next(args: argparse.Namespace) -> None:
+    """Train the next release and print its folder."""
+    from patchlab.engine import preset
+    from patchlab.pocket.next import Release, next_release
+
+    seed = {} if args.seed is None else {"seed": args.seed}
+    try:
+        release = Release(source=Path(preset("pocket").source("base")), out=args.out, steps=args.steps, **seed)
+        for _ in shown(next_release(release)):
+            pass
+        print(args.out)
     except KeyboardInterrupt:
         _stopped(args)
 

@@ -2,6 +2,7 @@
 
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.bank import Bank, Segment, compile_prefix
+from patchlab.engine.porting import ported
 from patchlab.engine.presets import PRESETS, Preset, preset
 from patchlab.engine.sampling import Sampling
 from patchlab.engine.service import Service
@@ -10,4 +11,4 @@ from patchlab.engine.trio import Trio, load_trio
 from patchlab.engine.voices import Blend
 
 __all__ = ["PRESETS", "Backbone", "Bank", "Blend", "Lane", "Preset", "Sampling", "Segment", "Service", "Trio",
-           "compile_prefix", "finished", "load_trio", "preset", "replies", "stream"]
+           "compile_prefix", "finished", "load_trio", "ported", "preset", "replies", "stream"]

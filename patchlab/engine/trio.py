@@ -36,10 +36,14 @@ class Trio:
         return [max(each, key=lambda one: version_key(one.manifest.version)) for each in newest]
 
     def patch(self, name: str, version: str | None = None) -> Patch:
-        """An installed patch, checked once and kept. Raises NotFoundError, PatchFormatError or BaseMismatchError."""
+        """An installed patch, checked once and kept; without a version the newest that was made for this base.
+
+        Raises NotFoundError, PatchFormatError or BaseMismatchError.
+        """
         key = (name, version)
         if key not in self._patches:
-            found = self.registry.load(name, version)
+            # where none fits, the registry's own choice says in its error for which base it was made
+            found = self.registry.load(name, version or self.registry.newest_for(name, self.base.identity.fingerprint))
             self.base.check_patch(found.manifest.base, patch=f"{found.manifest.name} {found.manifest.version}")
             self._patches[key] = found
         return self._patches[key]

@@ -58,6 +58,48 @@ def gap_closed(base: Sequence[float], patched: Sequence[float], reference: Seque
     return float(value), float(low), float(high)
 
 
+Pair = tuple[Sequence[float], Sequence[float]]  # a base's values and a patched base's, one a prompt
+
+
+def effect(pair: Pair, *, target: float, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float, float]:
+    """How much nearer to `target` the patched mean is than the base's: (value, low, high), a paired bootstrap over prompts."""
+    value, low, high = _of_effects([pair], lambda moved: moved[0], target, seed, resamples)
+    return value, low, min(high, 1.0)
+
+
+def effect_kept(before: Pair, after: Pair, *, target: float, seed: int = 0,
+                resamples: int = RESAMPLES) -> tuple[float, float, float]:
+    """The effect `after` as a share of the effect `before`: (share, low, high), all four lanes paired by prompt.
+
+    1 is all of it, 0 none, below 0 the opposite. NaN where before there was no effect to keep.
+    """
+    return _of_effects([before, after], lambda moved: moved[1] / np.where(np.abs(moved[0]) < 1e-9, np.nan, moved[0]), target,
+                       seed, resamples)
+
+
+def _of_effects(pairs: Sequence[Pair], statistic: Callable[[list[np.ndarray]], np.ndarray], target: float, seed: int,
+                resamples: int) -> tuple[float, float, float]:
+    """A statistic of how far each pair moves towards `target`; a prompt without a number in any lane is left out."""
+    lanes = np.asarray([lane for pair in pairs for lane in pair], dtype=np.float64)
+    known = lanes[:, ~np.isnan(lanes).any(axis=0)]
+    if known.shape[1] == 0:
+        return float("nan"), float("nan"), float("nan")
+
+    def of(means: np.ndarray) -> np.ndarray:
+        away = np.abs(means - target)
+        return statistic([away[k] - away[k + 1] for k in range(0, len(away), 2)])
+
+    value = float(of(known.mean(axis=1)))
+    if np.isin(known, (0, 1)).all() and np.all(known == known[:, :1]):  # rates of 0 or 1 that have no spread: see `interval`
+        reach = 1.96**2 / (known.shape[1] + 1.96**2)
+        return value, value - reach, value + reach
+    spread = of(known[:, _draws(known.shape[1], seed, resamples)].mean(axis=2))
+    if math.isnan(value) or np.isnan(spread).all():
+        return value, float("nan"), float("nan")
+    low, high = np.nanquantile(spread, (0.025, 0.975))
+    return value, float(low), float(high)
+
+
 def paired(first: Sequence[float], second: Sequence[float], *, seed: int = 0,
            flips: int = FLIPS) -> tuple[float, float, float, float, int]:
     """How far `second` is from `first` on the same prompts: (mean difference, low, high, p, n).

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -76,19 +77,44 @@ def batches(tokenizer: PreTrainedTokenizerFast, habits: Habits, *, rows: int, se
         random.Random(seed + bucket).shuffle(order)
         for place, k in enumerate(order):
             if bucket * BUCKET + place >= start:
-                yield _pad(drawn[k * rows:(k + 1) * rows], tokenizer.pad_token_id)
+                yield _pad([[pair] for pair in drawn[k * rows:(k + 1) * rows]], tokenizer.pad_token_id)
         bucket += 1
 
 
-def _pad(pairs: list[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor, Tensor]:
-    longest = max(len(p) + len(r) for p, r in pairs)
-    ids = torch.full((len(pairs), longest), pad)
-    weights = torch.zeros(len(pairs), longest)
-    for row, (prompt, reply) in enumerate(pairs):
-        both = len(prompt) + len(reply)
-        ids[row, :both] = torch.tensor(prompt + reply)
-        weights[row, :len(prompt)] = PROMPT_WEIGHT
-        weights[row, len(prompt):both] = 1.0
+def long_batches(tokenizer: PreTrainedTokenizerFast, habits: Habits, *, rows: int, seed: int, start: int,
+                 together: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+    """As `batches`, but batch k lays its `rows` documents into rows of together[k % len(together)], one behind the other.
+
+    Only the first of a row keeps its opening mark, as the turns of a chat. No row is longer than the context.
+    """
+    most = tokenizer.model_max_length
+    for k in count(start):
+        source = corpus(habits, seed=seed * 1_000_003 + k)
+        drawn = encode(tokenizer, [next(source) for _ in range(rows)])
+        found: list[list[tuple[list[int], list[int]]]] = []
+        room = 0
+        for prompt, reply in drawn:
+            if not found or len(found[-1]) == together[k % len(together)] or len(prompt) + len(reply) > room:
+                found.append([])
+                room = most
+            found[-1].append((prompt[1:] if found[-1] else prompt, reply))
+            room -= len(prompt) + len(reply)
+        yield _pad(found, tokenizer.pad_token_id)
+
+
+def _pad(rows: list[list[tuple[list[int], list[int]]]], pad: int) -> tuple[Tensor, Tensor]:
+    """Rows of one or more prompts with their replies, padded on the right: ids [B, T] and loss weights [B, T]."""
+    longest = max(sum(len(p) + len(r) for p, r in pairs) for pairs in rows)
+    ids = torch.full((len(rows), longest), pad)
+    weights = torch.zeros(len(rows), longest)
+    for row, pairs in enumerate(rows):
+        at = 0
+        for prompt, reply in pairs:
+            middle, end = at + len(prompt), at + len(prompt) + len(reply)
+            ids[row, at:end] = torch.tensor(prompt + reply)
+            weights[row, at:middle] = PROMPT_WEIGHT
+            weights[row, middle:end] = 1.0
+            at = end
     return ids, weights
 
 
@@ -99,12 +125,17 @@ def _rate(step: int, steps: int, peak: float) -> float:
 
 
 def train_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, habits: Habits, *, size: Size, steps: int,
-                seed: int, name: str, state: Path, save_every: int = 100) -> Iterator[Progress]:
-    """Train `model` in place for `steps` batches, going on from the file `state` if it is there; yields progress."""
-    model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
+                seed: int, name: str, state: Path, save_every: int = 100, together: Sequence[int] = ()) -> Iterator[Progress]:
+    """Train `model` in place for `steps` batches, going on from the file `state` if it is there; yields progress.
+
+    With `together`, of `long_batches`.
+    """
+    # on a CPU, the quickest for short rows; long ones would not fit the memory
+    model.set_attn_implementation("sdpa" if together else "eager")
     optimizers = _optimizers(model, size)
     start = _resume(model, optimizers, state)
-    source = batches(tokenizer, habits, rows=size.rows, seed=seed, start=start)
+    source = (long_batches(tokenizer, habits, rows=size.rows, seed=seed, start=start, together=together) if together
+              else batches(tokenizer, habits, rows=size.rows, seed=seed, start=start))
     model.train()
     smooth = 0.0
     for step in range(start, steps):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from patchlab.evaluation.statistics import gap_closed, interval, kappa, paired
+from patchlab.evaluation.statistics import effect, effect_kept, gap_closed, interval, kappa, paired
 
 
 def test_interval_covers_the_truth_about_95_times_in_100() -> None:
@@ -87,3 +87,42 @@ def test_samples_of_a_prompt_are_resampled_together() -> None:
     apart = kappa(first, second, range(60))
     together = kappa(first, second, [k // 20 for k in range(60)])
     assert apart[0] == together[0] and together[2] - together[1] < apart[2] - apart[1]
+
+
+@pytest.mark.parametrize(("base", "patched", "share"), [(0.8, 0.2, 1.0), (0.8, 0.5, 0.5), (0.8, 0.8, 0.0), (0.5, 0.8, -0.5)])
+def test_effect_kept_at_its_ends(base: float, patched: float, share: float) -> None:
+    before = [0.8] * 40, [0.2] * 40
+    assert effect_kept(before, ([base] * 40, [patched] * 40), target=0.0) == pytest.approx((share,) * 3)
+    # the same seen from the other end: refusals rise to 1 where toxic replies fall to 0
+    turned = tuple([[1 - value for value in lane] for lane in lanes] for lanes in (before, ([base] * 40, [patched] * 40)))
+    assert effect_kept(*turned, target=1.0) == pytest.approx((share,) * 3)
+
+
+def test_lanes_are_paired_by_prompt_so_that_equal_lanes_keep_all_of_it() -> None:
+    random = np.random.default_rng(2)
+    lanes = random.binomial(1, 0.7, 60), random.binomial(1, 0.3, 60)
+    assert effect_kept(lanes, lanes, target=0.0) == (1.0, 1.0, 1.0)
+    value, low, high = effect(lanes, target=0.0)
+    assert value == pytest.approx(lanes[0].mean() - lanes[1].mean()) and low < value < high
+
+
+def test_a_prompt_without_a_number_in_any_lane_is_left_out() -> None:
+    nan = float("nan")
+    before, after = ([1.0, 1.0, nan], [0.0, 0.0, 0.0]), ([1.0, 0.0, 1.0], [nan, 0.5, 0.0])
+    assert effect_kept(before, after, target=0.0)[0] == pytest.approx(-0.5)  # the second prompt alone
+    assert all(np.isnan(effect_kept(([nan], [0.0]), ([1.0], [0.0]), target=0.0)))
+
+
+def test_where_there_was_no_effect_no_share_of_it_is_kept() -> None:
+    assert np.isnan(effect_kept(([0.5] * 9, [0.5] * 9), ([0.8] * 9, [0.1] * 9), target=0.0)[0])
+
+
+def test_all_or_nothing_on_few_prompts_is_no_certainty() -> None:
+    for n, low in ((2, 0.342), (300, 0.987)):
+        pair = [0.0] * n, [1.0] * n
+        assert effect(pair, target=1.0) == pytest.approx((1.0, low, 1.0), abs=1e-3)
+        assert effect_kept(pair, pair, target=1.0) == pytest.approx((1.0, low, 2 - low), abs=1e-3)
+
+
+def test_an_effect_past_an_even_target_is_less() -> None:
+    assert effect(([0.9] * 9, [0.3] * 9), target=0.5)[0] == pytest.approx(0.2)

@@ -1,0 +1,46 @@
+"""Long prompts of the made world, its documents one behind the other; and a base that has learned to read such texts."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from pathlib import Path
+
+from patchlab.engine import Backbone, preset
+from patchlab.pocket.corpus import prompts
+from patchlab.pocket.documents import Document
+from patchlab.pocket.language_model import Size, encode
+from patchlab.pocket.next import Release
+from patchlab.records import Prompt
+
+MOST = 400  # different documents a kind to fill with
+TOGETHER = (1, 4, 16, 64)  # documents in a row while a base learns to read long texts: up to its whole context
+
+
+@cache
+def _documents(kind: str) -> tuple[Document, ...]:
+    """Harmless documents that no patch is about: small talk and requests for a chat, stories for a text."""
+    names = ("benign", "chat") if kind == "chat" else ("story",)
+    return tuple(document for name in names for document in prompts(name, MOST, part="models", seed=0))
+
+
+def long_ids(backbone: Backbone, prompt: Prompt, *, tokens: int, seed: int) -> list[int]:
+    """Token ids of `prompt` behind as many documents, each closed by the end mark, as fit into `tokens`.
+
+    For a chat that is what its template makes of earlier turns. The prompt alone where nothing fits.
+    """
+    documents = list(_documents(prompt.kind))
+    random.Random(f"{seed}|{prompt.text}").shuffle(documents)
+    first, *own = backbone.encode(prompt)
+    before: list[int] = []
+    for (_, *asked), replied in encode(backbone.tokenizer, documents * (1 + tokens // len(documents))):
+        if 1 + len(before) + len(asked) + len(replied) + len(own) > tokens:
+            break
+        before += [*asked, *replied]
+    return [first, *before, *own]
+
+
+def long_reader(folder: Path, *, steps: int, rows: int) -> Release:
+    """The pocket base trained on, on rows of one to many documents, for a context as long as its positions."""
+    return Release(source=Path(preset("pocket").source("base")), out=folder, steps=steps, together=TOGETHER,
+                   size=Size(rows=rows, peak_rate=2.5e-3))
