@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from patchlab.artifact import Installed, Manifest, default_registry, load_patch
 from patchlab.artifact import install as install_folder
 from patchlab.artifact.registry import home_folder
+from patchlab.cli import matrix
 from patchlab.cli.options import add_json
 from patchlab.cli.output import emit, table
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """Add the verbs to the parser."""
-    patches = verbs.add_parser("patches", allow_abbrev=False, help="list, show, install and verify patches",
-                               description="The patches at hand. No model is loaded for any of these.")
+    patches = verbs.add_parser("patches", allow_abbrev=False, help="list, show, install, verify and compare patches",
+                               description="The patches at hand. No model is loaded for any of these but matrix.")
     actions = patches.add_subparsers(title="verbs", metavar="VERB", required=True)
     parser = actions.add_parser("list", allow_abbrev=False, help="every installed patch",
                                 description="List every installed patch; folders that cannot be used go to stderr.")
@@ -43,6 +44,7 @@ def add(verbs: Verbs) -> None:
                         help="a patch's own folder where there is one of that name, else an installed patch")
     parser.set_defaults(run=verify)
     add_json(parser)
+    matrix.add(actions)
 
 
 def list_all(args: argparse.Namespace) -> None:
