@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from patchlab.artifact import Installed, Manifest, default_registry, load_patch
 from patchlab.artifact import install as install_folder
+from patchlab.artifact.compatibility import superseded_by
+from patchlab.artifact.interactions import label
 from patchlab.artifact.registry import home_folder
 from patchlab.cli import matrix
 from patchlab.cli.options import add_json
@@ -24,7 +26,8 @@ def add(verbs: Verbs) -> None:
                                description="The patches at hand. No model is loaded for any of these but matrix.")
     actions = patches.add_subparsers(title="verbs", metavar="VERB", required=True)
     parser = actions.add_parser("list", allow_abbrev=False, help="every installed patch",
-                                description="List every installed patch; folders that cannot be used go to stderr.")
+                                description="List every installed patch, and which another one supersedes; folders that "
+                                            "cannot be used go to stderr.")
     parser.set_defaults(run=list_all)
     add_json(parser)
     parser = actions.add_parser("show", allow_abbrev=False, help="what a patch says of itself",
@@ -53,12 +56,15 @@ def list_all(args: argparse.Namespace) -> None:
     found = registry.list()
     for folder, reason in registry.broken:
         print(f"patchlab: {folder} cannot be used: {reason}", file=sys.stderr)
+    manifests = [one.manifest for one in found]
+    newer = [[label(other) for other in superseded_by(manifest, manifests)] for manifest in manifests]
     if args.json:
-        for one in found:
-            emit(_row(one))
+        for one, names in zip(found, newer, strict=True):
+            emit(_row(one) | {"superseded_by": names})
     elif found:
-        rows = [(m.name, m.version, m.domain, f"{m.base.id} ({m.base.fingerprint[:12]})", m.title)
-                for m in (one.manifest for one in found)]
+        rows = [(m.name, m.version, m.domain, f"{m.base.id} ({m.base.fingerprint[:12]})",
+                 m.title + (f" (superseded by {', '.join(names)})" if names else ""))
+                for m, names in zip(manifests, newer, strict=True)]
         print(table([("name", "version", "domain", "base", "title"), *rows]))
     else:
         print("patchlab: no patch is installed; make one with patchlab train, or patchlab patches install FOLDER",

@@ -1,0 +1,190 @@
+"""The interaction matrix as a heat map and as sentences: plain dictionaries and words; no model, no page is needed.
+
+Colours are see-through, so that text in the page's own colour reads well on them, on white and on near-black alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, permutations
+from typing import Any
+
+from patchlab.artifact.interactions import HARMLESS_METRIC, HARMLESS_SUITE, Cell, Interactions, Labels, Row, label
+from patchlab.artifact.manifest import Manifest
+from patchlab.artifact.stack import Mode
+from patchlab.ui.diff import escaped
+
+WORSE, EVEN, BETTER = "rgba(208, 62, 74, 0.62)", "rgba(138, 148, 166, 0.12)", "rgba(47, 158, 143, 0.62)"
+LONGEST = 26  # characters of a patch's title in the chart
+SIDE = {"parallel": "side by side", "sequential": "one after another", "blend": "blended"}
+COMMAND = {"parallel": "patchlab patches matrix", "sequential": "patchlab patches matrix --mode sequential",
+           "blend": "patchlab patches matrix --mode blend"}
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One thing that the heat map can show: its words, which cell of a row it is, and the change with the full colour."""
+
+    title: str
+    note: str
+    cell: Callable[[Row, Manifest], Cell | None]
+    full: float
+
+
+def _own(row: Row, manifest: Manifest) -> Cell | None:
+    return next((cell for cell in row.cells if cell.patch == label(manifest)), None)
+
+
+SHOWN = {
+    "own": Shown("Own effect", "Read a row: what becomes of that patch's own effect when the patch of the column is on as well.",
+                 _own, 20.0),
+    "harmless": Shown("Harmless requests refused", "How often the two together refuse harmless requests, against the worse of "
+                      "them alone.", lambda row, _: row.cell(HARMLESS_SUITE, HARMLESS_METRIC), 10.0),
+    "drift": Shown("Drift", "How far the two together move the model on harmless requests (KL to the base, nats a token), "
+                   "against the worse of them alone.", lambda row, _: row.cell("drift", "kl_to_base"), 0.1),
+}
+
+
+def pairs(manifests: Sequence[Manifest], mode: Mode) -> list[tuple[Manifest, Manifest]]:
+    """Every two patches, in both orders where order matters."""
+    return list(permutations(manifests, 2) if mode == "sequential" else combinations(manifests, 2))
+
+
+def measured(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode) -> list[Row]:
+    """The pairs of these patches that were measured in this mode."""
+    found = (interactions.find(one.base.fingerprint, (label(one), label(other)), mode) for one, other in pairs(manifests, mode))
+    return [row for row in found if row]
+
+
+def figure(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode, shown: str) -> dict[str, Any]:
+    """The heat map, in Plotly's `data` and `layout`, with `summary`: the same in sentences, for screen readers.
+
+    A row a patch, a column the patch that is on as well; in sequential mode a column for each order.
+    """
+    what = SHOWN[shown]
+    columns = list(_columns(manifests, mode))
+    grid = [[_place(interactions, manifest, stack(manifest), mode, what) for _, stack in columns] for manifest in manifests]
+    titles = [_ticks(manifest.title) for manifest in manifests]
+    trace = {
+        "type": "heatmap", "x": list(range(len(columns))), "y": list(range(len(manifests))), "xgap": 3, "ygap": 3,
+        "z": [[place.z for place in line] for line in grid], "zmin": -1, "zmax": 1, "showscale": False,
+        "text": [[place.text for place in line] for line in grid], "texttemplate": "%{text}", "textfont": {"size": 13},
+        "customdata": [[place.words for place in line] for line in grid],
+        "hovertemplate": "%{customdata}<extra></extra>", "hoverongaps": False,
+        "colorscale": [[0, WORSE], [0.5, EVEN], [1, BETTER]]}
+    quiet = {"fixedrange": True, "zeroline": False, "showgrid": False, "showline": False, "automargin": True,
+             "ticks": ""}
+    layout = {
+        "template": None, "height": 74 + 58 * len(manifests), "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False,
+        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "showlegend": False, "font": {"size": 12},
+        "xaxis": {**quiet, "side": "top", "tickvals": trace["x"], "ticktext": [title for title, _ in columns],
+                  "tickangle": 0 if len(columns) <= 4 else -40},
+        "yaxis": {**quiet, "autorange": "reversed", "tickvals": trace["y"], "ticktext": titles},
+        "hoverlabel": {"align": "left"}, "uirevision": f"{mode} {shown}"}
+    return {"data": [trace], "layout": layout, "summary": f"{what.title}. {summary(interactions, manifests, mode)}"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One square: how good or bad from -1 to 1 (None: not measured), what stands in it, and what is said of it."""
+
+    z: float | None = None
+    text: str = ""
+    words: str = "not measured"
+
+
+def _columns(manifests: Sequence[Manifest], mode: Mode) -> Iterator[tuple[str, Callable[[Manifest], Labels]]]:
+    """The title of each column and the stack that a row's patch makes with it; with itself it is alone."""
+    def joined(first: Manifest, second: Manifest) -> Labels:
+        return tuple(dict.fromkeys((label(first), label(second))))
+
+    for other in manifests:
+        title = _ticks(other.title)
+        if mode == "sequential":
+            yield f"{title}<br>first", lambda one, other=other: joined(other, one)  # type: ignore[misc]
+            yield f"{title}<br>after", lambda one, other=other: joined(one, other)  # type: ignore[misc]
+        else:
+            yield title, lambda one, other=other: joined(one, other)  # type: ignore[misc]
+
+
+def _place(interactions: Interactions, manifest: Manifest, stack: Labels, mode: Mode, what: Shown) -> _Place:
+    row = interactions.find(manifest.base.fingerprint, stack, mode)
+    cell = what.cell(row, manifest) if row else None
+    if row is None or cell is None or not cell.n:
+        return _Place()
+    share = cell.change is None or cell.change.unit == "points"
+    rate = what.full >= 1
+    value = _share(cell.value) if rate else f"{cell.value:.3f}"
+    span = f"{_share(cell.low)} to {_share(cell.high)}" if rate else f"{cell.low:.3f} to {cell.high:.3f}"
+    words = f"{cell.suite}, {cell.metric.replace('_', ' ')}: {value} (95 % interval {span}), n = {cell.n}, scorer {cell.scorer}"
+    if len(stack) == 1:
+        return _Place(0.0, f"{value}<br>alone", f"{escaped(manifest.title)} alone<br>{escaped(words)}")
+    if cell.change is None or not cell.change.known:
+        return _Place(0.0, value, escaped(words))
+    change = cell.change
+    sign = "+.1f" if share else "+.3f"
+    fights = cell in row.fights
+    text = f"{_minus(format(change.value, sign))}<br>{'<b>fights</b>' if fights else value}"
+    against = (f"against {', '.join(change.against)} alone: {change.value:{sign}} {change.unit} "
+               f"({change.low:{sign}} to {change.high:{sign}}); positive is better")
+    joined = " then " if mode == "sequential" else " + "
+    return _Place(max(-1.0, min(1.0, change.value / what.full)), text,
+                  "<br>".join(map(escaped, (joined.join(stack), words, _minus(against)))))
+
+
+def summary(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode) -> str:
+    """What was found about these patches in this mode, in plain sentences; how to measure where nothing is known."""
+    rows, all_pairs = measured(interactions, manifests, mode), pairs(manifests, mode)
+    if not rows:
+        return f"How these patches do {SIDE[mode]} has not been measured yet: `{COMMAND[mode]}` does it."
+    titles = {label(manifest): manifest.title for manifest in manifests}
+    fighting = [row for row in rows if row.fights]
+    count = f"{len(rows)} pairs" if len(rows) > 1 else "one pair"
+    said = [f"None of the {count} measured {SIDE[mode]} is known to fight." if not fighting and len(rows) > 1 else
+            f"The one pair measured {SIDE[mode]} is not known to fight." if not fighting else
+            f"{len(fighting)} of {count} measured {SIDE[mode]} {'is' if len(fighting) == 1 else 'are'} known to fight: "
+            + "; ".join(_pair(row, titles) for row in fighting) + "."]
+    own = [(cell, row) for row in rows for cell in row.cells if cell.patch and cell.change and cell.change.known]
+    if own:
+        said.append(_most(*min(own, key=lambda each: each[0].change.value if each[0].change else 0.0), titles))
+    if len(rows) < len(all_pairs):
+        missing = len(all_pairs) - len(rows)
+        said.append(f"{missing} {'is' if missing == 1 else 'are'} not measured yet: `{COMMAND[mode]}` does it.")
+    return " ".join(said)
+
+
+def _most(cell: Cell, row: Row, titles: dict[str, str]) -> str:
+    """The largest loss of an own effect, or that there is none."""
+    assert cell.change is not None
+    if cell.change.value >= 0:
+        return "No patch loses any of its own effect."
+    [other] = [titles[name] for name in row.stack if name != cell.patch]
+    interval = f"95 % interval {_minus(f'{-cell.change.high:.1f}')} to {-cell.change.low:.1f}, n = {cell.change.n}"
+    return (f"The most that a patch loses of its own effect is {-cell.change.value:.1f} points: {titles[cell.patch]} with "
+            f"{other} ({interval}).")
+
+
+def _pair(row: Row, titles: dict[str, str]) -> str:
+    return (" then " if row.mode == "sequential" else " with ").join(titles[name] for name in row.stack)
+
+
+def _ticks(title: str) -> str:
+    """A title as lines of a few words."""
+    short = title if len(title) <= LONGEST else title[:LONGEST - 1] + "…"
+    lines: list[str] = []
+    for word in short.split():
+        if lines and len(lines[-1]) + len(word) < 11:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return "<br>".join(map(escaped, lines))
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %" if value in (0.0, 1.0) or 0.1 <= value <= 0.995 else f"{100 * value:.1f} %"
+
+
+def _minus(text: str) -> str:
+    """The text with minus signs that are as wide as plus signs."""
+    return text.replace("-", "−")

@@ -1,0 +1,58 @@
+"""How the patches get on with each other: the saved interaction matrix as a heat map with sentences, folded away.
+
+It follows the mode that the visitor chose for the stack. Where nothing was measured there is one sentence and no chart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from patchlab.ui import heat, texts
+from patchlab.ui.diff import escaped
+from patchlab.ui.live_chart import live_chart
+
+if TYPE_CHECKING:
+    from patchlab.artifact.interactions import Interactions
+    from patchlab.artifact.manifest import Manifest
+    from patchlab.artifact.stack import Mode
+
+FIRST = "own"
+
+
+def build(manifests: Sequence[Manifest], interactions: Interactions, mode: gr.Radio) -> None:
+    """Place the accordion and let it follow `mode`; with fewer than two patches there is nothing to say."""
+    if len(manifests) < 2:
+        return
+    start: Mode = mode.value or "parallel"
+    there = bool(heat.measured(interactions, manifests, start))
+    with gr.Accordion(texts.MATRIX_TITLE, open=False, elem_id="matrix"):
+        words = gr.HTML(said(interactions, manifests, start), apply_default_css=False)
+        shown = gr.Radio([(each.title, name) for name, each in heat.SHOWN.items()], value=FIRST, label=texts.MATRIX_SHOW,
+                         visible=there, elem_id="matrix-show")
+        with gr.Column(visible=there, elem_classes=["matrix-chart"]) as place:
+            chart = live_chart(heat.figure(interactions, manifests, start, FIRST), elem_id="chart-matrix")
+        notes = gr.HTML(note(FIRST), visible=there, apply_default_css=False)
+
+    def show(mode: Mode, which: str) -> dict[Any, Any]:
+        """The matrix of another mode or of another figure."""
+        there = gr.update(visible=bool(heat.measured(interactions, manifests, mode)))
+        return {words: said(interactions, manifests, mode), chart: heat.figure(interactions, manifests, mode, which),
+                notes: gr.update(value=note(which), **{"visible": there["visible"]}), shown: there, place: there}
+
+    gr.on([mode.change, shown.change], show, [mode, shown], [words, chart, notes, shown, place], queue=False,
+          show_progress="hidden", api_visibility="private")
+
+
+def said(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode) -> str:
+    """What was found, as a paragraph; commands as code."""
+    parts = escaped(heat.summary(interactions, manifests, mode)).split("`")
+    return "<p class='note matrix-said'>" + "".join(f"<code>{part}</code>" if k % 2 else part
+                                                    for k, part in enumerate(parts)) + "</p>"
+
+
+def note(which: str) -> str:
+    """How to read the chart."""
+    return f"<p class='note'>{escaped(heat.SHOWN[which].note)} {escaped(texts.MATRIX_NOTE)}</p>"
