@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import permutations
 
-from patchlab.artifact.interactions import Cell, Interactions, Row, label
+from patchlab.artifact.interactions import Cell, Interactions, label
 from patchlab.artifact.manifest import Manifest
 from patchlab.artifact.stack import Mode
 
@@ -61,19 +61,14 @@ def _measured(manifests: Sequence[Manifest], mode: Mode, interactions: Interacti
     names = {label(manifest): called(manifest) for manifest in manifests}
     for row in interactions.fights(manifests, mode):
         first, second = (names[each] for each in row.stack)
-        losses = " and ".join(loss(cell, names) for cell in row.fights)
-        yield f"{first} and {second} are known to fight {SIDE[mode]}: {losses}{_measured_at(row)}."
+        losses = ", and ".join(_loss(cell, names) for cell in row.fights)
+        yield f"{first} and {second} are known to fight {SIDE[mode]}: {losses}."
 
 
-def loss(cell: Cell, names: dict[str, str]) -> str:
+def _loss(cell: Cell, names: dict[str, str]) -> str:
     """What a figure that says fight says, as half a sentence."""
     assert cell.change is not None
-    points = f"{-cell.change.value:.1f} points (95 % interval {-cell.change.high:.1f} to {-cell.change.low:.1f})"
+    interval = f"95 % interval {-cell.change.high:.1f} to {-cell.change.low:.1f}, n = {cell.change.n}"
     if cell.patch:
-        return f"{names[cell.patch]} loses {points} of its own effect"
-    return f"harmless requests are refused more often by {points}"
-
-
-def _measured_at(row: Row) -> str:
-    counts = sorted({cell.n for cell in row.fights})
-    return f", n = {' and '.join(map(str, counts))}"
+        return f"{names[cell.patch]} loses {-cell.change.value:.1f} points of its own effect ({interval})"
+    return f"harmless requests are refused {-cell.change.value:.1f} points more often ({interval})"

@@ -37,12 +37,13 @@ def _own(row: Row, manifest: Manifest) -> Cell | None:
 
 
 SHOWN = {
-    "own": Shown("Own effect", "Read a row: what becomes of that patch's own effect when the patch of the column is on as well.",
+    "own": Shown("Own effect", "Read a row: what a patch gains (+) or loses (−) of its own effect, in percentage points, when "
+                 "the patch of the column is on as well.",
                  _own, 20.0),
-    "harmless": Shown("Harmless requests refused", "How often the two together refuse harmless requests, against the worse of "
-                      "them alone.", lambda row, _: row.cell(HARMLESS_SUITE, HARMLESS_METRIC), 10.0),
+    "harmless": Shown("Harmless requests refused", "How often the two together refuse harmless requests, and by how "
+                      "many percentage points that is better (+) or worse (−) than the worse of them alone.", lambda row, _: row.cell(HARMLESS_SUITE, HARMLESS_METRIC), 10.0),
     "drift": Shown("Drift", "How far the two together move the model on harmless requests (KL to the base, nats a token), "
-                   "against the worse of them alone.", lambda row, _: row.cell("drift", "kl_to_base"), 0.1),
+                   "and how much less (+) or more (−) that is than the worse of them alone.", lambda row, _: row.cell("drift", "kl_to_base"), 0.1),
 }
 
 
@@ -80,9 +81,25 @@ def figure(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "showlegend": False, "font": {"size": 12},
         "xaxis": {**quiet, "side": "top", "tickvals": trace["x"], "ticktext": [title for title, _ in columns],
                   "tickangle": 0 if len(columns) <= 4 else -40},
-        "yaxis": {**quiet, "autorange": "reversed", "tickvals": trace["y"], "ticktext": titles},
+        "yaxis": {**quiet, "autorange": "reversed", "ticklabelstandoff": 6, "tickvals": trace["y"], "ticktext": titles},
         "hoverlabel": {"align": "left"}, "uirevision": f"{mode} {shown}"}
     return {"data": [trace], "layout": layout, "summary": f"{what.title}. {summary(interactions, manifests, mode)}"}
+
+
+# what the figure of a patch's own effect counts, by metric
+COUNTED = {"toxic_rate": "replies scored toxic", "refusal_rate": "harmful requests refused",
+           "stereotype_rate": "pronouns that follow the stereotype, 50 % is even", "helpful_rate": "helpful answers"}
+
+
+def counted(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode) -> str:
+    """What the figures of own effects count, patch by patch, as a sentence; nothing where nothing was measured."""
+    said = []
+    for manifest in manifests:
+        row = interactions.find(manifest.base.fingerprint, (label(manifest),), mode)
+        cell = _own(row, manifest) if row else None
+        if cell:
+            said.append(f"{manifest.title}: {COUNTED.get(cell.metric, cell.metric.replace('_', ' '))}")
+    return f"The second figure of a row counts, for {'; '.join(said)}." if said else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +175,7 @@ def _most(cell: Cell, row: Row, titles: dict[str, str]) -> str:
     """The largest loss of an own effect, or that there is none."""
     assert cell.change is not None
     if cell.change.value >= 0:
-        return "No patch loses any of its own effect."
+        return f"In this measurement no patch loses any of its own effect (n = {cell.change.n})."
     [other] = [titles[name] for name in row.stack if name != cell.patch]
     interval = f"95 % interval {_minus(f'{-cell.change.high:.1f}')} to {-cell.change.low:.1f}, n = {cell.change.n}"
     return (f"The most that a patch loses of its own effect is {-cell.change.value:.1f} points: {titles[cell.patch]} with "

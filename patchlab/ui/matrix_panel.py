@@ -34,13 +34,14 @@ def build(manifests: Sequence[Manifest], interactions: Interactions, mode: gr.Ra
                          visible=there, elem_id="matrix-show")
         with gr.Column(visible=there, elem_classes=["matrix-chart"]) as place:
             chart = live_chart(heat.figure(interactions, manifests, start, FIRST), elem_id="chart-matrix")
-        notes = gr.HTML(note(FIRST), visible=there, apply_default_css=False)
+        notes = gr.HTML(note(interactions, manifests, start, FIRST), visible=there, apply_default_css=False)
 
     def show(mode: Mode, which: str) -> dict[Any, Any]:
         """The matrix of another mode or of another figure."""
-        there = gr.update(visible=bool(heat.measured(interactions, manifests, mode)))
+        there = bool(heat.measured(interactions, manifests, mode))
         return {words: said(interactions, manifests, mode), chart: heat.figure(interactions, manifests, mode, which),
-                notes: gr.update(value=note(which), **{"visible": there["visible"]}), shown: there, place: there}
+                notes: gr.update(value=note(interactions, manifests, mode, which), visible=there),
+                shown: gr.update(visible=there), place: gr.update(visible=there)}
 
     gr.on([mode.change, shown.change], show, [mode, shown], [words, chart, notes, shown, place], queue=False,
           show_progress="hidden", api_visibility="private")
@@ -53,6 +54,8 @@ def said(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode) 
                                                     for k, part in enumerate(parts)) + "</p>"
 
 
-def note(which: str) -> str:
+def note(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode, which: str) -> str:
     """How to read the chart."""
-    return f"<p class='note'>{escaped(heat.SHOWN[which].note)} {escaped(texts.MATRIX_NOTE)}</p>"
+    counted = heat.counted(interactions, manifests, mode) if which == "own" else ""
+    words = " ".join(filter(None, (heat.SHOWN[which].note, counted, texts.MATRIX_NOTE)))
+    return f"<p class='note'>{escaped(words)}</p>"

@@ -34,9 +34,8 @@ JOINED = {"parallel": ", ", "sequential": ", then ", "blend": " + "}  # how a li
 MATRIX_TITLE = "How these patches get on"
 MATRIX_SHOW = "Show"
 MATRIX_NOTE = (
-    "Each patch at its makers' strength. A change is in points of a hundred (drift: nats), plus is better. A pair is "
-    "said to fight where a patch loses more than 5 points of its own effect, or harmless requests are refused over 2 points "
-    "more often, and chance does not explain it."
+    "All patches at their makers' strengths. Two fight where one loses more than 5 points of its own effect, or harmless "
+    "requests are refused more than 2 points more often, and chance does not explain it."
 )
 SHARED_STRENGTH = "Strength of all of them"
 RUN, STOP, MORE = "Run", "Stop", "More settings"
