@@ -30,20 +30,28 @@ class Shown:
     note: str
     cell: Callable[[Row, Manifest], Cell | None]
     full: float
+    share: bool = True
 
 
 def _own(row: Row, manifest: Manifest) -> Cell | None:
     return next((cell for cell in row.cells if cell.patch == label(manifest)), None)
 
 
+def _harmless(row: Row, _: Manifest) -> Cell | None:
+    return row.cell(HARMLESS_SUITE, HARMLESS_METRIC)
+
+
+def _drift(row: Row, _: Manifest) -> Cell | None:
+    return row.cell("drift", "kl_to_base")
+
+
 SHOWN = {
     "own": Shown("Own effect", "Read a row: what a patch gains (+) or loses (−) of its own effect, in percentage points, when "
-                 "the patch of the column is on as well.",
-                 _own, 20.0),
-    "harmless": Shown("Harmless requests refused", "How often the two together refuse harmless requests, and by how "
-                      "many percentage points that is better (+) or worse (−) than the worse of them alone.", lambda row, _: row.cell(HARMLESS_SUITE, HARMLESS_METRIC), 10.0),
-    "drift": Shown("Drift", "How far the two together move the model on harmless requests (KL to the base, nats a token), "
-                   "and how much less (+) or more (−) that is than the worse of them alone.", lambda row, _: row.cell("drift", "kl_to_base"), 0.1),
+                 "the patch of the column is on as well.", _own, 20.0),
+    "harmless": Shown("Harmless requests refused", "How often the two together refuse harmless requests, and by how many "
+                      "percentage points that is better (+) or worse (−) than the worse of them alone.", _harmless, 10.0),
+    "drift": Shown("Drift", "How far the two together move the model on harmless requests (KL to the base, nats a token), and "
+                   "how much less (+) or more (−) that is than the worse of them alone.", _drift, 0.1, share=False),
 }
 
 
@@ -130,17 +138,15 @@ def _place(interactions: Interactions, manifest: Manifest, stack: Labels, mode: 
     cell = what.cell(row, manifest) if row else None
     if row is None or cell is None or not cell.n:
         return _Place()
-    share = cell.change is None or cell.change.unit == "points"
-    rate = what.full >= 1
-    value = _share(cell.value) if rate else f"{cell.value:.3f}"
-    span = f"{_share(cell.low)} to {_share(cell.high)}" if rate else f"{cell.low:.3f} to {cell.high:.3f}"
+    value = _share(cell.value) if what.share else f"{cell.value:.3f}"
+    span = f"{_share(cell.low)} to {_share(cell.high)}" if what.share else f"{cell.low:.3f} to {cell.high:.3f}"
     words = f"{cell.suite}, {cell.metric.replace('_', ' ')}: {value} (95 % interval {span}), n = {cell.n}, scorer {cell.scorer}"
     if len(stack) == 1:
         return _Place(0.0, f"{value}<br>alone", f"{escaped(manifest.title)} alone<br>{escaped(words)}")
     if cell.change is None or not cell.change.known:
         return _Place(0.0, value, escaped(words))
     change = cell.change
-    sign = "+.1f" if share else "+.3f"
+    sign = "+.1f" if what.share else "+.3f"
     fights = cell in row.fights
     text = f"{_minus(format(change.value, sign))}<br>{'<b>fights</b>' if fights else value}"
     against = (f"against {', '.join(change.against)} alone: {change.value:{sign}} {change.unit} "
