@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from patchlab.evaluation.statistics import gap_closed, interval, kappa, paired
+from patchlab.evaluation.statistics import gain, gap_closed, interval, kappa, paired
 
 
 def test_interval_covers_the_truth_about_95_times_in_100() -> None:
@@ -87,3 +87,35 @@ def test_samples_of_a_prompt_are_resampled_together() -> None:
     apart = kappa(first, second, range(60))
     together = kappa(first, second, [k // 20 for k in range(60)])
     assert apart[0] == together[0] and together[2] - together[1] < apart[2] - apart[1]
+
+
+def test_a_gain_towards_zero_is_a_paired_difference_turned_around() -> None:
+    random = np.random.default_rng(0)
+    first, second = random.random(80).tolist(), (random.random(80) * 0.6).tolist()
+    value, low, high, n = gain(first, second, best=0.0)
+    difference, lowest, highest, _, count = paired(first, second)
+    assert n == count == 80
+    assert (value, low, high) == pytest.approx((-difference, -highest, -lowest))
+    assert gain(first, second, best=1.0)[0] == pytest.approx(-value)
+
+
+def test_a_gain_towards_an_even_share_counts_from_either_side() -> None:
+    even, all_she, all_he = [0.0, 1.0] * 40, [1.0] * 80, [0.0] * 80
+    assert gain(all_she, even, best=0.5)[0] == gain(all_he, even, best=0.5)[0] == 0.5
+    assert gain(all_she, all_he, best=0.5)[0] == 0.0
+    value, low, high, _ = gain(even, all_he, best=0.5)
+    assert value == -0.5 and low < high < 0
+
+
+def test_no_change_at_all_is_no_certainty() -> None:
+    value, low, high, n = gain([0.0] * 20, [0.0] * 20, best=0.0, share=True)
+    assert (value, n) == (0.0, 20) and low == -high < -0.1
+    _, low, high, _ = gain([0.0] * 20, [1.0] * 20, best=1.0, share=True)
+    assert low < 0.9 and high == 1.0
+    assert gain([0.25] * 20, [0.25] * 20, best=0.0)[:3] == (0.0, 0.0, 0.0)
+
+
+def test_a_gain_leaves_out_prompts_without_a_number() -> None:
+    nan = float("nan")
+    assert gain([1.0, nan, 0.0, 1.0], [0.0, 1.0, nan, 0.0], best=0.0)[::3] == (1.0, 2)
+    assert gain([nan], [1.0], best=0.0)[3] == 0 and np.isnan(gain([nan], [1.0], best=0.0)[0])
