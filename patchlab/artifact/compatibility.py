@@ -61,14 +61,16 @@ def _measured(manifests: Sequence[Manifest], mode: Mode, interactions: Interacti
     names = {label(manifest): called(manifest) for manifest in manifests}
     for row in interactions.fights(manifests, mode):
         first, second = (names[each] for each in row.stack)
-        losses = ", and ".join(_loss(cell, names) for cell in row.fights)
-        yield f"{first} and {second} are known to fight {SIDE[mode]}: {losses}."
+        counts = sorted({cell.change.n for cell in row.fights if cell.change})
+        n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+        losses = ", ".join(_loss(cell, names) for cell in row.fights)
+        yield f"{first} and {second} are known to fight {SIDE[mode]}: {losses}; 95 % intervals, n = {n}."
 
 
 def _loss(cell: Cell, names: dict[str, str]) -> str:
     """What a figure that says fight says, as half a sentence."""
     assert cell.change is not None
-    interval = f"95 % interval {-cell.change.high:.1f} to {-cell.change.low:.1f}, n = {cell.change.n}"
+    interval = f"({-cell.change.high:.1f} to {-cell.change.low:.1f})"
     if cell.patch:
-        return f"{names[cell.patch]} loses {-cell.change.value:.1f} points of its own effect ({interval})"
-    return f"harmless requests are refused {-cell.change.value:.1f} points more often ({interval})"
+        return f"{names[cell.patch]} loses {-cell.change.value:.1f} points of its own effect {interval}"
+    return f"harmless requests are refused {-cell.change.value:.1f} points more often {interval}"

@@ -5,18 +5,20 @@ Colours are see-through, so that text in the page's own colour reads well on the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from typing import Any
 
-from patchlab.artifact.interactions import HARMLESS_METRIC, HARMLESS_SUITE, Cell, Interactions, Labels, Row, label
+from patchlab.artifact.interactions import HARMLESS_METRIC, HARMLESS_SUITE, Cell, Interactions, Row, label
 from patchlab.artifact.manifest import Manifest
 from patchlab.artifact.stack import Mode
 from patchlab.ui.diff import escaped
 
 WORSE, EVEN, BETTER = "rgba(208, 62, 74, 0.62)", "rgba(138, 148, 166, 0.12)", "rgba(47, 158, 143, 0.62)"
 LONGEST = 26  # characters of a patch's title in the chart
+ROOMY = 4  # patches with which a square has room for two lines
+NAMED = 3  # fighting pairs that the summary names
 SIDE = {"parallel": "side by side", "sequential": "one after another", "blend": "blended"}
 COMMAND = {"parallel": "patchlab patches matrix", "sequential": "patchlab patches matrix --mode sequential",
            "blend": "patchlab patches matrix --mode blend"}
@@ -69,27 +71,26 @@ def measured(interactions: Interactions, manifests: Sequence[Manifest], mode: Mo
 def figure(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode, shown: str) -> dict[str, Any]:
     """The heat map, in Plotly's `data` and `layout`, with `summary`: the same in sentences, for screen readers.
 
-    A row a patch, a column the patch that is on as well; in sequential mode a column for each order.
+    A row a patch, a column the patch that is on as well. In sequential mode a square tells both orders and has the colour of
+    the worse.
     """
-    what = SHOWN[shown]
-    columns = list(_columns(manifests, mode))
-    grid = [[_place(interactions, manifest, stack(manifest), mode, what) for _, stack in columns] for manifest in manifests]
-    titles = [_ticks(manifest.title) for manifest in manifests]
+    what, count = SHOWN[shown], len(manifests)
+    grid = [[_square(interactions, one, other, mode, what, small=count > ROOMY) for other in manifests] for one in manifests]
+    places, titles = list(range(count)), [_ticks(manifest.title) for manifest in manifests]
     trace = {
-        "type": "heatmap", "x": list(range(len(columns))), "y": list(range(len(manifests))), "xgap": 3, "ygap": 3,
-        "z": [[place.z for place in line] for line in grid], "zmin": -1, "zmax": 1, "showscale": False,
-        "text": [[place.text for place in line] for line in grid], "texttemplate": "%{text}", "textfont": {"size": 13},
-        "customdata": [[place.words for place in line] for line in grid],
+        "type": "heatmap", "x": places, "y": places, "xgap": 3, "ygap": 3, "zmin": -1, "zmax": 1, "showscale": False,
+        "z": [[square.z for square in line] for line in grid], "text": [[square.text for square in line] for line in grid],
+        "texttemplate": "%{text}", "textfont": {"size": 12 if count <= ROOMY else 10},
+        "customdata": [[square.words for square in line] for line in grid],
         "hovertemplate": "%{customdata}<extra></extra>", "hoverongaps": False,
         "colorscale": [[0, WORSE], [0.5, EVEN], [1, BETTER]]}
-    quiet = {"fixedrange": True, "zeroline": False, "showgrid": False, "showline": False, "automargin": True,
-             "ticks": ""}
+    quiet = {"fixedrange": True, "zeroline": False, "showgrid": False, "showline": False, "automargin": True, "ticks": "",
+             "tickvals": places, "ticktext": titles}
     layout = {
-        "template": None, "height": 74 + 58 * len(manifests), "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "dragmode": False,
+        "template": None, "height": 74 + (58 if count <= ROOMY else 40) * count, "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "showlegend": False, "font": {"size": 12},
-        "xaxis": {**quiet, "side": "top", "tickvals": trace["x"], "ticktext": [title for title, _ in columns],
-                  "tickangle": 0 if len(columns) <= 4 else -40},
-        "yaxis": {**quiet, "autorange": "reversed", "ticklabelstandoff": 6, "tickvals": trace["y"], "ticktext": titles},
+        "xaxis": {**quiet, "side": "top", "tickangle": 0 if count <= ROOMY else -90},
+        "yaxis": {**quiet, "autorange": "reversed", "ticklabelstandoff": 6}, "dragmode": False,
         "hoverlabel": {"align": "left"}, "uirevision": f"{mode} {shown}"}
     return {"data": [trace], "layout": layout, "summary": f"{what.title}. {summary(interactions, manifests, mode)}"}
 
@@ -107,53 +108,71 @@ def counted(interactions: Interactions, manifests: Sequence[Manifest], mode: Mod
         cell = _own(row, manifest) if row else None
         if cell:
             said.append(f"{manifest.title}: {COUNTED.get(cell.metric, cell.metric.replace('_', ' '))}")
-    return f"The second figure of a row counts, for {'; '.join(said)}." if said else ""
+    return f"Its own effect is, for {'; '.join(said)}." if said else ""
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """One square: how good or bad from -1 to 1 (None: not measured), what stands in it, and what is said of it."""
+class _Square:
+    """How good or bad from -1 to 1 (None: not measured), what stands in the square, and what is said of it."""
 
     z: float | None = None
     text: str = ""
     words: str = "not measured"
 
 
-def _columns(manifests: Sequence[Manifest], mode: Mode) -> Iterator[tuple[str, Callable[[Manifest], Labels]]]:
-    """The title of each column and the stack that a row's patch makes with it; with itself it is alone."""
-    def joined(first: Manifest, second: Manifest) -> Labels:
-        return tuple(dict.fromkeys((label(first), label(second))))
+def _square(interactions: Interactions, one: Manifest, other: Manifest, mode: Mode, what: Shown, *, small: bool) -> _Square:
+    """What `what` says of `one` with `other`, or of `one` alone where they are the same; `small` leaves room for little."""
+    def stacked(*stack: Manifest) -> tuple[Row, Cell] | None:
+        row = interactions.find(one.base.fingerprint, tuple(map(label, stack)), mode)
+        cell = what.cell(row, one) if row else None
+        return (row, cell) if row and cell and cell.n else None
 
-    for other in manifests:
-        title = _ticks(other.title)
-        if mode == "sequential":
-            yield f"{title}<br>first", lambda one, other=other: joined(other, one)  # type: ignore[misc]
-            yield f"{title}<br>after", lambda one, other=other: joined(one, other)  # type: ignore[misc]
-        else:
-            yield title, lambda one, other=other: joined(one, other)  # type: ignore[misc]
+    if one is other:
+        found = stacked(one)
+        return _Square() if not found else _Square(
+            0.0, f"{_figure(found[1].value, what)}<br>alone" if not small else "", f"{escaped(one.title)} alone<br>" + _said(
+                found[1], what))
+    orders = [stacked(one, other), stacked(other, one)] if mode == "sequential" else [stacked(one, other)]
+    changes = [(each[1].change.value, each) for each in orders if each and each[1].change and each[1].change.known]
+    if not changes:
+        return _Square()
+    lines = [f"{['1st', '2nd'][k] + ' ' if mode == 'sequential' and not small else ''}{_short(each, what, small=small)}"
+             for k, each in enumerate(orders) if each]
+    if mode != "sequential" and not small:
+        row, cell = changes[0][1]
+        lines.append("<b>fights</b>" if cell in row.fights else _figure(cell.value, what))
+    worst = min(value for value, _ in changes)
+    return _Square(max(-1.0, min(1.0, worst / what.full)), "<br>".join(lines),
+                   "<br><br>".join(_told(row, cell, what) for _, (row, cell) in changes))
 
 
-def _place(interactions: Interactions, manifest: Manifest, stack: Labels, mode: Mode, what: Shown) -> _Place:
-    row = interactions.find(manifest.base.fingerprint, stack, mode)
-    cell = what.cell(row, manifest) if row else None
-    if row is None or cell is None or not cell.n:
-        return _Place()
-    value = _share(cell.value) if what.share else f"{cell.value:.3f}"
-    span = f"{_share(cell.low)} to {_share(cell.high)}" if what.share else f"{cell.low:.3f} to {cell.high:.3f}"
-    words = f"{cell.suite}, {cell.metric.replace('_', ' ')}: {value} (95 % interval {span}), n = {cell.n}, scorer {cell.scorer}"
-    if len(stack) == 1:
-        return _Place(0.0, f"{value}<br>alone", f"{escaped(manifest.title)} alone<br>{escaped(words)}")
+def _short(found: tuple[Row, Cell], what: Shown, *, small: bool) -> str:
+    """A change in a square: bold where it says fight."""
+    row, cell = found
     if cell.change is None or not cell.change.known:
-        return _Place(0.0, value, escaped(words))
-    change = cell.change
+        return ""
+    text = _minus(format(cell.change.value, ("+.0f" if small else "+.1f") if what.share else "+.2f"))
+    return f"<b>{text}</b>" if cell in row.fights else text
+
+
+def _told(row: Row, cell: Cell, what: Shown) -> str:
+    """All that is known of a figure of a pair, as lines."""
+    assert cell.change is not None
     sign = "+.1f" if what.share else "+.3f"
-    fights = cell in row.fights
-    text = f"{_minus(format(change.value, sign))}<br>{'<b>fights</b>' if fights else value}"
-    against = (f"against {', '.join(change.against)} alone: {change.value:{sign}} {change.unit} "
-               f"({change.low:{sign}} to {change.high:{sign}}); positive is better")
-    joined = " then " if mode == "sequential" else " + "
-    return _Place(max(-1.0, min(1.0, change.value / what.full)), text,
-                  "<br>".join(map(escaped, (joined.join(stack), words, _minus(against)))))
+    numbers = [_minus(format(value, sign)) for value in (cell.change.value, cell.change.low, cell.change.high)]
+    against = f"against {', '.join(cell.change.against)} alone:<br>{numbers[0]} {cell.change.unit} ({numbers[1]} to {numbers[2]})"
+    joined = " then " if row.mode == "sequential" else " + "
+    return "<br>".join([escaped(joined.join(row.stack)), _said(cell, what), against])
+
+
+def _said(cell: Cell, what: Shown) -> str:
+    low, high = _figure(cell.low, what), _figure(cell.high, what)
+    return (f"{escaped(cell.suite)}, {escaped(cell.metric.replace('_', ' '))}: {_figure(cell.value, what)}<br>"
+            f"95 % interval {low} to {high}, n = {cell.n}, scorer {escaped(cell.scorer)}")
+
+
+def _figure(value: float, what: Shown) -> str:
+    return _share(value) if what.share else f"{value:.3f}"
 
 
 def summary(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode) -> str:
@@ -167,7 +186,7 @@ def summary(interactions: Interactions, manifests: Sequence[Manifest], mode: Mod
     said = [f"None of the {count} measured {SIDE[mode]} is known to fight." if not fighting and len(rows) > 1 else
             f"The one pair measured {SIDE[mode]} is not known to fight." if not fighting else
             f"{len(fighting)} of {count} measured {SIDE[mode]} {'is' if len(fighting) == 1 else 'are'} known to fight: "
-            + "; ".join(_pair(row, titles) for row in fighting) + "."]
+            + _some([_pair(row, titles) for row in fighting]) + "."]
     own = [(cell, row) for row in rows for cell in row.cells if cell.patch and cell.change and cell.change.known]
     if own:
         said.append(_most(*min(own, key=lambda each: each[0].change.value if each[0].change else 0.0), titles))
@@ -186,6 +205,12 @@ def _most(cell: Cell, row: Row, titles: dict[str, str]) -> str:
     interval = f"95 % interval {_minus(f'{-cell.change.high:.1f}')} to {-cell.change.low:.1f}, n = {cell.change.n}"
     return (f"The most that a patch loses of its own effect is {-cell.change.value:.1f} points: {titles[cell.patch]} with "
             f"{other} ({interval}).")
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few names, and how many more."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return "; ".join(names[:NAMED]) + more
 
 
 def _pair(row: Row, titles: dict[str, str]) -> str:

@@ -57,5 +57,6 @@ def said(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode) 
 def note(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode, which: str) -> str:
     """How to read the chart."""
     counted = heat.counted(interactions, manifests, mode) if which == "own" else ""
-    words = " ".join(filter(None, (heat.SHOWN[which].note, counted, texts.MATRIX_NOTE)))
+    order = texts.MATRIX_ORDER if mode == "sequential" else ""
+    words = " ".join(filter(None, (heat.SHOWN[which].note, order, counted, texts.MATRIX_NOTE)))
     return f"<p class='note'>{escaped(words)}</p>"

@@ -33,9 +33,10 @@ MODES = [("Side by side: order has no effect", "parallel"), ("One after another:
 JOINED = {"parallel": ", ", "sequential": ", then ", "blend": " + "}  # how a list of runs writes the patches of one
 MATRIX_TITLE = "How these patches get on"
 MATRIX_SHOW = "Show"
+MATRIX_ORDER = "1st: the patch of the row comes first; 2nd: it comes after the other."
 MATRIX_NOTE = (
     "All patches at their makers' strengths. Two fight where one loses more than 5 points of its own effect, or harmless "
-    "requests are refused more than 2 points more often, and chance does not explain it."
+    "requests are refused more than 2 points more often, and chance does not explain it; such figures are bold."
 )
 SHARED_STRENGTH = "Strength of all of them"
 RUN, STOP, MORE = "Run", "Stop", "More settings"

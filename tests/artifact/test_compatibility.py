@@ -56,6 +56,5 @@ def test_a_pair_known_to_fight_is_told_with_its_figures(manifest: Manifest) -> N
                cell("overrefusal", than=change(-3.0, -5.0, -1.0)), cell(patch="toxicity@1.0.0", than=change(-1.0, -3.0, 1.0)))
     [words] = warnings(two, "parallel", known([row], *two), called=lambda each: f"<{each.title}>")
     assert words == ("<Refusal> and <Toxicity> are known to fight side by side: <Refusal> loses 9.0 points of its own effect "
-                     "(95 % interval 4.0 to 14.0, n = 4), and harmless requests are refused 3.0 points more often "
-                     "(95 % interval 1.0 to 5.0, n = 4).")
+                     "(4.0 to 14.0), harmless requests are refused 3.0 points more often (1.0 to 5.0); 95 % intervals, n = 4.")
     assert warnings(two, "blend", known([row], *two)) == []
