@@ -15,7 +15,7 @@ from patchlab.artifact.interactions_file import cell_to_json, load_interactions
 from patchlab.engine import Trio
 from patchlab.errors import InputError, NotFoundError, PatchFormatError
 from patchlab.evaluation import drawing, evaluate, matrix
-from patchlab.evaluation.matrix import stacks_of
+from patchlab.evaluation.interactions import stacks_of
 from patchlab.files import write_jsonl
 from patchlab.records import Progress, Report
 
