@@ -27,31 +27,30 @@ def build(manifests: Sequence[Manifest], interactions: Interactions, mode: gr.Ra
     if len(manifests) < 2:
         return
     start: Mode = mode.value or "parallel"
-    there = bool(heat.measured(interactions, manifests, start))
     with gr.Accordion(texts.MATRIX_TITLE, open=False, elem_id="matrix"):
         words = gr.HTML(said(interactions, manifests, start), apply_default_css=False)
-        shown = gr.Radio([(each.title, name) for name, each in heat.SHOWN.items()], value=FIRST, label=texts.MATRIX_SHOW,
-                         visible=there, elem_id="matrix-show")
-        with gr.Column(visible=there, elem_classes=["matrix-chart"]) as place:
+        # the sheet hides this where nothing was measured: a part that gradio hides at first is not there when it is shown
+        with gr.Column(elem_classes=["matrix-shown"]):
+            shown = gr.Radio([(each.title, name) for name, each in heat.SHOWN.items()], value=FIRST, label=texts.MATRIX_SHOW,
+                             elem_id="matrix-show")
             chart = live_chart(heat.figure(interactions, manifests, start, FIRST), elem_id="chart-matrix")
-        notes = gr.HTML(note(interactions, manifests, start, FIRST), visible=there, apply_default_css=False)
+            notes = gr.HTML(note(interactions, manifests, start, FIRST), apply_default_css=False)
 
-    def show(mode: Mode, which: str) -> dict[Any, Any]:
+    def show(mode: Mode, which: str) -> tuple[str, dict[str, Any], str]:
         """The matrix of another mode or of another figure."""
-        there = bool(heat.measured(interactions, manifests, mode))
-        return {words: said(interactions, manifests, mode), chart: heat.figure(interactions, manifests, mode, which),
-                notes: gr.update(value=note(interactions, manifests, mode, which), visible=there),
-                shown: gr.update(visible=there), place: gr.update(visible=there)}
+        return (said(interactions, manifests, mode), heat.figure(interactions, manifests, mode, which),
+                note(interactions, manifests, mode, which))
 
-    gr.on([mode.change, shown.change], show, [mode, shown], [words, chart, notes, shown, place], queue=False,
-          show_progress="hidden", api_visibility="private")
+    gr.on([mode.change, shown.change], show, [mode, shown], [words, chart, notes], queue=False, show_progress="hidden",
+          api_visibility="private")
 
 
 def said(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode) -> str:
-    """What was found, as a paragraph; commands as code."""
+    """What was found, as a paragraph with commands as code; its class says where nothing was."""
     parts = escaped(heat.summary(interactions, manifests, mode)).split("`")
-    return "<p class='note matrix-said'>" + "".join(f"<code>{part}</code>" if k % 2 else part
-                                                    for k, part in enumerate(parts)) + "</p>"
+    state = "" if heat.measured(interactions, manifests, mode) else " unmeasured"
+    return f"<p class='note matrix-said{state}'>" + "".join(f"<code>{part}</code>" if k % 2 else part
+                                                            for k, part in enumerate(parts)) + "</p>"
 
 
 def note(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode, which: str) -> str:

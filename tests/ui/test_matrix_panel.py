@@ -128,10 +128,10 @@ def test_the_heat_map_in_a_browser(trio: Trio, known: Interactions, three: list[
         assert shown.evaluate("document.documentElement.scrollWidth") <= width
         shown.locator(".patch-slot input[type=checkbox]").nth(1).uncheck()
         shown.wait_for_selector("#warning .warning", state="detached")
-        shown.click("text=Blended")
+        shown.click("#mode label:has-text('Blended')")
         shown.wait_for_selector("#matrix code:has-text('--mode blend')")
         shown.wait_for_selector("#chart-matrix", state="hidden")
-        shown.click("text=Side by side")
+        shown.click("#mode label:has-text('Side by side')")
         shown.wait_for_selector("#chart-matrix .main-svg >> visible=true")
         browser.close()
     blocks.close(verbose=False)
