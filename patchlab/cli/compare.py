@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from patchlab.artifact import Stack, default_registry
+from patchlab.artifact.compatibility import warnings
+from patchlab.artifact.interactions_file import find_interactions
 from patchlab.cli.options import add_json, add_preset, add_stack, read_stack, whole
 from patchlab.cli.output import emit, plain
 from patchlab.cli.progress import shown
@@ -55,6 +59,7 @@ def compare(args: argparse.Namespace) -> None:
     from patchlab.engine import Sampling, Trio, load_trio, replies
     from patchlab.evaluation.suites import read_prompts
 
+    _warn(stack)
     sampling = Sampling(temperature=args.temperature, max_new_tokens=args.max_new_tokens, seed=args.seed)
     prompts = [Prompt(text, args.kind) for text in args.prompt]
     prompts += read_prompts(args.prompts) if args.prompts else []
@@ -75,6 +80,17 @@ def compare(args: argparse.Namespace) -> None:
                 emit(_row(lanes, scores))
             else:
                 print(_page(lanes, scores, samples=args.samples))
+
+
+def _warn(stack: Stack) -> None:
+    """Say on stderr what speaks against the stack."""
+    registry = default_registry()
+    on = [registry.find(entry.name, entry.version).manifest for entry in stack.entries if entry.strength != 0]
+    if len(on) < 2:
+        return
+    interactions, broken = find_interactions(registry)
+    for words in (*broken, *warnings(on, stack.mode, interactions)):
+        print(f"patchlab: warning: {plain(words)}", file=sys.stderr)
 
 
 def _by_row(batch: Sequence[Reply], order: Sequence[str]) -> Iterator[list[Reply]]:

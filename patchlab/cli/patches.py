@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from patchlab.artifact import Installed, Manifest, default_registry, load_patch
 from patchlab.artifact import install as install_folder
+from patchlab.artifact.compatibility import superseded_by
+from patchlab.artifact.interactions import label
 from patchlab.artifact.registry import home_folder
-from patchlab.cli import port
+from patchlab.cli import matrix, port
 from patchlab.cli.options import add_json
 from patchlab.cli.output import emit, table
 
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """Add the verbs to the parser."""
-    patches = verbs.add_parser("patches", allow_abbrev=False, help="list, show, install, verify and port patches",
-                               description="The patches at hand. Only port loads models.")
+    patches = verbs.add_parser("patches", allow_abbrev=False, help="list, show, install, verify, compare and port patches",
+                               description="The patches at hand. Only matrix and port load models.")
     actions = patches.add_subparsers(title="verbs", metavar="VERB", required=True)
     parser = actions.add_parser("list", allow_abbrev=False, help="every installed patch",
-                                description="List every installed patch; folders that cannot be used go to stderr.")
+                                description="List every installed patch, and which another one supersedes; folders that "
+                                            "cannot be used go to stderr.")
     parser.set_defaults(run=list_all)
     add_json(parser)
     parser = actions.add_parser("show", allow_abbrev=False, help="what a patch says of itself",
@@ -45,6 +48,7 @@ def add(verbs: Verbs) -> None:
     parser.set_defaults(run=verify)
     add_json(parser)
     port.add(actions)
+    matrix.add(actions)
 
 
 def list_all(args: argparse.Namespace) -> None:
@@ -53,12 +57,15 @@ def list_all(args: argparse.Namespace) -> None:
     found = registry.list()
     for folder, reason in registry.broken:
         print(f"patchlab: {folder} cannot be used: {reason}", file=sys.stderr)
+    manifests = [one.manifest for one in found]
+    newer = [[label(other) for other in superseded_by(manifest, manifests)] for manifest in manifests]
     if args.json:
-        for one in found:
-            emit(_row(one))
+        for one, names in zip(found, newer, strict=True):
+            emit(_row(one) | {"superseded_by": names})
     elif found:
-        rows = [(m.name, m.version, m.domain, f"{m.base.id} ({m.base.fingerprint[:12]})", m.title)
-                for m in (one.manifest for one in found)]
+        rows = [(m.name, m.version, m.domain, f"{m.base.id} ({m.base.fingerprint[:12]})",
+                 m.title + (f" (superseded by {', '.join(names)})" if names else ""))
+                for m, names in zip(manifests, newer, strict=True)]
         print(table([("name", "version", "domain", "base", "title"), *rows]))
     else:
         print("patchlab: no patch is installed; make one with patchlab train, or patchlab patches install FOLDER",

@@ -21,7 +21,7 @@ from patchlab.evaluation.columns import Column, by_domain, comparisons, measure
 from patchlab.evaluation.drawing import Replies
 from patchlab.evaluation.likelihood import divergences
 from patchlab.evaluation.metrics import METRICS, Counted, by_prompt, present, prompts_of, scores
-from patchlab.evaluation.statistics import Pair, effect, effect_kept
+from patchlab.evaluation.statistics import Pair, effect_kept, gain
 from patchlab.evaluation.suites import SUITES, load_prompts
 from patchlab.evaluation.verdict import Verdict, decide
 from patchlab.records import Comparison, Measure, Progress, Prompt, Reply
@@ -147,10 +147,10 @@ class _Run:
         for scorer in dict.fromkeys(scorer for scorer, _ in own):
             before, after = (self._pair(own, scorer, lanes) for lanes in (OLD, NEW))
             n = sum(not any(map(math.isnan, four)) for four in zip(*before, *after, strict=True))
-            dials: dict[str, Any] = {"target": self.target, "seed": self.seed}
-            for lane, metric, values in ((OLD[1], "effect", effect(before, **dials)), (NEW[1], "effect", effect(after, **dials)),
-                                         (NEW[1], KEPT, effect_kept(before, after, **dials))):
-                yield Measure(self.domain, lane, metric, *values, n, scorer)
+            for lane, pair in ((OLD[1], before), (NEW[1], after)):
+                value, low, high, known = gain(*pair, best=self.target, share=True, seed=self.seed)
+                yield Measure(self.domain, lane, "effect", value, low, high, known, scorer)
+            yield Measure(self.domain, NEW[1], KEPT, *effect_kept(before, after, target=self.target, seed=self.seed), n, scorer)
 
     @staticmethod
     def _pair(own: dict[tuple[str, str], tuple[float, ...]], scorer: str, lanes: tuple[str, str]) -> Pair:

@@ -61,12 +61,6 @@ def gap_closed(base: Sequence[float], patched: Sequence[float], reference: Seque
 Pair = tuple[Sequence[float], Sequence[float]]  # a base's values and a patched base's, one a prompt
 
 
-def effect(pair: Pair, *, target: float, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float, float]:
-    """How much nearer to `target` the patched mean is than the base's: (value, low, high), a paired bootstrap over prompts."""
-    value, low, high = _of_effects([pair], lambda moved: moved[0], target, seed, resamples)
-    return value, low, min(high, 1.0)
-
-
 def effect_kept(before: Pair, after: Pair, *, target: float, seed: int = 0,
                 resamples: int = RESAMPLES) -> tuple[float, float, float]:
     """The effect `after` as a share of the effect `before`: (share, low, high), all four lanes paired by prompt.
@@ -98,6 +92,30 @@ def _of_effects(pairs: Sequence[Pair], statistic: Callable[[list[np.ndarray]], n
         return value, float("nan"), float("nan")
     low, high = np.nanquantile(spread, (0.025, 0.975))
     return value, float(low), float(high)
+
+
+def gain(first: Sequence[float], second: Sequence[float], *, best: float, share: bool = False, seed: int = 0,
+         resamples: int = RESAMPLES) -> tuple[float, float, float, int]:
+    """How much nearer to `best` the mean of `second` is than that of `first`, on the same prompts: (gain, low, high, n).
+
+    Values are one a prompt; a prompt without a number on either side is left out. The interval is a paired 95 % bootstrap.
+    Of a `share`, where every prompt differs alike, as by nothing, there is no spread to resample; it then reaches as far as
+    Wilson's interval of as many prompts.
+    """
+    both = np.asarray([first, second], dtype=np.float64)
+    known = both[:, ~np.isnan(both).any(axis=0)]
+    n = known.shape[1]
+    if n == 0:
+        return float("nan"), float("nan"), float("nan"), 0
+    away = np.abs(known.mean(axis=1) - best)
+    value = float(away[0] - away[1])
+    if share and np.ptp(known[1] - known[0]) == 0:
+        reach = 1.96**2 / (n + 1.96**2)
+        return value, max(-1.0, value - reach), min(1.0, value + reach), n
+    draws = _draws(n, seed, resamples)
+    spread = np.abs(known[:, draws].mean(axis=2) - best)
+    low, high = np.quantile(spread[0] - spread[1], (0.025, 0.975))
+    return value, float(low), float(high), n
 
 
 def paired(first: Sequence[float], second: Sequence[float], *, seed: int = 0,

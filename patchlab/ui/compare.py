@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from patchlab.artifact.interactions_file import find_interactions
 from patchlab.engine import Sampling
 from patchlab.errors import PatchLabError
 from patchlab.records import Prompt
-from patchlab.ui import charts, columns, history, patch_panel, session, texts
+from patchlab.ui import charts, columns, history, matrix_panel, patch_panel, session, texts
 from patchlab.ui.diff import escaped
 from patchlab.ui.live_chart import live_chart
 from patchlab.ui.patch_panel import PatchPanel
@@ -213,10 +214,21 @@ def _controls(trio: Trio) -> tuple[Controls, gr.HTML]:
             line = gr.HTML(status(texts.READY), apply_default_css=False, elem_id="status")
             _examples(prompt, kind)
         with gr.Column(scale=2, min_width=320, elem_classes=["patches"]):
-            panel = patch_panel.build([installed.manifest for installed in trio.installed()])
+            panel = _panel(trio)
             with gr.Accordion(texts.MORE, open=False, elem_id="more"):
                 settings = _settings()
     return Controls(prompt, kind, run, stop, *settings, panel), line
+
+
+def _panel(trio: Trio) -> PatchPanel:
+    """The stack's controls, and what is known of how its patches get on."""
+    manifests = [installed.manifest for installed in trio.installed()]
+    interactions, broken = find_interactions(trio.registry)
+    for words in broken:
+        log.warning(words)
+    panel = patch_panel.build(manifests, interactions)
+    matrix_panel.build(manifests, interactions, panel.mode)
+    return panel
 
 
 def _settings() -> tuple[gr.Slider, gr.Slider, gr.Number, gr.Slider]:

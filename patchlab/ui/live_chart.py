@@ -27,8 +27,13 @@ const themed = (layout) => {
   const grid = style.getPropertyValue('--border-color-primary').trim() || '#ddd';
   return {...layout,
     font: {...layout.font, color: text, family: style.fontFamily},
-    xaxis: {...layout.xaxis, linecolor: grid, showline: true},
+    xaxis: {linecolor: grid, showline: true, ...layout.xaxis},
     yaxis: {...layout.yaxis, gridcolor: grid}};
+};
+// words inside a chart are read like the page's own text
+const inked = (data) => {
+  const text = getComputedStyle(element).getPropertyValue('--body-text-color').trim() || '#222';
+  return data.map((each) => each.texttemplate ? {...each, textfont: {...each.textfont, color: text}} : each);
 };
 const draw = () => {
   const figure = props.value;
@@ -36,7 +41,7 @@ const draw = () => {
   node.setAttribute('aria-label', figure.summary);
   node.dataset.points = figure.data.map((line) => line.x.length).join(' ');
   if (!window.Plotly) { node.textContent = figure.summary; return; }
-  window.Plotly.react(node, figure.data, themed(figure.layout), {displayModeBar: false, responsive: true});
+  window.Plotly.react(node, inked(figure.data), themed(figure.layout), {displayModeBar: false, responsive: true});
 };
 // on a slow computer values come faster than they can be drawn: draw the newest, at most ten times a second
 let waiting = null;

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from patchlab.artifact.compatibility import warnings
+from patchlab.artifact.interactions import Interactions
 from patchlab.artifact.stack import Stack
 from patchlab.ui import texts
+from patchlab.ui.diff import escaped
 from patchlab.ui.session import moved, stack_of
 
 if TYPE_CHECKING:
@@ -41,6 +44,9 @@ class PatchPanel:
     slots: tuple[Slot, ...]
     mode: gr.Radio
     shared: gr.Slider
+    warning: gr.HTML
+    known: Mapping[str, Manifest]
+    interactions: Interactions
 
     @property
     def inputs(self) -> set[Any]:
@@ -55,8 +61,15 @@ class PatchPanel:
                   for name, slot in zip(names, self.slots, strict=True) if values[slot.on]}
         return stack_of(names, ticked, mode=values[self.mode], shared=float(values[self.shared]))
 
+    def warned(self, values: Mapping[Any, Any]) -> str:
+        """What speaks against the stack that the components' values describe, as HTML; nothing where nothing does."""
+        stack = self.stack(values)
+        on = [self.known[entry.name] for entry in stack.entries if entry.strength]
+        said = warnings(on, stack.mode, self.interactions, called=lambda manifest: f"“{manifest.title}”")
+        return "".join(f'<p class="warning">{escaped(words)}</p>' for words in said)
 
-def build(manifests: Sequence[Manifest]) -> PatchPanel:
+
+def build(manifests: Sequence[Manifest], interactions: Interactions | None = None) -> PatchPanel:
     """Place the panel's components and connect them; a name given twice keeps its first manifest."""
     known: dict[str, Manifest] = {}
     for manifest in manifests:
@@ -68,7 +81,9 @@ def build(manifests: Sequence[Manifest]) -> PatchPanel:
     several = len(known) > 1
     mode = gr.Radio(texts.MODES, value="parallel", label=texts.MODE_LABEL, visible=several, elem_id="mode")
     shared = gr.Slider(0, STRONGEST, value=1.0, step=0.05, label=texts.SHARED_STRENGTH, visible=False, elem_id="shared")
-    panel = PatchPanel(order, slots, mode, shared)
+    warning = gr.HTML("", apply_default_css=False, elem_id="warning")
+    panel = PatchPanel(order, slots, mode, shared, warning, known, interactions or Interactions())
+    warning.value = panel.warned({each: each.value for each in panel.inputs})
     _connect(panel, known)
     return panel
 
@@ -101,6 +116,9 @@ def _connect(panel: PatchPanel, known: Mapping[str, Manifest]) -> None:
     changed = [panel.shared, *(part for slot in panel.slots for part in (slot.strength, slot.moves))]
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     panel.mode.change(show_mode, panel.mode, changed, **quiet)
+    said = [panel.mode.change, panel.shared.change, panel.order.change,
+            *(each.change for slot in panel.slots for each in (slot.on, slot.strength))]
+    gr.on(said, panel.warned, panel.inputs, panel.warning, trigger_mode="always_last", **quiet)
     outputs = [panel.order, *(part for slot in panel.slots for part in (slot.on, slot.strength))]
     for index, slot in enumerate(panel.slots):
         for button, by in ((slot.up, -1), (slot.down, 1)):

@@ -31,6 +31,13 @@ MODE_LABEL = "With several patches"
 MODES = [("Side by side: order has no effect", "parallel"), ("One after another: order matters", "sequential"),
          ("Blended: each works alone, their changes are added", "blend")]
 JOINED = {"parallel": ", ", "sequential": ", then ", "blend": " + "}  # how a list of runs writes the patches of one
+MATRIX_TITLE = "How these patches get on"
+MATRIX_SHOW = "Show"
+MATRIX_ORDER = "1st: the patch of the row comes first; 2nd: it comes after the other."
+MATRIX_NOTE = (
+    "All patches at their makers' strengths. Two fight where one loses more than 5 points of its own effect, or harmless "
+    "requests are refused more than 2 points more often, and chance does not explain it; such figures are bold."
+)
 SHARED_STRENGTH = "Strength of all of them"
 RUN, STOP, MORE = "Run", "Stop", "More settings"
 TEMPERATURE = ("Variety (temperature)", "0 always takes the likeliest word, more varies more. The unlikeliest tenth is left out.")

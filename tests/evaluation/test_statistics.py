@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from patchlab.evaluation.statistics import effect, effect_kept, gap_closed, interval, kappa, paired
+from patchlab.evaluation.statistics import effect_kept, gain, gap_closed, interval, kappa, paired
 
 
 def test_interval_covers_the_truth_about_95_times_in_100() -> None:
@@ -102,8 +102,6 @@ def test_lanes_are_paired_by_prompt_so_that_equal_lanes_keep_all_of_it() -> None
     random = np.random.default_rng(2)
     lanes = random.binomial(1, 0.7, 60), random.binomial(1, 0.3, 60)
     assert effect_kept(lanes, lanes, target=0.0) == (1.0, 1.0, 1.0)
-    value, low, high = effect(lanes, target=0.0)
-    assert value == pytest.approx(lanes[0].mean() - lanes[1].mean()) and low < value < high
 
 
 def test_a_prompt_without_a_number_in_any_lane_is_left_out() -> None:
@@ -120,9 +118,36 @@ def test_where_there_was_no_effect_no_share_of_it_is_kept() -> None:
 def test_all_or_nothing_on_few_prompts_is_no_certainty() -> None:
     for n, low in ((2, 0.342), (300, 0.987)):
         pair = [0.0] * n, [1.0] * n
-        assert effect(pair, target=1.0) == pytest.approx((1.0, low, 1.0), abs=1e-3)
         assert effect_kept(pair, pair, target=1.0) == pytest.approx((1.0, low, 2 - low), abs=1e-3)
 
 
-def test_an_effect_past_an_even_target_is_less() -> None:
-    assert effect(([0.9] * 9, [0.3] * 9), target=0.5)[0] == pytest.approx(0.2)
+def test_a_gain_towards_zero_is_a_paired_difference_turned_around() -> None:
+    random = np.random.default_rng(0)
+    first, second = random.random(80).tolist(), (random.random(80) * 0.6).tolist()
+    value, low, high, n = gain(first, second, best=0.0)
+    difference, lowest, highest, _, count = paired(first, second)
+    assert n == count == 80
+    assert (value, low, high) == pytest.approx((-difference, -highest, -lowest))
+    assert gain(first, second, best=1.0)[0] == pytest.approx(-value)
+
+
+def test_a_gain_towards_an_even_share_counts_from_either_side() -> None:
+    even, all_she, all_he = [0.0, 1.0] * 40, [1.0] * 80, [0.0] * 80
+    assert gain(all_she, even, best=0.5)[0] == gain(all_he, even, best=0.5)[0] == 0.5
+    assert gain(all_she, all_he, best=0.5)[0] == 0.0
+    value, low, high, _ = gain(even, all_he, best=0.5)
+    assert value == -0.5 and low < high < 0
+
+
+def test_no_change_at_all_is_no_certainty() -> None:
+    value, low, high, n = gain([0.0] * 20, [0.0] * 20, best=0.0, share=True)
+    assert (value, n) == (0.0, 20) and low == -high < -0.1
+    _, low, high, _ = gain([0.0] * 20, [1.0] * 20, best=1.0, share=True)
+    assert low < 0.9 and high == 1.0
+    assert gain([0.25] * 20, [0.25] * 20, best=0.0)[:3] == (0.0, 0.0, 0.0)
+
+
+def test_a_gain_leaves_out_prompts_without_a_number() -> None:
+    nan = float("nan")
+    assert gain([1.0, nan, 0.0, 1.0], [0.0, 1.0, nan, 0.0], best=0.0)[::3] == (1.0, 2)
+    assert gain([nan], [1.0], best=0.0)[3] == 0 and np.isnan(gain([nan], [1.0], best=0.0)[0])

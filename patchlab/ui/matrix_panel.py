@@ -1,0 +1,61 @@
+"""How the patches get on with each other: the saved interaction matrix as a heat map with sentences, folded away.
+
+It follows the mode that the visitor chose for the stack. Where nothing was measured there is one sentence and no chart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from patchlab.ui import heat, texts
+from patchlab.ui.diff import escaped
+from patchlab.ui.live_chart import live_chart
+
+if TYPE_CHECKING:
+    from patchlab.artifact.interactions import Interactions
+    from patchlab.artifact.manifest import Manifest
+    from patchlab.artifact.stack import Mode
+
+FIRST = "own"
+
+
+def build(manifests: Sequence[Manifest], interactions: Interactions, mode: gr.Radio) -> None:
+    """Place the accordion and let it follow `mode`; with fewer than two patches there is nothing to say."""
+    if len(manifests) < 2:
+        return
+    start: Mode = mode.value or "parallel"
+    with gr.Accordion(texts.MATRIX_TITLE, open=False, elem_id="matrix"):
+        words = gr.HTML(said(interactions, manifests, start), apply_default_css=False)
+        # the sheet hides this where nothing was measured: a part that gradio hides at first is not there when it is shown
+        with gr.Column(elem_classes=["matrix-shown"]):
+            shown = gr.Radio([(each.title, name) for name, each in heat.SHOWN.items()], value=FIRST, label=texts.MATRIX_SHOW,
+                             elem_id="matrix-show")
+            chart = live_chart(heat.figure(interactions, manifests, start, FIRST), elem_id="chart-matrix")
+            notes = gr.HTML(note(interactions, manifests, start, FIRST), apply_default_css=False)
+
+    def show(mode: Mode, which: str) -> tuple[str, dict[str, Any], str]:
+        """The matrix of another mode or of another figure."""
+        return (said(interactions, manifests, mode), heat.figure(interactions, manifests, mode, which),
+                note(interactions, manifests, mode, which))
+
+    gr.on([mode.change, shown.change], show, [mode, shown], [words, chart, notes], queue=False, show_progress="hidden",
+          api_visibility="private")
+
+
+def said(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode) -> str:
+    """What was found, as a paragraph with commands as code; its class says where nothing was."""
+    parts = escaped(heat.summary(interactions, manifests, mode)).split("`")
+    state = "" if heat.measured(interactions, manifests, mode) else " unmeasured"
+    return f"<p class='note matrix-said{state}'>" + "".join(f"<code>{part}</code>" if k % 2 else part
+                                                            for k, part in enumerate(parts)) + "</p>"
+
+
+def note(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode, which: str) -> str:
+    """How to read the chart."""
+    counted = heat.counted(interactions, manifests, mode) if which == "own" else ""
+    order = texts.MATRIX_ORDER if mode == "sequential" else ""
+    words = " ".join(filter(None, (heat.SHOWN[which].note, order, counted, texts.MATRIX_NOTE)))
+    return f"<p class='note'>{escaped(words)}</p>"
