@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from patchlab.artifact import Installed, Manifest, default_registry, load_patch
 from patchlab.artifact import install as install_folder
+from patchlab.artifact.manifest import OPTIONAL
 from patchlab.artifact.registry import home_folder
+from patchlab.cli import offers
 from patchlab.cli.options import add_json
 from patchlab.cli.output import emit, table
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 def add(verbs: Verbs) -> None:
     """Add the verbs to the parser."""
     patches = verbs.add_parser("patches", allow_abbrev=False, help="list, show, install and verify patches",
-                               description="The patches at hand. No model is loaded for any of these.")
+                               description="The patches at hand. Only gate and curve load a model.")
     actions = patches.add_subparsers(title="verbs", metavar="VERB", required=True)
     parser = actions.add_parser("list", allow_abbrev=False, help="every installed patch",
                                 description="List every installed patch; folders that cannot be used go to stderr.")
@@ -43,6 +45,7 @@ def add(verbs: Verbs) -> None:
                         help="a patch's own folder where there is one of that name, else an installed patch")
     parser.set_defaults(run=verify)
     add_json(parser)
+    offers.add(actions)
 
 
 def list_all(args: argparse.Namespace) -> None:
@@ -113,6 +116,7 @@ def _page(one: Installed) -> str:
              ("fingerprint", m.base.fingerprint), ("reference", m.reference),
              ("prefix", f"{m.length} embeddings of width {m.width}"), ("strength", f"{m.strength:g}"),
              ("licence", m.licence), ("supersedes", ", ".join(m.supersedes)), ("conflicts", ", ".join(m.conflicts)),
+             ("with", ", ".join(file for file in OPTIONAL if file in m.files)),
              ("recipe", m.recipe_digest), ("digest", m.digest), ("folder", str(one.folder))]
     pages = [f"{m.name} {m.version}: {m.title}\n{m.summary}", table([fact for fact in facts if fact[1]])]
     pages.append(_evidence(m) if m.evidence else "no evidence is recorded: measure it before relying on it")

@@ -32,10 +32,10 @@ class Gated:
     without: Callable[[Collection[str]], Parts]
 
 
-Asked = Parts | Gated  # what a lane or a request asks for
+Wanted = Parts | Gated  # what a lane or a request asks for
 
 
-def whole(asked: Asked) -> Parts:
+def whole(asked: Wanted) -> Parts:
     """The parts where no gate lets a prompt through: no other prompt takes more rows or positions."""
     return asked.without(()) if isinstance(asked, Gated) else asked
 
@@ -48,7 +48,7 @@ def check_gate(backbone: Backbone, gate: Gate, *, patch: str) -> None:
                                do="get the patch again from its vendor, or leave gates off")
 
 
-def resolved(backbone: Backbone, rows: Sequence[tuple[Sequence[int], Asked]]) -> list[Parts]:
+def resolved(backbone: Backbone, rows: Sequence[tuple[Sequence[int], Wanted]]) -> list[Parts]:
     """The parts of rows, each given as a prompt's token ids and what is asked for it."""
     through = let_through(backbone, [(ids, asked.gates if isinstance(asked, Gated) else {}) for ids, asked in rows])
     return [asked.without(names) if isinstance(asked, Gated) else asked

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.batch import Batch, Row
-from patchlab.engine.gates import Asked, resolved, whole
+from patchlab.engine.gates import Wanted, resolved, whole
 from patchlab.engine.sampling import RowKey, Sampling, choose
 from patchlab.engine.text import Text
 from patchlab.engine.voices import start_of
@@ -29,7 +29,7 @@ class Request:
     lane: str
     row: int
     ids: Sequence[int]
-    asked: Asked
+    asked: Wanted
     key: RowKey
     sampling: Sampling
 
@@ -144,7 +144,7 @@ def _draw(logits: Tensor, rows: Sequence[_Row]) -> list[Delta]:
     return [row.take(token, finite=good) for row, token, good in zip(rows, tokens, finite, strict=True)]
 
 
-def check_context(backbone: Backbone, lane: str, asked: Asked, prompt: Prompt, ids: Sequence[int], longest: int) -> None:
+def check_context(backbone: Backbone, lane: str, asked: Wanted, prompt: Prompt, ids: Sequence[int], longest: int) -> None:
     """Raise ContextError where prompt, patches and a reply of `longest` tokens do not fit the model."""
     start = start_of(whole(asked))
     needed = start + len(ids) + longest

@@ -16,7 +16,7 @@ import itertools
 from collections import deque
 
 from patchlab.engine.backbone import Backbone
-from patchlab.engine.gates import Asked, whole
+from patchlab.engine.gates import Wanted, whole
 from patchlab.engine.running import Request, Running, check_context
 from patchlab.engine.sampling import RowKey, Sampling
 from patchlab.engine.voices import voices
@@ -44,7 +44,7 @@ class Service:
         """Tickets whose last delta has not been given out."""
         return len(self._running) + len(self._queue) + len(self._cancelled)
 
-    def submit(self, prompt: Prompt, *, parts: Asked = (), sampling: Sampling | None = None, key: RowKey | None = None,
+    def submit(self, prompt: Prompt, *, parts: Wanted = (), sampling: Sampling | None = None, key: RowKey | None = None,
                lane: str = "patched") -> int:
         """Put a request in line; returns its ticket, the `row` of its deltas. `lane` is the name they carry.
 
@@ -106,6 +106,6 @@ class Service:
         return found
 
 
-def _rows(asked: Asked) -> int:
+def _rows(asked: Wanted) -> int:
     """The most forward rows that a request may take."""
     return len(voices(whole(asked)))

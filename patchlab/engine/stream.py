@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from patchlab.engine.backbone import Backbone
-from patchlab.engine.gates import Asked
+from patchlab.engine.gates import Wanted
 from patchlab.engine.running import Request, Running, check_context
 from patchlab.engine.sampling import RowKey, Sampling
 from patchlab.errors import InputError, ModelError
@@ -23,7 +23,7 @@ class Lane:
 
     name: str
     backbone: Backbone
-    parts: Asked = ()
+    parts: Wanted = ()
 
 
 def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1,

@@ -10,7 +10,7 @@ from patchlab.artifact import Installed, Patch, Registry, Stack, default_registr
 from patchlab.artifact.manifest import version_key
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.bank import Bank
-from patchlab.engine.gates import Asked, Gated, check_gate, let_through
+from patchlab.engine.gates import Gated, Wanted, check_gate, let_through
 from patchlab.engine.presets import Preset, preset
 from patchlab.engine.sampling import Sampling
 from patchlab.engine.stream import Lane, replies, stream
@@ -47,7 +47,7 @@ class Trio:
             self._patches[key] = found
         return self._patches[key]
 
-    def parts(self, stack: Stack) -> Asked:
+    def parts(self, stack: Stack) -> Wanted:
         """The bank's segments a stack switches on, with their strengths, in an order that is not the stack's; compiled at
         first use. Where the stack heeds gates and a patch of it has one, what is on depends on the prompt.
         """
