@@ -15,7 +15,7 @@ import gradio as gr
 from patchlab.engine import Sampling
 from patchlab.errors import PatchLabError
 from patchlab.records import Prompt
-from patchlab.ui import charts, columns, history, patch_panel, session, texts
+from patchlab.ui import charts, columns, curve_panel, history, patch_panel, session, texts
 from patchlab.ui.diff import escaped
 from patchlab.ui.live_chart import live_chart
 from patchlab.ui.patch_panel import PatchPanel
@@ -214,6 +214,7 @@ def _controls(trio: Trio) -> tuple[Controls, gr.HTML]:
             _examples(prompt, kind)
         with gr.Column(scale=2, min_width=320, elem_classes=["patches"]):
             panel = patch_panel.build([installed.manifest for installed in trio.installed()])
+            curve_panel.build(trio, panel)
             with gr.Accordion(texts.MORE, open=False, elem_id="more"):
                 settings = _settings()
     return Controls(prompt, kind, run, stop, *settings, panel), line

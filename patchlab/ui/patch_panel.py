@@ -41,11 +41,12 @@ class PatchPanel:
     slots: tuple[Slot, ...]
     mode: gr.Radio
     shared: gr.Slider
+    gates: gr.Checkbox
 
     @property
     def inputs(self) -> set[Any]:
         """Every component a stack is read from."""
-        return {self.order, self.mode, self.shared, *(slot.on for slot in self.slots),
+        return {self.order, self.mode, self.shared, self.gates, *(slot.on for slot in self.slots),
                 *(slot.strength for slot in self.slots)}
 
     def stack(self, values: Mapping[Any, Any]) -> Stack:
@@ -53,7 +54,18 @@ class PatchPanel:
         names: Sequence[str] = values[self.order]
         ticked = {name: float(values[slot.strength])
                   for name, slot in zip(names, self.slots, strict=True) if values[slot.on]}
-        return stack_of(names, ticked, mode=values[self.mode], shared=float(values[self.shared]))
+        return stack_of(names, ticked, mode=values[self.mode], shared=float(values[self.shared]),
+                        gates=bool(values[self.gates]))
+
+    def strength(self, name: str, values: Mapping[Any, Any]) -> float:
+        """The strength that is set for a patch, ticked or not."""
+        one = self.shared if values[self.mode] == "sequential" else self.slots[values[self.order].index(name)].strength
+        return float(values[one])
+
+    @property
+    def begun(self) -> dict[Any, Any]:
+        """The values the components begin with."""
+        return {each: each.value for each in self.inputs}
 
 
 def build(manifests: Sequence[Manifest]) -> PatchPanel:
@@ -68,7 +80,9 @@ def build(manifests: Sequence[Manifest]) -> PatchPanel:
     several = len(known) > 1
     mode = gr.Radio(texts.MODES, value="parallel", label=texts.MODE_LABEL, visible=several, elem_id="mode")
     shared = gr.Slider(0, STRONGEST, value=1.0, step=0.05, label=texts.SHARED_STRENGTH, visible=False, elem_id="shared")
-    panel = PatchPanel(order, slots, mode, shared)
+    gates = gr.Checkbox(False, label=texts.GATES_LABEL, info=texts.GATES_NOTE, elem_id="gates",
+                        visible=any(manifest.gated for manifest in known.values()))
+    panel = PatchPanel(order, slots, mode, shared, gates)
     _connect(panel, known)
     return panel
 

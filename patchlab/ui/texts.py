@@ -31,6 +31,13 @@ MODE_LABEL = "With several patches"
 MODES = [("Side by side: order has no effect", "parallel"), ("One after another: order matters", "sequential"),
          ("Blended: each works alone, their changes are added", "blend")]
 JOINED = {"parallel": ", ", "sequential": ", then ", "blend": " + "}  # how a list of runs writes the patches of one
+GATES_LABEL = "Only where a gate asks for it"
+GATES_NOTE = ("A patch that has a gate is then on only for prompts of its own kind; any other is answered exactly as without "
+              "it. A gate can be wrong.")
+CURVE_TITLE = "What each strength does"
+CURVE_NOTE = ("Measured by the patch's makers, alone, on prompts its training never saw; thin bars are 95 % intervals. Drift is "
+              "how far the replies move from the unpatched model's.")
+CURVE_LABEL = "Patch"
 SHARED_STRENGTH = "Strength of all of them"
 RUN, STOP, MORE = "Run", "Stop", "More settings"
 TEMPERATURE = ("Variety (temperature)", "0 always takes the likeliest word, more varies more. The unlikeliest tenth is left out.")
@@ -71,6 +78,7 @@ LANES = {
     "reference": LaneWords("Reference", "The safer model the patches learned from."),
 }
 EQUALS_BASE = "No patch is on, so this equals the unpatched model."
+LET_THROUGH = "Let through by the gate of {names}: for this prompt that is as if it were not ticked."
 
 DOMAINS = {
     "toxicity": "Angry comments",
