@@ -49,7 +49,7 @@ def column(view: View, index: int, domain: str) -> str:
     if lane.name == "patched" and not view.patched:
         about = texts.EQUALS_BASE
     elif lane.name == "patched" and view.let_through:
-        about = texts.LET_THROUGH.format(names=" and ".join(view.let_through))
+        about = texts.LET_THROUGH.format(names=", ".join(view.let_through))
     base = next((other for other in view.lanes if other.name == "base"), None)
     body = "".join(
         _reply(view, lane, number, base if lane.name == "patched" else None, domain)

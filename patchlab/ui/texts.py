@@ -78,7 +78,7 @@ LANES = {
     "reference": LaneWords("Reference", "The safer model the patches learned from."),
 }
 EQUALS_BASE = "No patch is on, so this equals the unpatched model."
-LET_THROUGH = "Let through by the gate of {names}: for this prompt that is as if it were not ticked."
+LET_THROUGH = "Off for this prompt, as a gate decided: {names}."
 
 DOMAINS = {
     "toxicity": "Angry comments",

@@ -98,5 +98,5 @@ def test_a_run_says_which_patches_were_let_through(full: Trio) -> None:
 
 def test_a_column_and_the_list_of_runs_say_it_too() -> None:
     shown = dataclasses.replace(view({"base": [text("hi")], "patched": [text("hi")]}), let_through=("bias",))
-    assert "Let through by the gate of bias" in column(shown, 1, "") and "Let through" not in column(shown, 0, "")
+    assert "as a gate decided: bias" in column(shown, 1, "") and "a gate decided" not in column(shown, 0, "")
     assert stack_words(shown).endswith("(let through: bias)")
