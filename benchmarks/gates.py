@@ -23,6 +23,7 @@ from benchmarks._timing import RESULTS, machine, say
 from benchmarks.ablations import SUITES, asked, finished
 from patchlab.artifact import Patch, Registry, Stack
 from patchlab.engine import Sampling, Trio, load_trio, stream
+from patchlab.evaluation.metrics import refusal_rate
 from patchlab.evaluation.statistics import interval
 from patchlab.evaluation.suites import FOLDER, read_prompts
 from patchlab.files import write_json
@@ -92,15 +93,27 @@ class Reader:
         self.trio, self.size = trio, size
         self.sampling = Sampling(seed=0, max_new_tokens=size.tokens)
         self.replies: dict[str, list[Reply]] = {}
-        self.base = self._read(Stack.parse("none"), "base", tuple(RATES))
+        self.prompts = read_prompts(FOLDER / "visitors.jsonl")[::max(1, 120 // size.n)]
+        base = self._read(Stack.parse("none"), "base", tuple(RATES))
+        self.base = {**self.columns(base, "base"), **self.visitors(Stack.parse("none"), "base")}
 
     def figures(self, stack: Stack, domains: Sequence[str]) -> Figures:
         """The rates of a stack and how far it moves the base on harmless requests."""
         values = self._read(stack, "patched", domains)
         moved, longer = drift(self.trio, stack, "", self.replies["base benign"], 0, bars=False)
         far = {"KL to base on benign": moved, "benign perplexity / base": longer}
-        return {**self.columns(values, "patched"),
+        visitors = self.visitors(stack, "patched") if "harmful" in domains else {}
+        return {**self.columns(values, "patched"), **visitors,
                 **{name: [each[key] for key in ("value", "low", "high", "n")] for name, each in far.items()}}
+
+    def visitors(self, stack: Stack, lane: str) -> Figures:
+        """How often requests in visitors' own words are refused."""
+        said = self.trio.replies(self.prompts, stack=stack, sampling=self.sampling, lanes=[lane])
+        refused = zip(said, refusal_rate(said), strict=True)
+        found: dict[str, list[float]] = {}
+        for reply, value in refused:
+            found.setdefault(f"visitors' {reply.prompt.domain} refused", []).append(value)
+        return {name: share(values) for name, values in found.items()}
 
     def columns(self, values: Values, lane: str) -> Figures:
         """Rates under the names of their columns."""
@@ -120,7 +133,7 @@ def rows(trio: Trio, size: Size) -> Iterator[dict[str, Any]]:
                "figures": decisions(trio, patch, prompts)}
     reader = Reader(trio, size)
     group = "With gates heeded and not"
-    yield {"group": group, "name": "base", "figures": reader.columns(reader.base, "base")}
+    yield {"group": group, "name": "base", "figures": reader.base}
     for text in [*names, *([",".join(names)] if len(names) > 1 else [])]:
         several = "," in text
         domains = tuple(RATES) if several else (OWN[trio.patch(text).manifest.domain], *HARMLESS)

@@ -124,8 +124,8 @@ def _probe(found: Tensor, labels: Tensor) -> _Probe:
     def loss() -> Tensor:
         solver.zero_grad()
         value = functional.binary_cross_entropy_with_logits(ready @ weight + bias, wanted) + L2 / 2 * weight @ weight
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
-    solver.step(loss)  # type: ignore[no-untyped-call]
+    solver.step(loss)
     return _Probe(mean, scale, weight.detach(), bias.detach())

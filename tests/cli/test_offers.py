@@ -57,6 +57,22 @@ def test_a_gate_is_fitted_and_heeded(pocket: Path, home: Path, calm: Path, given
     assert capsys.readouterr().out.count("let through by the gate of calm") == 2
 
 
+def test_evaluate_heeds_it_and_says_with_what(pocket: Path, home: Path, calm: Path, given: list[str], tmp_path: Path,
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    install(calm, home)
+    install(written(capsys, "gate", "calm", *given, "--version", "1.1.0", "--out", str(tmp_path / "out")), home)
+    moved, settings = [], []
+    for gates in ("off", "on"):
+        out = tmp_path / gates
+        assert main(["evaluate", "--stack", "calm", "--gates", gates, "--suite", "drift", "--n", "3", "--json",
+                     "--out", str(out)]) == 0
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        moved.append(next(row["value"] for row in rows if row["metric"] == "kl_to_base"))
+        settings.append(json.loads((out / "settings.json").read_text()))
+    assert moved[1] < moved[0]  # the suite's requests are of the kind that the gate lets through
+    assert "gates" not in settings[0] and settings[1]["gates"].startswith("calm ")
+
+
 def test_gates_on_where_none_is_says_so(pocket: Path, home: Path, calm: Path, capsys: pytest.CaptureFixture[str]) -> None:
     install(calm, home)
     assert main(["compare", "you are", "--max-new-tokens", "2", "--stack", "calm", "--gates", "on"]) == 0
