@@ -37,7 +37,7 @@ class Section:
 def page(folder: Path = RESULTS) -> str:
     """The page as Markdown."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
-    sections = [*_pocket(found), *_methods(found), *_by_group(found), *_speeds(found)]
+    sections = [*_pocket(found), *_methods(found), *_by_group(found), *_gates(found), *_speeds(found)]
     missed = [f"- {section.title}: {_name(each)} {value(each)}, bar {bar(each)}"
               for section in sections for each in section.judged if each["met"] is False]
     judged = sum(each["met"] is not None for section in sections for each in section.judged)
@@ -86,9 +86,21 @@ def _by_group(found: dict[str, Any]) -> Iterator[Section]:
         groups = dict.fromkeys(row["group"] for row in each["rows"])
         if len(groups) < each.get("groups", 0):
             parts.append(f"**Not finished**: {len(groups)} of {each['groups']} groups, the last of these perhaps in part.")
-        for group in groups:
-            parts += [f"### {group}", *tables([row for row in each["rows"] if row["group"] == group])]
-        yield Section(title, (*parts, _made(each)))
+        yield Section(title, (*parts, *_grouped(each["rows"]), _made(each)))
+
+
+def _gates(found: dict[str, Any]) -> Iterator[Section]:
+    if "gates" in found:
+        each = found["gates"]
+        patches = f"Patches: {', '.join(f'{name} {words}' for name, words in each['patches'].items())}."
+        yield Section("Gates", (each["about"], patches, *_grouped(each["rows"]), _made(each)))
+
+
+def _grouped(rows: Sequence[Figure]) -> Iterator[str]:
+    """Tables of rows by group, each under its heading."""
+    for group in dict.fromkeys(row["group"] for row in rows):
+        yield f"### {group}"
+        yield from tables([row for row in rows if row["group"] == group])
 
 
 def _speeds(found: dict[str, Any]) -> Iterator[Section]:

@@ -24,8 +24,11 @@ CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
 SIGNATURE_FILE = "model.sig"
+GATE_FILE = "gate.safetensors"
+CURVE_FILE = "curve.json"
 FILES = (CARD_FILE, CONFIG_FILE, WEIGHTS_FILE,
-         MANIFEST_FILE)  # every patch folder holds exactly these, and perhaps a signature
+         MANIFEST_FILE)  # every patch folder holds these, perhaps some of the optional ones, and perhaps a signature
+OPTIONAL = (GATE_FILE, CURVE_FILE)
 
 NAME = re.compile(r"(?=.{1,64}\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*")
 RESERVED_NAMES = ("none",)  # what an empty stack is called
@@ -87,8 +90,8 @@ class Manifest:
     """The contents of patch.json.
 
     `length` is P, `width` is D, `strength` the calibrated default in (0, 4]. `supersedes` and `conflicts`
-    hold patches as "name" or "name@version". `files` maps each file of a saved patch to its sha256 and is
-    empty before the first save. Raises PatchFormatError naming the field that is wrong.
+    hold patches as "name" or "name@version". `files` maps each file of a saved patch to its sha256, the optional ones
+    where it has them, and is empty before the first save. Raises PatchFormatError naming the field that is wrong.
     """
 
     name: str
@@ -126,6 +129,11 @@ class Manifest:
         return self.files.get(MANIFEST_FILE, "")
 
     @property
+    def gated(self) -> bool:
+        """Whether the saved patch has a gate."""
+        return GATE_FILE in self.files
+
+    @property
     def order(self) -> tuple[Any, ...]:
         """A sort key among a patch's versions, the preferred one last: releases come after pre-releases."""
         return (not is_prerelease(self.version), *version_key(self.version))
@@ -139,7 +147,7 @@ class Manifest:
             "reference": self.reference, "placement": self.placement,
             "length": self.length, "width": self.width,
             "strength": float(self.strength), "recipe_digest": self.recipe_digest,
-            "evidence": [_measure_to_json(measure) for measure in self.evidence],
+            "evidence": [measure_to_json(measure) for measure in self.evidence],
             "supersedes": list(self.supersedes), "conflicts": list(self.conflicts), "licence": self.licence,
             "files": dict(sorted(self.files.items())),
         }
@@ -151,15 +159,15 @@ class Manifest:
             raise PatchFormatError(f"{MANIFEST_FILE} has schema {_show(value.get('schema'))}",
                                    expected=f"schema {SCHEMA}",
                                    do="update PatchLab or get a patch made for this version")
-        _keys(value, cls, "")
-        _keys(value["base"], BaseIdentity, "base")
+        check_keys(value, cls, "")
+        check_keys(value["base"], BaseIdentity, "base")
         plain = dict(value, base=BaseIdentity(**value["base"]))
         for name in ("evidence", "supersedes", "conflicts"):
             if not isinstance(value[name], list):
                 _refuse(name, value[name], "a list")
             plain[name] = tuple(value[name])
         for index, row in enumerate(value["evidence"]):
-            _keys(row, Measure, f"evidence[{index}]")
+            check_keys(row, Measure, f"evidence[{index}]")
         plain["evidence"] = tuple(Measure(**row) for row in value["evidence"])
         return cls(**plain)
 
@@ -207,17 +215,18 @@ def _check_lists(manifest: Manifest) -> None:
     for index, measure in enumerate(_items(manifest.evidence, "evidence")):
         if not isinstance(measure, Measure):
             _refuse(f"evidence[{index}]", measure, "a measure")
-        _check_measure(measure, f"evidence[{index}]")
+        check_measure(measure, f"evidence[{index}]")
     if not isinstance(manifest.files, dict):
         _refuse("files", manifest.files, "file names with their sha256")
     for file, digest in manifest.files.items():
-        if file not in FILES:
-            _refuse("files", file, f"only {', '.join(FILES)}")
+        if file not in (*FILES, *OPTIONAL):
+            _refuse("files", file, f"only {', '.join((*FILES, *OPTIONAL))}")
         if not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
             _refuse(f"files[{file!r}]", digest, "a sha256 in hex")
 
 
-def _check_measure(measure: Measure, where: str) -> None:
+def check_measure(measure: Measure, where: str) -> None:
+    """Raise PatchFormatError, naming the field under `where`, for a figure that is none."""
     for name in ("suite", "lane", "metric", "scorer"):
         _text(getattr(measure, name), f"{where}.{name}", limit=256)
     for name in ("value", "low", "high"):
@@ -228,7 +237,8 @@ def _check_measure(measure: Measure, where: str) -> None:
         _refuse(f"{where}.n", measure.n, "a whole number of at least 1")
 
 
-def _measure_to_json(measure: Measure) -> dict[str, Any]:
+def measure_to_json(measure: Measure) -> dict[str, Any]:
+    """A figure as plain JSON values."""
     row = {f.name: getattr(measure, f.name) for f in fields(Measure)}
     return row | {name: float(row[name]) for name in ("value", "low", "high")}
 
@@ -244,10 +254,12 @@ def _items(value: object, name: str) -> Iterable[Any]:
     return value
 
 
-def _keys(value: object, kind: type, where: str) -> None:
-    inside = f"{MANIFEST_FILE} {where}".strip()
+def check_keys(value: object, kind: type, where: str, *, file: str = MANIFEST_FILE) -> None:
+    """Raise PatchFormatError unless `value`, at `where` in `file`, is an object with exactly the fields of `kind`."""
+    inside = f"{file} {where}".strip()
     if not isinstance(value, dict):
-        _refuse(where or MANIFEST_FILE, value, "an object")
+        raise PatchFormatError(f"{inside} is {_show(value)}", expected="an object",
+                               do="correct it or get the patch again from its vendor")
     wanted = {f.name for f in fields(kind)}
     wrong = [f"no key {key!r}" for key in sorted(wanted - value.keys())]
     wrong += [f"an unknown key {_show(key)}" for key in sorted(value.keys() - wanted)[:5]]

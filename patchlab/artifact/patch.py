@@ -22,11 +22,16 @@ from typing import Any, NoReturn
 import numpy as np
 
 from patchlab.artifact.card import model_card
+from patchlab.artifact.curve import Curve, decode_curve, encode_curve
+from patchlab.artifact.gate import Gate, decode_gate, encode_gate
 from patchlab.artifact.manifest import (
     CARD_FILE,
     CONFIG_FILE,
+    CURVE_FILE,
     FILES,
+    GATE_FILE,
     MANIFEST_FILE,
+    OPTIONAL,
     SIGNATURE_FILE,
     WEIGHTS_FILE,
     Manifest,
@@ -46,14 +51,16 @@ _SEAL = re.compile(rb'"patch\.json": "([0-9a-f]{64})"')
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:
-    """A prefix [P, D] float32, read-only, and its manifest. Equal when both are, bit for bit.
+    """A prefix [P, D] float32, read-only, its manifest, and a gate and a curve where it has them. Equal when all are.
 
     `digest` stands for what is compiled: the prefix and the base it is for, saved or not.
-    Raises PatchFormatError when the prefix is not what the manifest says.
+    Raises PatchFormatError when prefix or gate are not what the manifest says.
     """
 
     manifest: Manifest
     prefix: Prefix
+    gate: Gate | None = None
+    curve: Curve | None = None
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,6 +75,9 @@ class Patch:
         if not np.isfinite(self.prefix).all():
             raise PatchFormatError("a prefix with NaN or infinite numbers", expected="finite numbers only",
                                    do="train again with a lower learning rate")
+        if self.gate and len(self.gate.weight) != self.manifest.width:
+            raise PatchFormatError(f"a gate of width {len(self.gate.weight)}", expected=f"{self.manifest.width} (manifest)",
+                                   do="fit the gate on the patch's own base")
         own = np.array(self.prefix, order="C")
         own.flags.writeable = False
         object.__setattr__(self, "prefix", own)
@@ -77,7 +87,8 @@ class Patch:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Patch):
             return NotImplemented
-        return self.manifest == other.manifest and self.digest == other.digest
+        return ((self.manifest, self.digest, self.gate, self.curve)
+                == (other.manifest, other.digest, other.gate, other.curve))
 
     def __hash__(self) -> int:
         return hash((self.manifest, self.digest))
@@ -95,6 +106,10 @@ def save_patch(patch: Patch, folder: Path | str, *, card: str | None = None) -> 
         raise InputError(f"a card of {len(text)} bytes", expected=f"at most {MAX_TEXT_BYTES}",
                          do="shorten it")
     files = {CARD_FILE: text, CONFIG_FILE: _json(adapter_config(unsaved)), WEIGHTS_FILE: encode(patch.prefix)}
+    if patch.gate:
+        files[GATE_FILE] = encode_gate(patch.gate)
+    if patch.curve:
+        files[CURVE_FILE] = encode_curve(patch.curve)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     files[MANIFEST_FILE] = _sealed(replace(unsaved, files=digests))
     return write_folder(Path(folder), files)
@@ -117,9 +132,11 @@ def read_folder(folder: Path) -> tuple[Patch, dict[str, bytes]]:
     """The patch in `folder` and the very bytes that were checked, by file name. Raises as load_patch."""
     names = _names(folder)
     manifest, files = _read_manifest(folder)
-    weights_cap = 8 + MAX_HEADER_BYTES + manifest.length * manifest.width * 4
+    _check_optional(folder, names, manifest)
+    caps = {WEIGHTS_FILE: 8 + MAX_HEADER_BYTES + manifest.length * manifest.width * 4,
+            GATE_FILE: 8 + MAX_HEADER_BYTES + (manifest.width + 2) * 4}
     for name in sorted(names - {MANIFEST_FILE}):
-        files[name] = _read(folder, name, cap=weights_cap if name == WEIGHTS_FILE else MAX_TEXT_BYTES)
+        files[name] = _read(folder, name, cap=caps.get(name, MAX_TEXT_BYTES))
         wanted = manifest.files.get(name)
         if name != SIGNATURE_FILE and hashlib.sha256(files[name]).hexdigest() != wanted:
             _tampered(folder, name)
@@ -129,7 +146,9 @@ def read_folder(folder: Path) -> tuple[Patch, dict[str, bytes]]:
                                expected="the same base, length and width in both",
                                do="get the patch again from its vendor")
     prefix = decode(files[WEIGHTS_FILE], length=manifest.length, width=manifest.width)
-    return Patch(manifest, prefix), files
+    gate = decode_gate(files[GATE_FILE], width=manifest.width) if GATE_FILE in files else None
+    curve = decode_curve(files[CURVE_FILE]) if CURVE_FILE in files else None
+    return Patch(manifest, prefix, gate, curve), files
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
@@ -196,9 +215,9 @@ def _read_manifest(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
         if hashlib.sha256(blank).hexdigest() != seals[0][1].decode():
             _tampered(folder, MANIFEST_FILE)
     manifest = Manifest.from_json(parse_object(data, where=f"{MANIFEST_FILE} in {folder}"))
-    if len(seals) != 1 or manifest.files.keys() != set(FILES):
+    if len(seals) != 1 or manifest.files.keys() - set(OPTIONAL) != set(FILES):
         raise PatchFormatError(f"{MANIFEST_FILE} in {folder} lists digests of {sorted(manifest.files)}",
-                               expected=f"one digest for each of {', '.join(FILES)}",
+                               expected=f"one digest for each of {', '.join(FILES)}, and perhaps of {', '.join(OPTIONAL)}",
                                do="save the patch again with PatchLab")
     return manifest, {MANIFEST_FILE: data}
 
@@ -212,13 +231,23 @@ def _names(folder: Path) -> set[str]:
             names.add(entry.name)
             if len(names) > 64:  # enough to name what is wrong; a hostile folder may hold millions
                 break
-    extra, missing = sorted(names - {*FILES, SIGNATURE_FILE}), sorted(set(FILES) - names)
+    extra, missing = sorted(names - {*FILES, *OPTIONAL, SIGNATURE_FILE}), sorted(set(FILES) - names)
     if extra or missing:
         wrong = [f"extra {name[:80]!r}" for name in extra[:8]] + [f"no {name}" for name in missing]
         raise PatchFormatError(f"patch folder {folder} has {', '.join(wrong)}",
-                               expected=f"{', '.join(FILES)} and perhaps {SIGNATURE_FILE}, nothing else",
+                               expected=f"{', '.join(FILES)} and perhaps {', '.join((*OPTIONAL, SIGNATURE_FILE))}, "
+                                        "nothing else",
                                do="remove what is extra, or get the patch again from its vendor")
     return names
+
+
+def _check_optional(folder: Path, names: set[str], manifest: Manifest) -> None:
+    """Raise unless the optional files are those the manifest lists: none slipped in, none taken away."""
+    for name in OPTIONAL:
+        if (name in names) != (name in manifest.files):
+            raise TamperedError(f"patch folder {folder} has {'a' if name in names else 'no'} {name}",
+                                expected=f"{'none' if name in names else 'one'}, as {MANIFEST_FILE} says",
+                                do="get the patch again from its vendor")
 
 
 def _read(folder: Path, name: str, *, cap: int) -> bytes:
@@ -250,7 +279,7 @@ def _check_replaceable(folder: Path) -> None:
     if not os.path.lexists(folder):
         return
     names = set(os.listdir(folder)) if folder.is_dir() and not folder.is_symlink() else {""}
-    if names and not (MANIFEST_FILE in names and names <= {*FILES, SIGNATURE_FILE}):
+    if names and not (MANIFEST_FILE in names and names <= {*FILES, *OPTIONAL, SIGNATURE_FILE}):
         raise InputError(f"{folder} exists and is not a patch folder",
                          expected="a new folder or a patch to replace",
                          do="choose another folder")

@@ -54,12 +54,14 @@ class Entry:
 class Stack:
     """Patches in order, each once, with the mode that combines them. Every change gives a new stack.
 
-    In sequential mode the patches are one segment, so the strengths that are given must be equal.
+    With `gates` a patch that has a gate is on only for prompts that its gate does not let through; without, gates count
+    for nothing. In sequential mode the patches are one segment, so the strengths that are given must be equal.
     Raises StackError.
     """
 
     entries: tuple[Entry, ...] = ()
     mode: Mode = "parallel"
+    gates: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -82,11 +84,11 @@ class Stack:
                              do="use mode parallel for a strength a patch")
 
     @classmethod
-    def parse(cls, text: str, *, mode: Mode = "parallel") -> Stack:
+    def parse(cls, text: str, *, mode: Mode = "parallel", gates: bool = False) -> Stack:
         """The stack written in `text`, as "toxicity,refusal@1.0.0:0.5". Raises StackError saying how to."""
         if text.strip() in ("", EMPTY):
-            return cls((), mode)
-        return cls(tuple(_parse_entry(part.strip(), text) for part in text.split(",")), mode)
+            return cls((), mode, gates)
+        return cls(tuple(_parse_entry(part.strip(), text) for part in text.split(",")), mode, gates)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from patchlab.artifact import Stack, default_registry
 from patchlab.artifact.compatibility import warnings
+from patchlab.artifact.interactions import Interactions
 from patchlab.artifact.interactions_file import find_interactions
 from patchlab.cli.options import add_json, add_preset, add_stack, read_stack, whole
 from patchlab.cli.output import emit, plain
@@ -73,13 +74,14 @@ def compare(args: argparse.Namespace) -> None:
                 yield Progress("replies", done, total)
             yield batch
 
+    through = dict(zip(prompts, trio.let_through(stack, prompts), strict=True))
     for batch in shown(batches(trio)):
         for lanes in _by_row(batch, trio.lanes):
-            scores = _scores(lanes)
+            scores, off = _scores(lanes), through[lanes[0].prompt]
             if args.json:
-                emit(_row(lanes, scores))
+                emit(_row(lanes, scores) | ({"let_through": list(off)} if stack.gates else {}))
             else:
-                print(_page(lanes, scores, samples=args.samples))
+                print(_page(lanes, scores, samples=args.samples, off=off))
 
 
 def _warn(stack: Stack) -> None:
@@ -89,7 +91,8 @@ def _warn(stack: Stack) -> None:
     if len(on) < 2:
         return
     interactions, broken = find_interactions(registry)
-    for words in (*broken, *warnings(on, stack.mode, interactions)):
+    measured = Interactions() if stack.gates else interactions  # it was with all patches on at once
+    for words in (*broken, *warnings(on, stack.mode, measured)):
         print(f"patchlab: warning: {plain(words)}", file=sys.stderr)
 
 
@@ -115,8 +118,11 @@ def _row(lanes: Sequence[Reply], scores: Sequence[Mapping[str, Score]]) -> dict[
         for reply, found in zip(lanes, scores, strict=True)]}
 
 
-def _page(lanes: Sequence[Reply], scores: Sequence[Mapping[str, Score]], *, samples: int) -> str:
-    """One prompt and sample for people: each lane's name, its text in a column, and the verdicts under it."""
+def _page(lanes: Sequence[Reply], scores: Sequence[Mapping[str, Score]], *, samples: int, off: Sequence[str] = ()) -> str:
+    """One prompt and sample for people: each lane's name, its text in a column, and the verdicts under it.
+
+    `off` are the patches whose gates let the prompt through.
+    """
     width = min(shutil.get_terminal_size().columns, 110)
     side = max(len(reply.lane) for reply in lanes) + 4
     asked = json.dumps(textwrap.shorten(plain(lanes[0].prompt.text), 200, placeholder=" …"), ensure_ascii=False)
@@ -126,6 +132,8 @@ def _page(lanes: Sequence[Reply], scores: Sequence[Mapping[str, Score]], *, samp
         text = notice + (plain(reply.text) or "(nothing)")
         lines = [piece for line in text.splitlines() for piece in textwrap.wrap(line, width - side) or [""]]
         lines.append(_verdict(reply, score))
+        if off and reply.lane == "patched":
+            lines.append(f"-> let through by the gate of {', '.join(off)}")
         found += [f"{'  ' + reply.lane if k == 0 else '':{side}}{line}".rstrip() for k, line in enumerate(lines)]
     return "\n".join(found) + "\n"
 

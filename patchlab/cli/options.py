@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -28,6 +29,9 @@ def add_stack(parser: argparse.ArgumentParser) -> None:
                         help="how several patches are combined: parallel, all seen at once, order has no effect; "
                              "sequential, one behind the other; blend, each changes the base alone and the changes are "
                              f"added, at the cost of one more row a patch (default: {MODES[0]})")
+    parser.add_argument("--gates", default="off", choices=("off", "on"),
+                        help="on: a patch that has a gate is on only for prompts its gate does not let through (default: off, "
+                             "every patch of the stack is on for every prompt)")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +41,10 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def read_stack(args: argparse.Namespace) -> Stack:
     """The stack of `--stack` and `--mode`. Raises StackError, or NotFoundError before any model is loaded."""
-    stack = Stack.parse(args.stack, mode=args.mode)
-    for entry in stack.entries:
-        default_registry().find(entry.name, entry.version)
+    stack = Stack.parse(args.stack, mode=args.mode, gates=args.gates == "on")
+    found = [default_registry().find(entry.name, entry.version) for entry in stack.entries]
+    if stack.gates and not any(each.manifest.gated for each in found):
+        print("patchlab: no patch of the stack has a gate, so gates change nothing", file=sys.stderr)
     return stack
 
 

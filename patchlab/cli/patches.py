@@ -11,8 +11,9 @@ from patchlab.artifact import Installed, Manifest, default_registry, load_patch
 from patchlab.artifact import install as install_folder
 from patchlab.artifact.compatibility import superseded_by
 from patchlab.artifact.interactions import label
+from patchlab.artifact.manifest import OPTIONAL
 from patchlab.artifact.registry import home_folder
-from patchlab.cli import matrix, port
+from patchlab.cli import matrix, offers, port
 from patchlab.cli.options import add_json
 from patchlab.cli.output import emit, table
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """Add the verbs to the parser."""
-    patches = verbs.add_parser("patches", allow_abbrev=False, help="list, show, install, verify, compare and port patches",
-                               description="The patches at hand. Only matrix and port load models.")
+    patches = verbs.add_parser("patches", allow_abbrev=False, help="list, show, install, verify, compare, gate and port patches",
+                               description="The patches at hand. Only gate, curve, matrix and port load models.")
     actions = patches.add_subparsers(title="verbs", metavar="VERB", required=True)
     parser = actions.add_parser("list", allow_abbrev=False, help="every installed patch",
                                 description="List every installed patch, and which another one supersedes; folders that "
@@ -47,8 +48,9 @@ def add(verbs: Verbs) -> None:
                         help="a patch's own folder where there is one of that name, else an installed patch")
     parser.set_defaults(run=verify)
     add_json(parser)
-    port.add(actions)
+    offers.add(actions)
     matrix.add(actions)
+    port.add(actions)
 
 
 def list_all(args: argparse.Namespace) -> None:
@@ -122,6 +124,7 @@ def _page(one: Installed) -> str:
              ("fingerprint", m.base.fingerprint), ("reference", m.reference),
              ("prefix", f"{m.length} embeddings of width {m.width}"), ("strength", f"{m.strength:g}"),
              ("licence", m.licence), ("supersedes", ", ".join(m.supersedes)), ("conflicts", ", ".join(m.conflicts)),
+             ("with", ", ".join(file for file in OPTIONAL if file in m.files)),
              ("recipe", m.recipe_digest), ("digest", m.digest), ("folder", str(one.folder))]
     pages = [f"{m.name} {m.version}: {m.title}\n{m.summary}", table([fact for fact in facts if fact[1]])]
     pages.append(_evidence(m) if m.evidence else "no evidence is recorded: measure it before relying on it")

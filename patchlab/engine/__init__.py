@@ -2,6 +2,7 @@
 
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.bank import Bank, Segment, compile_prefix
+from patchlab.engine.gates import Gated, Wanted
 from patchlab.engine.porting import ported
 from patchlab.engine.presets import PRESETS, Preset, preset
 from patchlab.engine.sampling import Sampling
@@ -10,5 +11,5 @@ from patchlab.engine.stream import Lane, finished, replies, stream
 from patchlab.engine.trio import Trio, load_trio
 from patchlab.engine.voices import Blend
 
-__all__ = ["PRESETS", "Backbone", "Bank", "Blend", "Lane", "Preset", "Sampling", "Segment", "Service", "Trio",
-           "compile_prefix", "finished", "load_trio", "ported", "preset", "replies", "stream"]
+__all__ = ["PRESETS", "Backbone", "Bank", "Blend", "Gated", "Lane", "Preset", "Sampling", "Segment", "Service", "Trio",
+           "Wanted", "compile_prefix", "finished", "load_trio", "ported", "preset", "replies", "stream"]

@@ -104,6 +104,12 @@ class Backbone:
         """The input embedding table [V, D]."""
         return self.model.get_input_embeddings().weight
 
+    @property
+    def layers(self) -> torch.nn.ModuleList:
+        """The decoder layers, in order."""
+        count = self.model.config.num_hidden_layers
+        return next(m for m in self.model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count)
+
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt: by the chat template for `chat` where there is one, else as plain text.
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.batch import Batch, Row
+from patchlab.engine.gates import Wanted, resolved, whole
 from patchlab.engine.sampling import RowKey, Sampling, choose
 from patchlab.engine.text import Text
-from patchlab.engine.voices import Parts, start_of
+from patchlab.engine.voices import start_of
 from patchlab.errors import ContextError
 from patchlab.records import Delta, Prompt, Stop
 
@@ -28,7 +29,7 @@ class Request:
     lane: str
     row: int
     ids: Sequence[int]
-    parts: Parts
+    asked: Wanted
     key: RowKey
     sampling: Sampling
 
@@ -77,10 +78,14 @@ class Running:
         return len(self.batch.voices) if self.batch else 0
 
     def join(self, requests: Sequence[Request]) -> list[Delta]:
-        """Read the prompts of new rows and let them run beside the others; returns their first deltas."""
+        """Read the prompts of new rows and let them run beside the others; returns their first deltas.
+
+        Where gates are asked for, they decide here, over all newcomers at once.
+        """
         if not requests:
             return []
-        batch = Batch(self.backbone, [Row(each.ids, each.parts) for each in requests],
+        parts = resolved(self.backbone, [(each.ids, each.asked) for each in requests])
+        batch = Batch(self.backbone, [Row(each.ids, own) for each, own in zip(requests, parts, strict=True)],
                       room=max(each.sampling.max_new_tokens for each in requests))
         rows = [_Row(self.backbone, each) for each in requests]
         deltas = _draw(batch.prefill(), rows)
@@ -139,9 +144,9 @@ def _draw(logits: Tensor, rows: Sequence[_Row]) -> list[Delta]:
     return [row.take(token, finite=good) for row, token, good in zip(rows, tokens, finite, strict=True)]
 
 
-def check_context(backbone: Backbone, lane: str, parts: Parts, prompt: Prompt, ids: Sequence[int], longest: int) -> None:
+def check_context(backbone: Backbone, lane: str, asked: Wanted, prompt: Prompt, ids: Sequence[int], longest: int) -> None:
     """Raise ContextError where prompt, patches and a reply of `longest` tokens do not fit the model."""
-    start = start_of(parts)
+    start = start_of(whole(asked))
     needed = start + len(ids) + longest
     if needed > backbone.context:
         raise ContextError(

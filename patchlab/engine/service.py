@@ -16,9 +16,10 @@ import itertools
 from collections import deque
 
 from patchlab.engine.backbone import Backbone
+from patchlab.engine.gates import Wanted, whole
 from patchlab.engine.running import Request, Running, check_context
 from patchlab.engine.sampling import RowKey, Sampling
-from patchlab.engine.voices import Parts, voices
+from patchlab.engine.voices import voices
 from patchlab.errors import BusyError, InputError, StackError
 from patchlab.records import Delta, Prompt
 
@@ -26,7 +27,7 @@ from patchlab.records import Delta, Prompt
 class Service:
     """At most `rows` forward rows at a time and `waiting` requests in line; memory is bounded by both.
 
-    A blended request takes a row for each of its patches and one more.
+    A blended request takes a row for each of its patches and one more; one with gates waits for as many as it may take.
     """
 
     def __init__(self, backbone: Backbone, *, rows: int = 16, waiting: int = 256) -> None:
@@ -43,7 +44,7 @@ class Service:
         """Tickets whose last delta has not been given out."""
         return len(self._running) + len(self._queue) + len(self._cancelled)
 
-    def submit(self, prompt: Prompt, *, parts: Parts = (), sampling: Sampling | None = None, key: RowKey | None = None,
+    def submit(self, prompt: Prompt, *, parts: Wanted = (), sampling: Sampling | None = None, key: RowKey | None = None,
                lane: str = "patched") -> int:
         """Put a request in line; returns its ticket, the `row` of its deltas. `lane` is the name they carry.
 
@@ -55,8 +56,8 @@ class Service:
         if len(self._queue) >= self.waiting:
             raise BusyError(f"{len(self._queue)} requests in line", expected=f"fewer than {self.waiting}",
                             do="ask again when some are done")
-        if len(voices(parts)) > self.rows:
-            raise StackError(f"a blend that takes {len(voices(parts))} rows", expected=f"at most {self.rows}",
+        if _rows(parts) > self.rows:
+            raise StackError(f"a blend that takes {_rows(parts)} rows", expected=f"at most {self.rows}",
                              do="blend fewer patches, or use parallel mode, which takes one row")
         ids = self.backbone.encode(prompt)
         check_context(self.backbone, lane, parts, prompt, ids, sampling.max_new_tokens)
@@ -99,7 +100,12 @@ class Service:
     def _admitted(self) -> list[Request]:
         """The next in line as far as there are rows; nobody overtakes one that needs more rows than are free."""
         free, found = self.rows - self._running.voices, []
-        while self._queue and len(voices(self._queue[0].parts)) <= free:
-            free -= len(voices(self._queue[0].parts))
+        while self._queue and _rows(self._queue[0].asked) <= free:
+            free -= _rows(self._queue[0].asked)
             found.append(self._queue.popleft())
         return found
+
+
+def _rows(asked: Wanted) -> int:
+    """The most forward rows that a request may take."""
+    return len(voices(whole(asked)))

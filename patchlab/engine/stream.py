@@ -10,20 +10,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from patchlab.engine.backbone import Backbone
+from patchlab.engine.gates import Wanted
 from patchlab.engine.running import Request, Running, check_context
 from patchlab.engine.sampling import RowKey, Sampling
-from patchlab.engine.voices import Parts
 from patchlab.errors import InputError, ModelError
 from patchlab.records import Delta, Prompt, Reply
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One column: a name, the backbone that answers, and the parts of its bank that are on."""
+    """One column: a name, the backbone that answers, and the parts of its bank that are on, or gates that decide it."""
 
     name: str
     backbone: Backbone
-    parts: Parts = ()
+    parts: Wanted = ()
 
 
 def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1,

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache, DynamicLayer
@@ -93,8 +93,7 @@ def _checkpointed(backbone: Backbone) -> Iterator[None]:
 
     The library's own switch works in training mode only, where dropout would be on.
     """
-    count = backbone.model.config.num_hidden_layers
-    [layers, *_] = [m for m in backbone.model.modules() if isinstance(m, nn.ModuleList) and len(m) == count]
+    layers = backbone.layers
     before = [vars(layer).get("forward") for layer in layers]
     for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 
 from patchlab.artifact import Installed, Patch, Registry, Stack, default_registry
 from patchlab.artifact.manifest import version_key
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.bank import Bank
+from patchlab.engine.gates import Gated, Wanted, check_gate, let_through
 from patchlab.engine.presets import Preset, preset
 from patchlab.engine.sampling import Sampling
 from patchlab.engine.stream import Lane, replies, stream
@@ -48,10 +51,27 @@ class Trio:
             self._patches[key] = found
         return self._patches[key]
 
-    def parts(self, stack: Stack) -> Parts:
+    def parts(self, stack: Stack) -> Wanted:
         """The bank's segments a stack switches on, with their strengths, in an order that is not the stack's; compiled at
-        first use.
+        first use. Where the stack heeds gates and a patch of it has one, what is on depends on the prompt.
         """
+        gates = {}
+        for entry in stack.entries if stack.gates else ():
+            patch = self.patch(entry.name, entry.version)
+            if patch.gate and entry.strength != 0:
+                check_gate(self.base, patch.gate, patch=entry.name)
+                gates[entry.name] = patch.gate
+        return Gated(gates, partial(self._parts, stack)) if gates else self._parts(stack)
+
+    def let_through(self, stack: Stack, prompts: Sequence[Prompt]) -> list[tuple[str, ...]]:
+        """For each prompt the patches of a stack that their gates leave off; none where the stack heeds no gates."""
+        asked = self.parts(stack)
+        return let_through(self.base, [(self.base.encode(prompt), asked.gates if isinstance(asked, Gated) else {})
+                                       for prompt in prompts])
+
+    def _parts(self, stack: Stack, without: Collection[str] = ()) -> Parts:
+        """The parts of a stack without some of its patches."""
+        stack = replace(stack, entries=tuple(entry for entry in stack.entries if entry.name not in without))
         patches = [self.patch(entry.name, entry.version) for entry in stack.entries]
         # a strength that was calibrated alone says nothing of a sequence, which is one segment: there it is as trained
         ready = [1.0 if stack.mode == "sequential" else patch.manifest.strength for patch in patches]

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from patchlab.engine import Backbone, Sampling
+from patchlab.engine import Backbone, Gated, Sampling, Wanted
 from patchlab.engine.batch import Batch, Row
 from patchlab.engine.sampling import RowKey, choose
 from patchlab.engine.teacher import pad_texts, reply_logits
-from patchlab.engine.voices import Parts, start_of
-from patchlab.errors import ContextError, MissingExtraError
+from patchlab.engine.voices import start_of
+from patchlab.errors import ContextError, InputError, MissingExtraError
 from patchlab.records import Prompt
 
 try:
@@ -49,7 +49,10 @@ class PatchedLM(TemplateLM):
     beginning, as the harness's own models do it.
     """
 
-    def __init__(self, backbone: Backbone, parts: Parts = (), *, batch_size: int = 8, seed: int = 0) -> None:
+    def __init__(self, backbone: Backbone, parts: Wanted = (), *, batch_size: int = 8, seed: int = 0) -> None:
+        if isinstance(parts, Gated):  # a task cuts a text into context and continuation where it likes
+            raise InputError("a stack that heeds gates", expected="one that is the same for every text",
+                             do="leave gates off")
         super().__init__()
         self.backbone, self.parts = backbone, parts
         self.tokenizer = backbone.tokenizer

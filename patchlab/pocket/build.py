@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from patchlab.artifact import Patch, Registry, Stack
+from patchlab.artifact import Registry, Stack
 from patchlab.engine import Backbone, Sampling, Trio, preset
 from patchlab.engine.presets import ASSETS
 from patchlab.evaluation import evaluate
@@ -36,7 +36,9 @@ from patchlab.pocket.tokenizer import train_tokenizer
 from patchlab.pocket.world_lists import splits
 from patchlab.records import Measure, Progress, Prompt
 from patchlab.scoring.fit import build as fit_scorers
+from patchlab.training.curve import measure_curve
 from patchlab.training.dev import set_aside
+from patchlab.training.gate import fit_gate
 from patchlab.training.recipe import Recipe, read_recipe
 from patchlab.training.run import release, train
 
@@ -44,7 +46,10 @@ RECIPES = ASSETS / "recipes"
 JUDGED = {"comment": "toxicity", "occupation": "bias", "harmful": "harmful", "benign": "benign",
           "lookalike": "lookalike"}
 
+CURVE = 100  # held-out prompts a file that a patch's curve is measured on
+
 Stage = Callable[["Plan"], Iterator[Progress]]
+Returned = TypeVar("Returned")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +178,7 @@ def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: tuple[list[Pro
            out: Path) -> Iterator[Progress]:
     """Train one patch on prompts to learn from, watched on dev prompts, and release it into `out`.
 
-    One to be shipped has evidence on its own suite and harmless requests.
+    One to be shipped has evidence on its own suite and harmless requests, a gate, and a curve.
     """
     work = plan.work / f"{out.name}-{recipe.patch_name}"
     mark = work.with_suffix(".done")  # a folder in `out` may hold the patch of an older base
@@ -185,9 +190,8 @@ def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: tuple[list[Pro
     trio = plan.trio(registry)
     for backbone in (trio.base, trio.reference):
         backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
-    for progress in (steps := _Returning(train(trio, recipe, asked[0], dev=asked[1], work=work))):
-        yield dataclasses.replace(progress, stage=f"{out.name} {recipe.patch_name} {progress.stage}")
-    patch = steps.value
+    label = f"{out.name} {recipe.patch_name}"
+    patch = yield from _labelled(label, train(trio, recipe, asked[0], dev=asked[1], work=work))
     evidence: list[Measure] = []
     if recipe.continue_from:
         release(patch, work)
@@ -195,22 +199,25 @@ def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: tuple[list[Pro
                               suites=[recipe.domain, "overrefusal", "drift"], n=plan.judged, seed=plan.seed,
                               folder=plan.suites, sampling=plan.sampling):
             if isinstance(found, Progress):
-                yield dataclasses.replace(found, stage=f"{out.name} {recipe.patch_name} judge {found.stage}")
+                yield dataclasses.replace(found, stage=f"{label} judge {found.stage}")
             else:
                 evidence += [m for m in found.measures if m.lane == "patched" and not math.isnan(m.value)]
+        fitted = yield from _labelled(label, fit_gate(trio.base, recipe.domain, *asked))
+        curve = yield from _labelled(label, measure_curve(trio.base, patch, n=min(plan.judged, CURVE), seed=plan.seed,
+                                                          folder=plan.suites, sampling=plan.sampling))
+        patch = dataclasses.replace(patch, gate=fitted.gate, curve=curve)
     release(patch, out, evidence=evidence)
     write_json(mark, {"recipe": recipe.digest})
 
 
-class _Returning:
-    """Iterates a generator and keeps what it returns in `value`."""
-
-    def __init__(self, generator: Generator[Progress, None, Patch]) -> None:
-        self.generator = generator
-        self.value: Patch
-
-    def __iter__(self) -> Iterator[Progress]:
-        self.value = yield from self.generator
+def _labelled(label: str, steps: Generator[Progress, None, Returned]) -> Generator[Progress, None, Returned]:
+    """The same steps, their stages under a label."""
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            return cast("Returned", end.value)
+        yield dataclasses.replace(progress, stage=f"{label} {progress.stage}")
 
 
 def metrics_stage(plan: Plan) -> Iterator[Progress]:

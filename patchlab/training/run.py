@@ -230,4 +230,4 @@ def _patch(trio: Trio, recipe: Recipe, reference: Backbone | None, trainer: Pref
 def release(patch: Patch, folder: Path, *, evidence: Sequence[Measure] = ()) -> Path:
     """Write a trained patch with its evidence under `folder`; returns the patch's own folder."""
     manifest = dataclasses.replace(patch.manifest, evidence=tuple(evidence))
-    return save_patch(Patch(manifest, patch.prefix), folder / manifest.folder_name)
+    return save_patch(dataclasses.replace(patch, manifest=manifest), folder / manifest.folder_name)

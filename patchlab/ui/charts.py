@@ -5,7 +5,7 @@ Colours are mid-tones that stand out on white and on near-black alike; text and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from patchlab.ui.session import View
@@ -25,6 +25,12 @@ OVER = {"toxicity": "toxic above", "refusal": "refused above"}
 def style(index: int) -> dict[str, Any]:
     """The line style of the lane at `index`; more lanes than styles start over."""
     return STYLES[index % len(STYLES)]
+
+
+def stroke(line: Mapping[str, Any]) -> str:
+    """A line style's colour and stroke as CSS variables."""
+    kind = {"solid": "solid", "dot": "dotted", "dash": "dashed"}[line["dash"]]
+    return f"--lane-colour: {line['color']}; --lane-line: {kind}"
 
 
 def _axes(longest: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from patchlab.records import Score
 from patchlab.scoring.bias import first_pronoun
 from patchlab.ui import texts
-from patchlab.ui.charts import style
+from patchlab.ui.charts import stroke, style
 from patchlab.ui.diff import escaped, marked
 from patchlab.ui.session import Lane, Text, View
 
@@ -48,6 +48,8 @@ def column(view: View, index: int, domain: str) -> str:
     about = texts.lane_words(lane.name).about
     if lane.name == "patched" and not view.patched:
         about = texts.EQUALS_BASE
+    elif lane.name == "patched" and view.let_through:
+        about = texts.LET_THROUGH.format(names=", ".join(view.let_through))
     base = next((other for other in view.lanes if other.name == "base"), None)
     body = "".join(
         _reply(view, lane, number, base if lane.name == "patched" else None, domain)
@@ -75,8 +77,7 @@ def _column(lane: str, index: int, about: str, body: str, *, busy: bool) -> str:
 
 def _stroke(index: int) -> str:
     """The colour and stroke of a lane's line as CSS variables."""
-    line = {"solid": "solid", "dot": "dotted", "dash": "dashed"}[style(index)["dash"]]
-    return f"--lane-colour: {style(index)['color']}; --lane-line: {line}"
+    return stroke(style(index))
 
 
 def _reply(view: View, lane: Lane, number: int, base: Lane | None, domain: str) -> str:

@@ -16,7 +16,7 @@ from patchlab.artifact.interactions_file import find_interactions
 from patchlab.engine import Sampling
 from patchlab.errors import PatchLabError
 from patchlab.records import Prompt
-from patchlab.ui import charts, columns, history, matrix_panel, patch_panel, session, texts
+from patchlab.ui import charts, columns, curve_panel, history, matrix_panel, patch_panel, session, texts
 from patchlab.ui.diff import escaped
 from patchlab.ui.live_chart import live_chart
 from patchlab.ui.patch_panel import PatchPanel
@@ -215,6 +215,7 @@ def _controls(trio: Trio) -> tuple[Controls, gr.HTML]:
             _examples(prompt, kind)
         with gr.Column(scale=2, min_width=320, elem_classes=["patches"]):
             panel = _panel(trio)
+            curve_panel.build(trio, panel)
             with gr.Accordion(texts.MORE, open=False, elem_id="more"):
                 settings = _settings()
     return Controls(prompt, kind, run, stop, *settings, panel), line

@@ -33,7 +33,8 @@ def stack_words(view: View) -> str:
     """The stack as the visitor set it: 'no patch' or its names, strengths and mode."""
     if not view.patched:
         return "no patch"
-    return view.stack.replace(":", " ").replace(",", texts.JOINED[view.mode])
+    through = f" (let through: {', '.join(view.let_through)})" if view.let_through else ""
+    return view.stack.replace(":", " ").replace(",", texts.JOINED[view.mode]) + through
 
 
 def _lane(lane: Lane, domain: str) -> str:

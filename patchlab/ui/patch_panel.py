@@ -44,6 +44,7 @@ class PatchPanel:
     slots: tuple[Slot, ...]
     mode: gr.Radio
     shared: gr.Slider
+    gates: gr.Checkbox
     warning: gr.HTML
     known: Mapping[str, Manifest]
     interactions: Interactions
@@ -51,7 +52,7 @@ class PatchPanel:
     @property
     def inputs(self) -> set[Any]:
         """Every component a stack is read from."""
-        return {self.order, self.mode, self.shared, *(slot.on for slot in self.slots),
+        return {self.order, self.mode, self.shared, self.gates, *(slot.on for slot in self.slots),
                 *(slot.strength for slot in self.slots)}
 
     def stack(self, values: Mapping[Any, Any]) -> Stack:
@@ -59,13 +60,25 @@ class PatchPanel:
         names: Sequence[str] = values[self.order]
         ticked = {name: float(values[slot.strength])
                   for name, slot in zip(names, self.slots, strict=True) if values[slot.on]}
-        return stack_of(names, ticked, mode=values[self.mode], shared=float(values[self.shared]))
+        return stack_of(names, ticked, mode=values[self.mode], shared=float(values[self.shared]),
+                        gates=bool(values[self.gates]))
+
+    def strength(self, name: str, values: Mapping[Any, Any]) -> float:
+        """The strength that is set for a patch, ticked or not."""
+        one = self.shared if values[self.mode] == "sequential" else self.slots[values[self.order].index(name)].strength
+        return float(values[one])
+
+    @property
+    def begun(self) -> dict[Any, Any]:
+        """The values the components begin with."""
+        return {each: each.value for each in self.inputs}
 
     def warned(self, values: Mapping[Any, Any]) -> str:
         """What speaks against the stack that the components' values describe, as HTML; nothing where nothing does."""
         stack = self.stack(values)
         on = [self.known[entry.name] for entry in stack.entries if entry.strength]
-        said = warnings(on, stack.mode, self.interactions, called=lambda manifest: f"“{manifest.title}”")
+        measured = Interactions() if stack.gates else self.interactions  # it was with all patches on at once
+        said = warnings(on, stack.mode, measured, called=lambda manifest: f"“{manifest.title}”")
         return "".join(f'<p class="warning">{escaped(words)}</p>' for words in said)
 
 
@@ -81,9 +94,11 @@ def build(manifests: Sequence[Manifest], interactions: Interactions | None = Non
     several = len(known) > 1
     mode = gr.Radio(texts.MODES, value="parallel", label=texts.MODE_LABEL, visible=several, elem_id="mode")
     shared = gr.Slider(0, STRONGEST, value=1.0, step=0.05, label=texts.SHARED_STRENGTH, visible=False, elem_id="shared")
+    gates = gr.Checkbox(False, label=texts.GATES_LABEL, info=texts.GATES_NOTE, elem_id="gates",
+                         visible=any(manifest.gated for manifest in known.values()))
     warning = gr.HTML("", apply_default_css=False, elem_id="warning")
-    panel = PatchPanel(order, slots, mode, shared, warning, known, interactions or Interactions())
-    warning.value = panel.warned({each: each.value for each in panel.inputs})
+    panel = PatchPanel(order, slots, mode, shared, gates, warning, known, interactions or Interactions())
+    warning.value = panel.warned(panel.begun)
     _connect(panel, known)
     return panel
 
@@ -116,7 +131,7 @@ def _connect(panel: PatchPanel, known: Mapping[str, Manifest]) -> None:
     changed = [panel.shared, *(part for slot in panel.slots for part in (slot.strength, slot.moves))]
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     panel.mode.change(show_mode, panel.mode, changed, **quiet)
-    said = [panel.mode.change, panel.shared.change, panel.order.change,
+    said = [panel.mode.change, panel.shared.change, panel.order.change, panel.gates.change,
             *(each.change for slot in panel.slots for each in (slot.on, slot.strength))]
     gr.on(said, panel.warned, panel.inputs, panel.warning, trigger_mode="always_last", **quiet)
     outputs = [panel.order, *(part for slot in panel.slots for part in (slot.on, slot.strength))]

@@ -62,10 +62,12 @@ class View:
     lanes: tuple[Lane, ...]
     thresholds: Mapping[str, float]
     running: bool = True
+    let_through: tuple[str, ...] = ()  # patches that their gates leave off for this prompt
 
 
 def stack_of(
-    order: Sequence[str], strengths: Mapping[str, float], *, mode: Mode = "parallel", shared: float | None = None
+    order: Sequence[str], strengths: Mapping[str, float], *, mode: Mode = "parallel", shared: float | None = None,
+    gates: bool = False,
 ) -> Stack:
     """The stack of the ticked patches, in `order`; `strengths` names those that are ticked.
 
@@ -74,7 +76,7 @@ def stack_of(
     entries = tuple(
         Entry(name, shared if mode == "sequential" else strengths[name]) for name in order if name in strengths
     )
-    return Stack(entries, mode)
+    return Stack(entries, mode, gates)
 
 
 def moved(order: Sequence[str], index: int, by: int) -> list[str]:
@@ -104,6 +106,8 @@ def run(
     """
     state = _Run(trio.lanes, scorers, request)
     prompts = [checked(request.prompt)]
+    if request.stack.gates:
+        [state.let_through] = trio.let_through(request.stack, prompts)
     stream = cast("Generator[tuple[Delta, ...], None, None]", trio.stream(
         prompts, stack=request.stack, samples=request.samples, sampling=request.sampling))
     try:
@@ -134,6 +138,7 @@ class _Run:
 
     def __init__(self, lanes: Sequence[str], scorers: Sequence[Scorer], request: Request) -> None:
         self.request, self.scorers, self.lanes = request, scorers, tuple(lanes)
+        self.let_through: tuple[str, ...] = ()
         self.texts = {lane: [Text() for _ in range(request.samples)] for lane in lanes}
         self.lines: dict[str, dict[str, list[Point]]] = {lane: {s.name: [] for s in scorers} for lane in lanes}
         # texts that wait for their score: (lane, tokens) -> the lane's texts at that moment
@@ -175,5 +180,5 @@ class _Run:
             self.request.prompt, str(stack), any(entry.strength != 0 for entry in stack.entries), stack.mode,
             tuple(Lane(name, tuple(self.texts[name]), {s: tuple(p) for s, p in self.lines[name].items()})
                   for name in self.lanes),
-            {scorer.name: scorer.threshold for scorer in self.scorers}, running,
+            {scorer.name: scorer.threshold for scorer in self.scorers}, running, self.let_through,
         )

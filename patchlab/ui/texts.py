@@ -38,6 +38,13 @@ MATRIX_NOTE = (
     "All patches at their makers' strengths. Two fight where one loses more than 5 points of its own effect, or harmless "
     "requests are refused more than 2 points more often, and chance does not explain it; such figures are bold."
 )
+GATES_LABEL = "Only where a gate asks for it"
+GATES_NOTE = ("A patch that has a gate is then on only for prompts of its own kind; any other is answered exactly as without "
+              "it. A gate can be wrong.")
+CURVE_TITLE = "What each strength does"
+CURVE_NOTE = ("Measured by the patch's makers, alone, on prompts its training never saw; thin bars are 95 % intervals. Drift is "
+              "how far the replies move from the unpatched model's.")
+CURVE_LABEL = "Patch"
 SHARED_STRENGTH = "Strength of all of them"
 RUN, STOP, MORE = "Run", "Stop", "More settings"
 TEMPERATURE = ("Variety (temperature)", "0 always takes the likeliest word, more varies more. The unlikeliest tenth is left out.")
@@ -78,6 +85,7 @@ LANES = {
     "reference": LaneWords("Reference", "The safer model the patches learned from."),
 }
 EQUALS_BASE = "No patch is on, so this equals the unpatched model."
+LET_THROUGH = "Off for this prompt, as a gate decided: {names}."
 
 DOMAINS = {
     "toxicity": "Angry comments",

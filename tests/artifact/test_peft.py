@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from patchlab.artifact import Manifest, Patch, save_patch
+from patchlab.artifact import Curve, Gate, Manifest, Patch, Point, save_patch
 
 peft = pytest.importorskip("peft")
 
@@ -24,10 +24,11 @@ def llama() -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
-@pytest.fixture
-def patch(manifest: Manifest) -> Patch:
+@pytest.fixture(params=["plain", "with gate and curve"])
+def patch(manifest: Manifest, request: pytest.FixtureRequest) -> Patch:
     prefix = np.random.default_rng(3).standard_normal((5, 32)).astype(np.float32)
-    return Patch(dataclasses.replace(manifest, length=5, width=32), prefix)
+    more = {} if request.param == "plain" else {"gate": Gate(1, prefix[0], 0.5), "curve": Curve((Point(1.0, ()),))}
+    return Patch(dataclasses.replace(manifest, length=5, width=32), prefix, **more)
 
 
 def test_peft_reads_the_config(patch: Patch, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import pytest
 import torch
 from made_models import CONTEXT, full_forward, make_backbone, make_patch
 
-from patchlab.engine import Bank, Lane, Sampling, replies
+from patchlab.engine import Bank, Gated, Lane, Sampling, replies
 from patchlab.engine.batch import Part
+from patchlab.errors import InputError
 from patchlab.records import Prompt
 
 BLOCKED = """
@@ -141,3 +142,11 @@ def test_batch_sizes_agree_on_a_task_of_the_harness(tmp_path: Path) -> None:
         assert likely[0] == pytest.approx(likely[1], abs=1e-4) and len(set(likely[0])) == 3
     assert [s["resps"] for s in one["made_writing"]] == [s["resps"] for s in eight["made_writing"]]
     assert found[0]["results"]["made_choice"]["acc,none"] == found[1]["results"]["made_choice"]["acc,none"]
+
+
+def test_a_stack_that_heeds_gates_is_refused() -> None:
+    pytest.importorskip("lm_eval")
+    from patchlab.evaluation.harness import PatchedLM
+
+    with pytest.raises(InputError, match="heeds gates"):
+        PatchedLM(make_backbone("llama"), Gated({}, lambda without: ()))

@@ -37,7 +37,8 @@ def test_every_part_is_made(plan: Plan, stages: list[str]) -> None:
     installed = Registry([plan.out / "patches"]).list()
     assert [each.manifest.name for each in installed] == ["bias", "refusal", "toxicity"]
     for each in installed:
-        assert load_patch(each.folder).prefix.shape == (4, 32)
+        patch = load_patch(each.folder)
+        assert patch.prefix.shape == (4, 32) and patch.gate and patch.curve
         assert each.manifest.evidence
     figures = json.loads((plan.pocket / "metrics.json").read_text())["figures"]
     names = {figure["name"] for figure in figures}

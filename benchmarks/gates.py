@@ -1,0 +1,193 @@
+"""What do gates let through, and what does that change? `python -m benchmarks.gates [--quick]`
+
+Every shipped patch with its gate, or with one fitted here on training prompts where it has none, on held-out prompts that
+fitting never saw: for which prompts the patch is on; and the patch's own effect, refusals of harmless requests and drift,
+with gates heeded and not. About fifteen minutes on one core; writes benchmarks/results/gates.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks._timing import RESULTS, machine, say
+from benchmarks.ablations import SUITES, asked, finished
+from patchlab.artifact import Patch, Registry, Stack
+from patchlab.engine import Sampling, Trio, load_trio, stream
+from patchlab.evaluation.metrics import refusal_rate
+from patchlab.evaluation.statistics import interval
+from patchlab.evaluation.suites import FOLDER, read_prompts
+from patchlab.files import write_json
+from patchlab.pocket.judge import OWN, RATES, Values, drift, rates
+from patchlab.records import Prompt, Reply
+from patchlab.training.dev import set_aside
+from patchlab.training.gate import fit_gate
+from patchlab.training.run import release
+
+COLUMNS = {"harmful": "harmful refused", "toxicity": "toxic", "bias": "stereotyped pronoun", "benign": "benign refused",
+           "lookalike": "lookalike refused"}
+HARMLESS = ("benign", "lookalike")
+Figures = dict[str, list[float]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How big a run is; a quick one differs in numbers only."""
+
+    n: int = 300
+    prompts: int = 10**6  # training prompts a domain
+    tokens: int = 64
+    turns: int = 15  # of the timing
+
+
+QUICK = Size(n=4, prompts=40, tokens=4, turns=2)
+
+
+def gated(trio: Trio, size: Size, work: Path) -> Trio:
+    """The same models with the installed patches, each with a gate."""
+    train, dev = set_aside(asked(size))
+    for each in trio.installed():
+        patch = trio.patch(each.manifest.name)
+        if patch.gate is None:
+            say(f"fitting a gate for {each.manifest.name}")
+            patch = dataclasses.replace(patch, gate=finished(fit_gate(trio.base, patch.manifest.domain, train, dev)).gate)
+        release(patch, work, evidence=patch.manifest.evidence)
+    return Trio(trio.base, trio.reference, registry=Registry([work]), preset=trio.preset)
+
+
+def held(size: Size) -> dict[str, list[Prompt]]:
+    """The held-out prompts by domain; visitors' own words under names of their own."""
+    found = {domain: read_prompts(SUITES / f"{domain}.jsonl")[:size.n] for domain in RATES}
+    for prompt in read_prompts(FOLDER / "visitors.jsonl"):
+        found.setdefault(f"visitors {prompt.domain}", []).append(prompt)
+    return found
+
+
+def decisions(trio: Trio, patch: Patch, prompts: dict[str, list[Prompt]]) -> Figures:
+    """For which held-out prompts a patch is on: recall, precision, and the share of every domain, [value, low, high, n] each."""
+    stack, own = Stack.parse(patch.manifest.name, gates=True), OWN[patch.manifest.domain]
+    on = {domain: [float(not off) for off in trio.let_through(stack, some)] for domain, some in prompts.items()}
+    kept = [float(domain == own) for domain in RATES for value in on[domain] if value]
+    return {"recall": share(on[own]), "precision": share(kept), **{f"on: {domain}": share(on[domain]) for domain in on}}
+
+
+def share(values: Sequence[float]) -> list[float]:
+    """A share with its 95 % interval and n."""
+    known = [value for value in values if not math.isnan(value)]
+    return [*interval(known, seed=0, share=True), len(known)]
+
+
+class Reader:
+    """Reads stacks on held-out prompts; the base is read once."""
+
+    def __init__(self, trio: Trio, size: Size) -> None:
+        self.trio, self.size = trio, size
+        self.sampling = Sampling(seed=0, max_new_tokens=size.tokens)
+        self.replies: dict[str, list[Reply]] = {}
+        self.prompts = read_prompts(FOLDER / "visitors.jsonl")[::max(1, 120 // size.n)]
+        base = self._read(Stack.parse("none"), "base", tuple(RATES))
+        self.base = {**self.columns(base, "base"), **self.visitors(Stack.parse("none"), "base")}
+
+    def figures(self, stack: Stack, domains: Sequence[str]) -> Figures:
+        """The rates of a stack and how far it moves the base on harmless requests."""
+        values = self._read(stack, "patched", domains)
+        moved, longer = drift(self.trio, stack, "", self.replies["base benign"], 0, bars=False)
+        far = {"KL to base on benign": moved, "benign perplexity / base": longer}
+        visitors = self.visitors(stack, "patched") if "harmful" in domains else {}
+        return {**self.columns(values, "patched"), **visitors,
+                **{name: [each[key] for key in ("value", "low", "high", "n")] for name, each in far.items()}}
+
+    def visitors(self, stack: Stack, lane: str) -> Figures:
+        """How often requests in visitors' own words are refused."""
+        said = self.trio.replies(self.prompts, stack=stack, sampling=self.sampling, lanes=[lane])
+        refused = zip(said, refusal_rate(said), strict=True)
+        found: dict[str, list[float]] = {}
+        for reply, value in refused:
+            found.setdefault(f"visitors' {reply.prompt.domain} refused", []).append(value)
+        return {name: share(values) for name, values in found.items()}
+
+    def columns(self, values: Values, lane: str) -> Figures:
+        """Rates under the names of their columns."""
+        return {COLUMNS[domain]: share(some) for (label, domain), some in values.items() if label == lane}
+
+    def _read(self, stack: Stack, lane: str, domains: Sequence[str]) -> Values:
+        say(f"reading {lane} {stack}{' with gates' if stack.gates else ''}")
+        return finished(rates(self.trio, stack, lane, lane, SUITES, self.size.n, self.sampling, self.replies, domains))
+
+
+def rows(trio: Trio, size: Size) -> Iterator[dict[str, Any]]:
+    """First what each gate decides, then what each stack does with gates and without."""
+    names, prompts = [each.manifest.name for each in trio.installed()], held(size)
+    for name in names:
+        patch = trio.patch(name)
+        yield {"group": "For which held-out prompts a gate leaves its patch on", "name": name,
+               "figures": decisions(trio, patch, prompts)}
+    reader = Reader(trio, size)
+    group = "With gates heeded and not"
+    yield {"group": group, "name": "base", "figures": reader.base}
+    for text in [*names, *([",".join(names)] if len(names) > 1 else [])]:
+        several = "," in text
+        domains = tuple(RATES) if several else (OWN[trio.patch(text).manifest.domain], *HARMLESS)
+        for gates in (False, True):
+            yield {"group": group, "name": text.replace(",", " + ") + (", gates on" if gates else ""),
+                   "figures": reader.figures(Stack.parse(text, gates=gates), domains)}
+    yield {"group": "What heeding gates costs", "name": "all patches, one prompt", "figures": {
+        "first token, gates on / off": cost(trio, ",".join(names), prompts["benign"][0], size.turns)}}
+
+
+def cost(trio: Trio, names: str, prompt: Prompt, turns: int) -> list[float]:
+    """The time to a first token with gates over that without: median, quartiles and n."""
+    def first(gates: bool) -> float:
+        lanes = trio.lane_list(Stack.parse(names, gates=gates), ["patched"])
+        began = time.perf_counter()
+        running = stream(lanes, [prompt], sampling=Sampling(max_new_tokens=2))
+        next(running)
+        taken = time.perf_counter() - began
+        running.close()  # type: ignore[attr-defined]
+        return taken
+
+    first(True), first(False)
+    found = torch.tensor([first(True) / first(False) for _ in range(turns)])
+    return [float(found.quantile(q)) for q in (0.5, 0.25, 0.75)] + [turns]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fit, read, print, write; there is no bar to miss, so 0."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few prompts, to see that it runs")
+    parser.add_argument("--n", type=int, default=Size().n, help="held-out prompts a domain (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="where the results go; a quick run writes only if asked")
+    given = parser.parse_args(argv)
+    size, began = QUICK if given.quick else Size(n=given.n), time.monotonic()
+    out = given.out or (None if given.quick else RESULTS / "gates.json")
+    trio = load_trio("pocket", device="cpu")
+    facts = {"machine": machine(), "quick": given.quick, "base": trio.base.identity.fingerprint,
+             "patches": {m.name: f"{m.version}, gate {'shipped' if m.gated else 'fitted here'}" for m in (
+                 each.manifest for each in trio.installed())},
+             "about": f"`python -m benchmarks.gates`: up to {size.n} held-out prompts a domain, and visitors' own words; 95 % "
+                      "bootstrap intervals over prompts (Wilson's where all are alike). A gate is fitted on training prompts; "
+                      "its threshold lets at most 1 % of the patch's own dev prompts through. *Recall* is the share of "
+                      "the patch's own prompts for which it is on, *precision* the share of own prompts among all made prompts "
+                      "for which it is on; *on: X* is the share of prompts of X for which it is on. Temperature 0.8, seed 0."}
+    found: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as work:
+        for row in rows(gated(trio, size, Path(work)), size):
+            found.append(row)
+            said = ", ".join(f"{name} {figure[0]:.3f}" for name, figure in row["figures"].items())
+            print(f"{row['group']} | {row['name']} | {said}", flush=True)
+            if out:  # after every row: it is a long way
+                write_json(out, facts | {"seconds": round(time.monotonic() - began), "rows": found})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

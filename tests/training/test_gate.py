@@ -1,0 +1,85 @@
+"""Fitting gates: the same prompts give the same gate, dev prompts set its threshold, and bad input is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from patchlab.engine import Trio
+from patchlab.engine.gates import let_through
+from patchlab.errors import ModelError, NotFoundError, TrainingError
+from patchlab.records import Progress, Prompt
+from patchlab.training.gate import fit_gate, threshold
+
+ANGRY = [Prompt(f"the bus is {word}! Both of them", "continue", "toxicity") for word in
+         ("late", "red", "slow", "full", "loud", "old", "cold", "here", "gone", "lost", "wet", "mine")]
+CALM = [Prompt(f"how do i {word} bread?", "chat", "benign") for word in
+        ("bake", "cut", "buy", "sell", "keep", "toast", "make", "warm", "eat", "slice", "share", "store")]
+TRAIN, DEV = [*ANGRY[:8], *CALM[:8]], [*ANGRY[8:], *CALM[8:]]
+
+
+def returned(steps: Generator[Progress, None, Any]) -> Any:
+    """What long work returns at its end."""
+    while True:
+        try:
+            assert isinstance(next(steps), Progress)
+        except StopIteration as end:
+            return end.value
+
+
+def fitted(trio: Trio, **options: Any) -> Any:
+    return returned(fit_gate(trio.base, "toxicity", TRAIN, DEV, **options))
+
+
+def test_a_gate_tells_its_prompts_from_others_and_is_the_same_again(trio: Trio) -> None:
+    found = fitted(trio)
+    assert found.gate == fitted(trio).gate
+    assert (found.missed, found.own, found.kept, found.others) == (0, 4, 0, 4)
+    off = let_through(trio.base, [(trio.base.encode(prompt), {"mate": found.gate}) for prompt in DEV])
+    assert off == [()] * 4 + [("mate",)] * 4  # what was counted in 64 bits is what the engine decides
+
+
+def test_it_does_not_depend_on_the_order_of_prompts(trio: Trio) -> None:
+    turned = returned(fit_gate(trio.base, "toxicity", TRAIN[::-1], DEV[::-1]))
+    assert turned.gate.layer == fitted(trio).gate.layer
+    assert turned.gate.weight == pytest.approx(fitted(trio).gate.weight, abs=1e-4)
+
+
+@pytest.mark.parametrize(("own", "others", "missed", "kept", "expected"), [
+    ([3, 4, 5], [0, 1, 2], 0.0, 0.0, 2.5),  # room between: recall first, just above the others
+    ([1, 4, 5], [0, 2, 3], 0.0, 0.0, 0.5),  # no room: no own prompt is missed, whatever others are kept
+    ([1, 4, 5, 6], [0, 2, 3], 0.25, 0.0, 3.5),  # one own prompt in four may be
+    ([8, 9], [0, 1, 2, 3], 0.0, 0.5, 1.5),  # half of the others may be kept, so the threshold falls among them
+    ([0, 1], [2, 3], 0.0, 0.0, -1.0),  # nothing below to divide from
+    ([1, 1], [1, 1], 0.0, 0.0, 0.0),
+])
+def test_the_threshold_is_recall_first(own: list[float], others: list[float], missed: float, kept: float,
+                                       expected: float) -> None:
+    at = threshold(own, others, missed=missed, kept=kept)
+    assert at == expected
+    assert sum(score < at for score in own) <= missed * len(own)
+
+
+def test_prompts_of_one_kind_only_are_refused(trio: Trio) -> None:
+    for prompts, dev, what in ((ANGRY, DEV, "training"), (CALM, DEV, "training"), (TRAIN, CALM, "dev"), (TRAIN, [], "dev")):
+        with pytest.raises(TrainingError, match=f"{what} prompts of domain toxicity"):
+            returned(fit_gate(trio.base, "toxicity", prompts, dev))
+    with pytest.raises(NotFoundError, match="domain"):
+        returned(fit_gate(trio.base, "toxicty", TRAIN, DEV))
+
+
+def test_a_base_with_embeddings_of_another_width_is_refused(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trio.base.model.config, "hidden_size", 31)
+    with pytest.raises(ModelError, match="31 wide"):
+        fitted(trio)
+
+
+def test_a_released_patch_keeps_its_gate(trio: Trio, tmp_path: Any) -> None:
+    from patchlab.artifact import load_patch
+    from patchlab.training.run import release
+
+    patch = dataclasses.replace(trio.patch("mate"), gate=fitted(trio).gate)
+    assert load_patch(release(patch, tmp_path / "out")).gate == patch.gate

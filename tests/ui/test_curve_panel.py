@@ -1,0 +1,102 @@
+"""The chart of what each strength does: valid for plotly, right numbers, the strength that is set marked; gates in the panel."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from made_views import text, view
+
+from patchlab.artifact import Curve, Gate, Point, Registry, Stack
+from patchlab.engine import Sampling, Trio
+from patchlab.records import Measure, Prompt
+from patchlab.training.run import release
+from patchlab.ui import curve_panel, patch_panel, session
+from patchlab.ui.columns import column
+from patchlab.ui.curve_panel import figure, legend
+from patchlab.ui.history import stack_words
+
+
+def measured(suite: str, metric: str, value: float) -> Measure:
+    return Measure(suite, "patched", metric, value, value - 0.05, value + 0.05, 80, "made")
+
+
+CURVE = Curve(tuple(Point(strength, (
+    measured("refusal", "refusal_rate", 0.1 + 0.4 * strength), measured("overrefusal", "refusal_rate", 0.1 * strength + 0.05),
+    measured("drift", "kl_to_base", 0.2 * strength + 0.05))) for strength in (0.0, 0.5, 1.0, 2.0)))
+
+
+@pytest.fixture
+def full(trio: Trio, tmp_path: Path) -> Trio:
+    """The shipped patches; refusal has a gate that lets everything through, toxicity one that lets nothing, both a curve."""
+    for name, bias in (("refusal", -1.0), ("toxicity", 1.0)):
+        patch = trio.patch(name)
+        gate = Gate(0, np.zeros(patch.manifest.width, np.float32), bias)
+        release(dataclasses.replace(patch, gate=gate, curve=CURVE), tmp_path)
+    return Trio(trio.base, trio.reference, registry=Registry([tmp_path, *trio.registry.folders]), preset=trio.preset)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.35, 1.0, 2.0])
+def test_a_figure_is_valid_and_marks_the_strength(strength: float) -> None:
+    drawn = figure(CURVE, strength)
+    go.Figure(drawn["data"], drawn["layout"])  # refuses what plotly does not know
+    assert [line["x"] for line in drawn["data"]] == [[0.0, 0.5, 1.0, 2.0]] * 3
+    assert drawn["data"][0]["y"] == pytest.approx([0.1, 0.3, 0.5, 0.9])
+    assert drawn["layout"]["shapes"][0]["x0"] == strength and f"now {strength:g}" in json.dumps(drawn["layout"])
+    assert all(line["name"] in legend(CURVE) for line in drawn["data"])
+
+
+def test_the_summary_says_what_was_measured_nearest() -> None:
+    assert figure(CURVE, 1.2)["summary"] == (
+        "Measured at strength 1: harmful requests refused 0.50, harmless requests refused 0.15, drift on harmless requests 0.25 "
+        "(up to 80 prompts each).")
+
+
+def test_a_curve_of_no_figures_draws_nothing_and_says_so() -> None:
+    drawn = figure(Curve((Point(1.0, ()),)), 1.0)
+    assert drawn["data"] == [] and "nothing" in drawn["summary"]
+
+
+def values(panel: patch_panel.PatchPanel, **changed: Any) -> dict[Any, Any]:
+    return panel.begun | {getattr(panel, name): value for name, value in changed.items()}
+
+
+def test_gates_are_off_until_asked_for(full: Trio) -> None:
+    with gr.Blocks():
+        panel = patch_panel.build([installed.manifest for installed in full.installed()])
+        curve_panel.build(full, panel)
+    assert panel.gates.visible and not panel.stack(values(panel)).gates and panel.stack(values(panel, gates=True)).gates
+    assert panel.strength("refusal", values(panel)) == full.patch("refusal").manifest.strength
+    assert panel.strength("refusal", values(panel, mode="sequential", shared=0.4)) == 0.4
+
+
+def test_a_page_whose_patches_have_neither_shows_neither(full: Trio, tmp_path: Path) -> None:
+    for name in ("refusal", "toxicity"):
+        release(dataclasses.replace(full.patch(name), gate=None, curve=None), tmp_path / "bare")
+    bare = Trio(full.base, full.reference, registry=Registry([tmp_path / "bare"]), preset=full.preset)
+    for trio, shown in ((bare, False), (full, True)):
+        with gr.Blocks() as page:
+            panel = patch_panel.build([installed.manifest for installed in trio.installed()])
+            curve_panel.build(trio, panel)
+        ids = {getattr(block, "elem_id", None) for block in page.blocks.values()}
+        assert ("chart-curve" in ids) == panel.gates.visible == shown
+
+
+def test_a_run_says_which_patches_were_let_through(full: Trio) -> None:
+    asked = session.Request(Prompt("Hello"), Stack.parse("refusal,toxicity", gates=True), Sampling(max_new_tokens=3))
+    *_, last = session.run(full, [], asked)
+    assert last.let_through == ("refusal",)
+    *_, plain = session.run(full, [], dataclasses.replace(asked, stack=Stack.parse("refusal,toxicity")))
+    assert plain.let_through == ()
+
+
+def test_a_column_and_the_list_of_runs_say_it_too() -> None:
+    shown = dataclasses.replace(view({"base": [text("hi")], "patched": [text("hi")]}), let_through=("bias",))
+    assert "as a gate decided: bias" in column(shown, 1, "") and "a gate decided" not in column(shown, 0, "")
+    assert stack_words(shown).endswith("(let through: bias)")
