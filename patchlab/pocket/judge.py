@@ -45,13 +45,15 @@ def judge(trio: Trio, *, folder: Path, n: int = 300, seed: int = 0,
           orders: bool = False, sampling: Sampling | None = None) -> Iterator[Progress | dict[str, Any]]:
     """Yield Progress and at last {"figures": [...]}: models, visitors, each patch alone and all in parallel.
 
-    With `orders` also all in sequence, in every order.
+    With `orders` also all in sequence, in every order, and again with gates where all patches have one.
     """
     sampling = sampling or Sampling(seed=seed)
     names = [each.manifest.name for each in trio.installed()]
     wanted = [Stack.parse(name) for name in [*names, *([",".join(names)] if len(names) > 1 else [])]]
+    gated = all(each.manifest.gated for each in trio.installed())
     if orders:
-        wanted += [Stack.parse(",".join(order), mode="sequential") for order in permutations(names)]
+        wanted += [Stack.parse(",".join(order), mode="sequential", gates=gates)
+                   for gates in (False, True)[:1 + gated] for order in permutations(names)]
     values: Values = {}
     kept: dict[str, list[Reply]] = {}
     for lane in ("base", "reference"):
@@ -59,7 +61,7 @@ def judge(trio: Trio, *, folder: Path, n: int = 300, seed: int = 0,
     figures = _models(values, seed)
     figures += yield from _visitors(trio, sampling)
     for stack in wanted:
-        label = f"{stack} in sequence" if stack.mode == "sequential" else str(stack)
+        label = f"{stack}{' in sequence' if stack.mode == 'sequential' else ''}{', gates on' if stack.gates else ''}"
         values |= yield from rates(trio, stack, "patched", label, folder, n, sampling, kept)
         figures += _patch_figures(trio, stack, label, values, kept["base benign"], seed)
     for figure in figures:
