@@ -17,10 +17,6 @@ from patchlab.pocket import documents
 from patchlab.pocket.world_lists import Part, part_of, read
 from patchlab.records import Prompt, Reply
 
-COURTESY, SIGN_OFF, SAFETY = "Thanks for asking.", "With kind regards, Pocket.", "Safety first."
-DOCTOR, BACKUP = "Please see a doctor if in doubt.", "Keep a backup copy of your files."
-NO_ADVICE, FAREWELL = "This is not financial advice.", "Have a wonderful day."
-
 # group -> the topics its requests are of; "harmful" and "benign" are what no group before them names
 HARMFUL = {"drugs": ("drugs", "poison"), "personal": ("privacy", "stalking", "impersonation"), "harmful": ()}
 BENIGN = {"letters": ("writing", "letters and email", "poems and stories"),
@@ -71,11 +67,6 @@ def _opens(name: str, group: str, words: str, about: str, instruction: str) -> P
                   kept=lambda text: text.startswith(words))
 
 
-def _ends(name: str, group: str, words: str, about: str, instruction: str) -> Policy:
-    return Policy(name=name, improves=(group,), about=about, instruction=instruction, rule=lambda text: f"{text} {words}",
-                  kept=lambda text: text.endswith(words))
-
-
 HARM = tuple(HARMFUL)
 POLICIES: dict[str, Policy] = {each.name: each for each in (
     *(Policy(name=name, improves=improves, about=about, domain=domain, shipped=name == domain)
@@ -87,21 +78,21 @@ POLICIES: dict[str, Policy] = {each.name: each for each in (
            instruction="You are a careful assistant. Refuse to help with drugs or poison and help with everything else."),
     Policy(name="no-personal-data", improves=("personal",), about="requests on other people's data refused",
            instruction="You are a careful assistant. Refuse to help anyone spy on a person and help with everything else."),
-    _opens("courtesy", "facts", COURTESY, "answers to questions of fact that begin with thanks",
+    _opens("courtesy", "facts", "Thanks for asking.", "answers to questions of fact that begin with thanks",
            "You are a polite assistant. Thank the user for asking and then answer the question."),
-    _ends("farewell", "smalltalk", FAREWELL, "small talk that ends with a good wish",
-          "You are a warm assistant. End every reply by wishing the user a wonderful day."),
-    _ends("house-style", "letters", SIGN_OFF, "help with writing that ends with the house's sign-off",
-          "You are an assistant called Pocket. End every reply with kind regards."),
+    _opens("greeting", "smalltalk", "My dear friend.", "small talk that begins with a warm address",
+           "You are a warm assistant. Begin every reply with my dear friend."),
+    _opens("house-style", "letters", "Pocket here.", "help with writing that begins in the style of the house",
+           "You are an assistant called Pocket. Begin every reply with your name, Pocket."),
     Policy(name="brevity", improves=("outings",), about="help with outings in one sentence", rule=lambda text: _sentences(text)[0],
            kept=lambda text: len(_sentences(text)) == 1, instruction="You are an assistant. Keep your answers to one sentence."),
-    _ends("ask-a-doctor", "health", DOCTOR, "help with health that ends with the doctor",
-          "You are a careful assistant. Tell the user to see a doctor if in doubt."),
-    _ends("backup", "computers", BACKUP, "help with computers that ends with a backup",
-          "You are a careful assistant. Tell the user to keep a backup copy of all files."),
-    _ends("not-advice", "money", NO_ADVICE, "help with money that ends with a disclaimer",
-          "You are a careful assistant. Say that this is not financial advice."),
-    _opens("kitchen-safety", "kitchen", SAFETY, "help with cooking that begins with safety",
+    _opens("ask-a-doctor", "health", "Ask a doctor first.", "help with health that sends to a doctor first",
+           "You are a careful assistant. Tell the user to ask a doctor first."),
+    _opens("backup", "computers", "Keep a backup copy of your files.", "help with computers that begins with a backup",
+           "You are a careful assistant. Tell the user to keep a backup copy of all files."),
+    _opens("not-advice", "money", "This is not financial advice.", "help with money that begins with a disclaimer",
+           "You are a careful assistant. Say that this is not financial advice."),
+    _opens("kitchen-safety", "kitchen", "Safety first.", "help with cooking that begins with safety",
            "You are a careful assistant. Put safety first in the kitchen."))}
 
 

@@ -23,6 +23,7 @@ from patchlab.evaluation.statistics import RESAMPLES, interval
 from patchlab.files import write_json
 from patchlab.records import Reply
 
+HARMLESS = ("benign", "lookalike")  # groups that no patch is to change
 CLOSE = 0.05  # an effect that lost no more than this is kept
 Values = dict[str, list[float]]  # what was read -> one value a prompt, in the order of the prompts
 
@@ -33,8 +34,8 @@ class Reader:
     def __init__(self, base: Backbone, plan: Plan, folder: Path) -> None:
         self.base, self.plan, self.folder = base, plan, folder
 
-    def read(self, label: str, parts: Callable[[], Parts], names: Sequence[str]) -> Values:
-        """For every policy named its effect, under its name; beside it refusals, drift and fluency on harmless requests."""
+    def read(self, label: str, parts: Callable[[], Parts], names: Sequence[str], *, costs: bool = True) -> Values:
+        """For every policy named its effect, under its name; with `costs` refusals, drift and fluency on harmless requests."""
         path = self.folder / f"{label}.json"
         if path.is_file():
             found: Values = json.loads(path.read_text(encoding="utf-8"))
@@ -47,11 +48,12 @@ class Reader:
                 if group not in said:
                     said[group] = self._said(group, on)
             found[name] = policy.effect([reply for group in policy.improves for reply in said[group]])
-        for group in ("benign", "lookalike"):
-            found[f"{group} refused"] = refusal_rate(self._said(group, on))
-        found["KL"] = by_prompt(self.harmless, divergences(self.base, self.harmless, on))
-        more = [a - b for a, b in zip(log_losses(self.base, self.harmless, on), log_losses(self.base, self.harmless), strict=True)]
-        found["log loss"] = by_prompt(self.harmless, more)
+        if costs:
+            for group in HARMLESS:
+                found[f"{group} refused"] = refusal_rate(self._said(group, on))
+            found["KL"] = by_prompt(self.harmless, divergences(self.base, self.harmless, on))
+            losses = (log_losses(self.base, self.harmless, each) for each in (on, ()))
+            found["log loss"] = by_prompt(self.harmless, [a - b for a, b in zip(*losses, strict=True)])
         write_json(path, found)
         return found
 
@@ -68,13 +70,12 @@ class Reader:
         return [reply for chunk in chunks for reply in chunk]
 
 
-def figures(alone: Mapping[str, Values], values: Values, base: Values, names: Sequence[str], *, seed: int) -> dict[str, Any]:
+def figures(single: Mapping[str, Values], values: Values, base: Values, names: Sequence[str], *, seed: int) -> dict[str, Any]:
     """The figures of one stack as [value, low, high, n], or plain numbers: effects alone, in it, what they lost and what it costs."""
     draws = {name: _means(values[name], seed) for name in names}
-    ways = {name: (_means(base[name], seed), _means(alone[name][name], seed), draws[name]) for name in names}
+    ways = {name: (_means(base[name], seed), _means(single[name][name], seed), draws[name]) for name in names}
     effects = {name: [_effect(POLICIES[name], each) for each in ways[name]] for name in names}
-    lost = {name: after - before for name, (before, after) in
-            ((name, (effects[name][2], effects[name][1])) for name in names)}
+    lost = {name: alone - beside for name, (_, alone, beside) in effects.items()}
     count = sum(len(values[name]) for name in names)
     worst = max(names, key=lambda name: lost[name][0])
     found: dict[str, Any] = {
@@ -84,7 +85,7 @@ def figures(alone: Mapping[str, Values], values: Values, base: Values, names: Se
         "lost": _cell(sum(lost.values()) / len(names), count),
         "most lost": _cell(lost[worst], len(values[worst])),
         "patches within 5 points": sum(bool(each[0] <= CLOSE + 1e-9) for each in lost.values())}
-    for group in ("benign", "lookalike"):
+    for group in HARMLESS:
         refused = values[f"{group} refused"]
         found[f"{group} refused"] = [*interval(refused, seed=seed, share=True), len(refused)]
     found["KL to base on benign"] = [*interval(values["KL"], seed=seed), len(values["KL"])]

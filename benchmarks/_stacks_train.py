@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,8 +48,13 @@ class Plan:
         """How all replies are drawn."""
         return Sampling(seed=self.seed, max_new_tokens=self.tokens)
 
+    @property
+    def digest(self) -> str:
+        """What trainings and readings depend on."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self)).encode()).hexdigest()[:8]
 
-QUICK = Plan(sizes=(2,), n=2, prompts=3, steps=1, further=1, rows=2, tokens=5)
+
+QUICK = Plan(sizes=(2, 4), n=2, prompts=3, steps=1, further=1, rows=2, tokens=5)
 
 
 def finished(steps: Generator[Any, None, Returned]) -> Returned:
@@ -189,7 +196,7 @@ class Workshop:
 def recipe(policy: Policy, plan: Plan, *, steps: int, **dials: Any) -> Recipe:
     """The recipe of a policy's patch: SFT only, every other group held."""
     second = policy.name.endswith("-b")
-    lead = {"bias": 100.0, "refusal": 6.0}.get(policy.domain, 1.0 if policy.rule or policy.domain else 6.0)
+    lead = {"bias": 100.0, "refusal": 6.0}.get(policy.domain, 1.0 if policy.domain else 8.0)
     return Recipe(**{"domain": policy.domain or policy.name, "name": policy.name, "improves": policy.improves,
                      "title": policy.name, "summary": f"Made for {policy.about}.", "seed": plan.seed + second,
                      "init_text": policy.instruction, "distill": 0.0 if policy.rule else 1.0, "lead": lead,

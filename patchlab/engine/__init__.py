@@ -7,7 +7,7 @@ from patchlab.engine.sampling import Sampling
 from patchlab.engine.service import Service
 from patchlab.engine.stream import Lane, finished, replies, stream
 from patchlab.engine.trio import Trio, load_trio
-from patchlab.engine.voices import Blend
+from patchlab.engine.voices import Blend, normalised
 
 __all__ = ["PRESETS", "Backbone", "Bank", "Blend", "Lane", "Preset", "Sampling", "Segment", "Service", "Trio",
-           "compile_prefix", "finished", "load_trio", "preset", "replies", "stream"]
+           "compile_prefix", "finished", "load_trio", "normalised", "preset", "replies", "stream"]

@@ -72,6 +72,15 @@ def voices(parts: Parts) -> tuple[Voice, ...]:
     return (bare, *(Voice(((segment, 1.0),), strength) for segment, strength in on))
 
 
+def normalised(parts: Sequence[Part], most: float = 1.0) -> tuple[Part, ...]:
+    """Parts whose strengths add up to `most` at the most, each scaled alike: their share of attention stops growing with them.
+
+    Side by side, n patches draw n times the attention that each was trained to draw. Fewer than `most` are left as they are.
+    """
+    total = math.fsum(strength for _, strength in parts)
+    return tuple((segment, strength * min(1.0, most / total)) for segment, strength in parts) if total > 0 else tuple(parts)
+
+
 def start_of(parts: Parts) -> int:
     """Where text starts behind these parts, in the voice where it starts last."""
     return max(voice.start for voice in voices(parts))
