@@ -64,14 +64,15 @@ class Reader:
 
     def _said(self, group: str, parts: Parts) -> list[Reply]:
         asked = prompts(group, self.plan.n, part="held", seed=self.plan.seed)
-        sampling = dataclasses.replace(self.plan.sampling, max_new_tokens=min(self.plan.tokens, TOKENS.get(group, self.plan.tokens)))
+        most = min(self.plan.tokens, TOKENS.get(group, self.plan.tokens))
+        sampling = dataclasses.replace(self.plan.sampling, max_new_tokens=most)
         lane = Lane("patched", self.base, parts)
         chunks = replies([lane], asked, samples=SAMPLES.get(group, 1), sampling=sampling, rows=48)
         return [reply for chunk in chunks for reply in chunk]
 
 
 def figures(single: Mapping[str, Values], values: Values, base: Values, names: Sequence[str], *, seed: int) -> dict[str, Any]:
-    """The figures of one stack as [value, low, high, n], or plain numbers: effects alone, in it, what they lost and what it costs."""
+    """One stack's figures, each [value, low, high, n] or a number: effects alone and in it, what they lost, what it costs."""
     draws = {name: _means(values[name], seed) for name in names}
     ways = {name: (_means(base[name], seed), _means(single[name][name], seed), draws[name]) for name in names}
     effects = {name: [_effect(POLICIES[name], each) for each in ways[name]] for name in names}

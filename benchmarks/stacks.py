@@ -76,7 +76,8 @@ class Bench:
         for size in self.plan.sizes:
             names = self.names[:size]
             stack = Stack.parse(",".join(names), mode=mode)
-            yield self._row(group, f"{size}, {mode}", family, f"{family}-{mode}-{size}", names, lambda stack=stack: trio.parts(stack))
+            yield self._row(group, f"{size}, {mode}", family, f"{family}-{mode}-{size}", names,
+                            lambda stack=stack: trio.parts(stack))
 
     def _helped(self, apart: Trio) -> Iterator[Row]:
         """What may help patches that meet for the first time, in stacks where it is needed."""
