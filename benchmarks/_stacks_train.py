@@ -196,7 +196,7 @@ class Workshop:
 def recipe(policy: Policy, plan: Plan, *, steps: int, **dials: Any) -> Recipe:
     """The recipe of a policy's patch: SFT only, every other group held."""
     second = policy.name.endswith("-b")
-    lead = {"bias": 100.0, "refusal": 6.0}.get(policy.domain, 1.0 if policy.domain else 8.0)
+    lead = {"bias": 100.0, "refusal": 6.0}.get(policy.domain, 1.0 if policy.domain else 50.0)
     return Recipe(**{"domain": policy.domain or policy.name, "name": policy.name, "improves": policy.improves,
                      "title": policy.name, "summary": f"Made for {policy.about}.", "seed": plan.seed + second,
                      "init_text": policy.instruction, "distill": 0.0 if policy.rule else 1.0, "lead": lead,
