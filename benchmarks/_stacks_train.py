@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from benchmarks._stacks_family import GROUPS, POLICIES, SAMPLES, Policy, prompts
+from benchmarks._stacks_family import GROUPS, POLICIES, Policy, prompts
 from benchmarks._timing import say
 from patchlab.artifact import Manifest, Patch, Registry
 from patchlab.engine import Backbone, Lane, Sampling, Trio
@@ -37,8 +37,8 @@ class Plan:
     sizes: tuple[int, ...] = (2, 4, 8, 16)
     n: int = 100  # held-out prompts a group
     prompts: int = 160  # training prompts a group
-    steps: int = 300
-    further: int = 220  # steps with companions
+    steps: int = 200
+    further: int = 150  # steps with companions
     rows: int = 16
     tokens: int = 64
     seed: int = 0
@@ -51,7 +51,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """What trainings and readings depend on."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self)).encode()).hexdigest()[:8]
+        return short(dataclasses.asdict(self))
 
 
 QUICK = Plan(sizes=(2, 4), n=2, prompts=3, steps=1, further=1, rows=2, tokens=5)
@@ -99,9 +99,9 @@ class Said:
         """What a policy's patch is to say over what the base says: by its rule, or as the reference does."""
         mine = [c for c in self.base if c.prompt.domain in policy.improves and c.text]
         if policy.rule:
-            return [Pair(c.prompt, policy.rule(c.text), c.text) for c in mine if policy.rule(c.text) != c.text]
+            return [Pair(c.prompt, policy.rule(c.text), c.text) for c in mine]
         better = {c.prompt.text: c.text for c in self.reference if c.text}
-        return [Pair(c.prompt, better[c.prompt.text], c.text) for c in mine if better.get(c.prompt.text, c.text) != c.text]
+        return [Pair(c.prompt, better[c.prompt.text], c.text) for c in mine if c.prompt.text in better]
 
 
 class Workshop:
@@ -110,21 +110,20 @@ class Workshop:
     def __init__(self, trio: Trio, plan: Plan, work: Path) -> None:
         self.trio, self.plan, self.work = trio, plan, work
         self.said = Said(trio, plan, work / "said")
+        self.folders: dict[str, dict[str, Path]] = {}  # family -> patch -> where it lies
 
-    def family(self, name: str) -> Trio:
-        """The models with the patches of a family."""
-        folders = [ASSETS / "patches"] if name == "shipped" else [self.work / name / "patches"]
+    def family(self, *names: str) -> Trio:
+        """The models with the patches of families."""
+        folders = [folder for name in names for folder in self.folders.get(name, {}).values()]
         return Trio(self.trio.base, self.trio.reference, registry=Registry(folders), preset=self.trio.preset)
 
     def apart(self, names: Sequence[str]) -> Trio:
         """Every patch trained alone, by vendors who never met; the three that come with PatchLab are taken as they are."""
-        shipped = self.family("shipped")
         for name in names:
-            policy = POLICIES[name]
-            if policy.shipped:
-                self._keep("apart", name, lambda policy=policy: shipped.patch(policy.domain))
+            if POLICIES[name].shipped:
+                self.folders.setdefault("apart", {})[name] = ASSETS / "patches"
             else:
-                self._train("apart", recipe(policy, self.plan, steps=self.plan.steps), shipped)
+                self._train("apart", recipe(POLICIES[name], self.plan, steps=self.plan.steps), self.trio)
         return self.family("apart")
 
     def together(self, names: Sequence[str]) -> Trio:
@@ -132,76 +131,80 @@ class Workshop:
         met = self.apart(names)
         for name in names:
             others = tuple(other for other in names if other != name)
-            self._train("together", recipe(POLICIES[name], self.plan, steps=self.plan.further, continue_from=name, length=50,
+            self._train("together", recipe(POLICIES[name], self.plan, steps=self.plan.further, continue_from=name,
                                            companions=others, presence="number"), met)
         return self.family("together")
 
     def practised(self, names: Sequence[str]) -> Trio:
         """Every patch trained on by its own vendor with neutral companions that stand for patches it has never met."""
         self.apart(names)
-        for number in range(KIT):
-            self._keep("kit", f"neutral-{number}", lambda number=number: self._neutral(number))
-        folders = [self.work / family / "patches" for family in ("apart", "kit")]
-        room = Trio(self.trio.base, self.trio.reference, registry=Registry(folders), preset=self.trio.preset)
+        kit = tuple(f"neutral-{number}" for number in range(KIT))
+        for number, name in enumerate(kit):
+            self.folders.setdefault("kit", {})[name] = self.work / "kit" / name
+            if not (self.work / "kit" / name).is_dir():
+                release(_neutral(self.trio.base, name, 1000 + number), self.work / "kit" / name)
+        room = self.family("apart", "kit")
         for name in names:
-            self._train("practised", recipe(POLICIES[name], self.plan, steps=self.plan.further, continue_from=name, length=50,
-                                            companions=tuple(f"neutral-{k}" for k in range(KIT)), presence="number"), room)
+            self._train("practised", recipe(POLICIES[name], self.plan, steps=self.plan.further, continue_from=name,
+                                            companions=kit, presence="number"), room)
         return self.family("practised")
 
     def joint(self, names: Sequence[str]) -> Trio:
         """One patch trained once for all that these patches do, in as many steps as half of them would take."""
         policies = [POLICIES[name] for name in names]
         improves = tuple(dict.fromkeys(group for policy in policies for group in policy.improves))
-        whole = Policy(name=f"joint-{len(names)}", improves=improves, about="all of them",
+        whole = Policy(name=f"joint-{len(names)}", improves=improves, about="all of them", lead=6.0,
                        instruction="You are a careful and polite assistant. Keep to the rules of the house.")
         pairs = {(pair.prompt.text, pair.chosen): pair for policy in policies for pair in self.said.pairs(policy)}
         steps = max(1, self.plan.steps * len(names) // 2)
-        made = dataclasses.replace(recipe(whole, self.plan, steps=steps), distill=0.0, lead=4.0)
+        made = dataclasses.replace(recipe(whole, self.plan, steps=steps), distill=0.0)
         self._train("joint", made, self.trio, list(pairs.values()))
         return self.family("joint")
 
-    def _neutral(self, number: int) -> Patch:
-        """A prefix that means nothing: random words behind the opening token."""
-        base = self.trio.base
-        table = base.embeddings.detach().float().cpu()
-        chance = torch.Generator().manual_seed(1000 + number)
-        words = table[torch.randint(table.shape[0], (50,), generator=chance)]
-        words[0] = table[base.tokenizer.bos_token_id or 0]
-        manifest = Manifest(name=f"neutral-{number}", version="1.0.0", title="Neutral", summary="Random words.", domain="neutral",
-                            base=base.identity, reference="none", length=len(words), width=base.width, licence="Apache-2.0")
-        return Patch(manifest, words.numpy())
-
-    def _keep(self, family: str, name: str, make: Any) -> None:
-        if not (self.work / family / "patches" / f"{name}-1.0.0").is_dir():
-            made: Patch = make()
-            release(made, self.work / family / "patches")
-
     def _train(self, family: str, made: Recipe, room: Trio, pairs: Sequence[Pair] | None = None) -> None:
-        name, folder = made.patch_name, self.work / family / made.patch_name
-        if (self.work / family / "patches" / f"{name}-1.0.0").is_dir():
+        """Train a patch of a family, unless that was done by the same recipe in the same company."""
+        name = made.patch_name
+        company = [room.patch(each).digest for each in (*made.companions, made.continue_from) if each]
+        folder = self.work / family / f"{name}-{short([made.digest, *company])}"
+        self.folders.setdefault(family, {})[name] = folder / "patch"
+        if (folder / "patch").is_dir():
             return
         say(f"training {family} {name}")
-        held = [c for c in self.said.base if c.prompt.domain not in made.improved]
         policy = POLICIES.get(name)
         if pairs is None and policy and not policy.domain:
             pairs = self.said.pairs(policy)
-        for file, rows in (("held", held), ("candidates", self.said.reference)):
+        given = {"held": [c for c in self.said.base if c.prompt.domain not in made.improved],
+                 "candidates": [c for c in self.said.reference if c.prompt.domain in made.improved]}
+        for file, rows in given.items():
             if not (folder / f"{file}.jsonl").is_file():
-                write_jsonl(folder / f"{file}.jsonl", map(_row, (c for c in rows if file == "held" or c.prompt.domain in
-                                                                 made.improved)))
+                write_jsonl(folder / f"{file}.jsonl", map(_row, rows))
         asked = [prompt for some in self.said.prompts.values() for prompt in some]
-        release(finished(train(room, made, asked, pairs=pairs, work=folder)), self.work / family / "patches")
+        release(finished(train(room, made, asked, pairs=pairs, work=folder)), folder / "patch")
+
+
+def _neutral(base: Backbone, name: str, seed: int) -> Patch:
+    """A prefix that means nothing: random words behind the opening token."""
+    table = base.embeddings.detach().float().cpu()
+    words = table[torch.randint(table.shape[0], (50,), generator=torch.Generator().manual_seed(seed))]
+    words[0] = table[base.tokenizer.bos_token_id or 0]
+    manifest = Manifest(name=name, version="1.0.0", title="Neutral", summary="Random words.", domain="neutral",
+                        base=base.identity, reference="none", length=len(words), width=base.width, licence="Apache-2.0")
+    return Patch(manifest, words.numpy())
+
+
+def short(content: Any) -> str:
+    """A short name for what JSON can hold."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
 
 
 def recipe(policy: Policy, plan: Plan, *, steps: int, **dials: Any) -> Recipe:
     """The recipe of a policy's patch: SFT only, every other group held."""
     second = policy.name.endswith("-b")
-    lead = {"bias": 100.0, "refusal": 6.0}.get(policy.domain, 1.0 if policy.domain else 50.0)
     return Recipe(**{"domain": policy.domain or policy.name, "name": policy.name, "improves": policy.improves,
                      "title": policy.name, "summary": f"Made for {policy.about}.", "seed": plan.seed + second,
-                     "init_text": policy.instruction, "distill": 0.0 if policy.rule else 1.0, "lead": lead,
+                     "init_text": policy.instruction, "distill": 0.0 if policy.rule else 1.0, "lead": policy.lead,
                      "sft_steps": steps, "sft_rate": 0.02, "dpo_steps": 0, "rows": plan.rows, "hold_rows": plan.rows,
                      "hold": 5.0, "winner": 0.5, **dials})
 
 
-__all__ = ["QUICK", "SAMPLES", "Plan", "Said", "Workshop", "finished", "recipe"]
+__all__ = ["QUICK", "Plan", "Said", "Workshop", "finished", "recipe", "short"]

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 
 from benchmarks._stacks_family import POLICIES, order
 from benchmarks._stacks_read import CLOSE, Reader, Values, figures
-from benchmarks._stacks_train import QUICK, Plan, Workshop
+from benchmarks._stacks_train import QUICK, Plan, Workshop, short
 from benchmarks._timing import RESULTS, machine
 from patchlab.artifact import Stack
 from patchlab.artifact.stack import MODES
@@ -103,13 +104,15 @@ class Bench:
 
     def _row(self, group: str, name: str, family: str, label: str, names: Sequence[str], parts: Callable[[], Parts]) -> Row:
         """One stack beside each of its patches alone, as its family made them, and beside the base."""
-        trios = {"apart": self.shop.apart, "together": self.shop.together, "practised": self.shop.practised}
+        trio = self.shop.family(family)
         single: dict[str, Values] = {}
         for each in names:
-            single[each] = self.reader.read(f"{family}-alone-{each}", lambda each=each: trios[family](self.members).parts(
-                Stack.parse(each)), [each], costs=False)
+            alone = partial(trio.parts, Stack.parse(each))
+            single[each] = self.reader.read(f"{family}-alone-{each}-{trio.patch(each).digest[:8]}", alone, [each], costs=False)
         base = self.reader.read("base", tuple, self.members)
-        values = self.reader.read(label, parts, names)
+        made = self.shop.family("joint").patch(label) if group == JOINT else None
+        key = short([made.digest] if made else [trio.patch(each).digest for each in names])
+        values = self.reader.read(f"{label}-{key}", parts, names)
         return {"group": group, "name": name, **figures(single, values, base, names, seed=self.plan.seed)}
 
 
