@@ -19,22 +19,24 @@ from typing import Any
 
 import torch
 
-from benchmarks._stacks_family import POLICIES, order
+from benchmarks._stacks_family import FIRST, POLICIES, order
 from benchmarks._stacks_read import CLOSE, Reader, Values, figures
 from benchmarks._stacks_train import QUICK, Plan, Workshop, short
 from benchmarks._timing import RESULTS, machine
 from patchlab.artifact import Stack
 from patchlab.artifact.stack import MODES
-from patchlab.engine import Trio, compile_prefix, load_trio, normalised
+from patchlab.engine import Blend, Trio, compile_prefix, load_trio, normalised
 from patchlab.engine.voices import Part, Parts
 from patchlab.files import write_json
 
 WORK = Path(__file__).parents[1] / "build" / "stacks"
 TOGETHER, APART, JOINT = "Trained to live together", "Vendors who never met", "One joint patch"
-HELP = "Vendors who never met, in parallel, with what may help"
+HELP = "Vendors who never met, with what may help"
+QUIET = (0.1, 0.5)  # nats a token
 GOAL = 8  # patches in a stack of the default mode that are to keep their effect
 
 Row = dict[str, Any]
+Change = Callable[[Sequence[Part]], Parts]
 
 
 class Bench:
@@ -47,15 +49,20 @@ class Bench:
         self.members = self.names[:max(plan.sizes)]  # all sixteen, but in a quick run
 
     @property
+    def joined(self) -> list[int]:
+        """The sizes of joint patches: a second vendor's version has nothing that one patch could do twice."""
+        return [size for size in self.plan.sizes if size <= len(FIRST)]
+
+    @property
     def expected(self) -> int:
         """How many rows a whole run has."""
-        return len(self.plan.sizes) * (2 * len(MODES) + 1) + len(self.plan.sizes[-2:]) * 7
+        return len(self.plan.sizes) * 2 * len(MODES) + len(self.joined) + len(self.plan.sizes[-2:]) * (8 + len(QUIET))
 
     def train(self) -> None:
         """All trainings, and no reading."""
         for family in (self.shop.apart, self.shop.together, self.shop.practised):
             family(self.members)
-        for size in self.plan.sizes:
+        for size in self.joined:
             self.shop.joint(self.names[:size])
 
     def rows(self) -> Iterator[Row]:
@@ -66,7 +73,7 @@ class Bench:
             for group, family, trio in families:
                 yield from self._modes(group, family, trio, mode)
         yield from self._helped(apart)
-        for size in self.plan.sizes:
+        for size in self.joined:
             names, joint = self.names[:size], self.shop.joint(self.names[:size])
             yield self._row(JOINT, f"{size} in one", "apart", f"joint-{size}", names,
                             lambda joint=joint, size=size: joint.parts(Stack.parse(f"joint-{size}")))
@@ -81,26 +88,27 @@ class Bench:
                             lambda stack=stack: trio.parts(stack))
 
     def _helped(self, apart: Trio) -> Iterator[Row]:
-        """What may help patches that meet for the first time, in stacks where it is needed."""
+        """What may help patches that meet for the first time, in the larger stacks, where it is needed."""
         practised = self.shop.practised(self.members)
         with torch.no_grad():
             opening = apart.base.embeddings[apart.base.tokenizer.bos_token_id or 0][None].detach()
             sink = compile_prefix(apart.base, opening)
-        ways: dict[str, tuple[str, Trio, Callable[[tuple[Part, ...]], Parts]]] = {
-            "as they are": ("apart", apart, lambda parts: parts),
-            "strengths that add up to 1": ("apart", apart, normalised),
-            "strengths that add up to 2": ("apart", apart, lambda parts: normalised(parts, 2.0)),
-            "strengths that add up to 4": ("apart", apart, lambda parts: normalised(parts, 4.0)),
-            "an attention sink beside": ("apart", apart, lambda parts: (*parts, (sink, 4.0))),
-            "practised with neutral companions": ("practised", practised, lambda parts: parts),
-            "practised, strengths that add up to 4": ("practised", practised, lambda parts: normalised(parts, 4.0))}
+        ways: list[tuple[str, str, str, Trio, Change]] = [
+            ("as they are", "apart-parallel", "apart", apart, tuple),
+            ("strengths that add up to 1", "sum-1", "apart", apart, normalised),
+            ("strengths that add up to 2", "sum-2", "apart", apart, partial(normalised, most=2.0)),
+            ("strengths that add up to 4", "sum-4", "apart", apart, partial(normalised, most=4.0)),
+            ("an attention sink beside", "sink", "apart", apart, lambda parts: (*parts, (sink, 4.0))),
+            ("practised with neutral companions", "practised", "practised", practised, tuple),
+            ("practised, strengths that add up to 4", "practised-sum-4", "practised", practised, partial(normalised, most=4.0)),
+            ("blend", "apart-blend", "apart", apart, lambda parts: Blend(tuple(parts))),
+            *((f"blend, changes under {quiet:g} nats in proportion", f"quiet-{quiet:g}", "apart", apart,
+               lambda parts, quiet=quiet: Blend(tuple(parts), quiet)) for quiet in QUIET)]
         for size in self.plan.sizes[-2:]:
             names = self.names[:size]
-            for k, (way, (family, trio, change)) in enumerate(ways.items()):
-                plain = change is ways["as they are"][2] or k == 5
-                label = f"{family}-parallel-{size}" if plain else f"help-{k}-{size}"
-                yield self._row(HELP, f"{size}, {way}", family, label, names,
-                                lambda trio=trio, names=names, change=change: change(tuple(_side_by_side(trio, names))))
+            for way, label, family, trio, change in ways:
+                yield self._row(HELP, f"{size}, {way}", family, f"{label}-{size}", names,
+                                lambda trio=trio, names=names, change=change: change(_side_by_side(trio, names)))
 
     def _row(self, group: str, name: str, family: str, label: str, names: Sequence[str], parts: Callable[[], Parts]) -> Row:
         """One stack beside each of its patches alone, as its family made them, and beside the base."""
