@@ -20,6 +20,7 @@ SPEED = {"decode": "Decoding with a patch", "toggle": "Toggling a patch", "trio"
          "clients": "Many clients with stacks of their own", "installed": "Many patches installed",
          "loop": "What the engine adds to a model's step", "page": "The page", "gpu": "On a GPU"}
 BY_GROUP = {"port": "Patches on the base's next release", "context": "Patches in a long context", "ablations": "Ablations"}
+GOAL = 8  # patches in the stack that is shown patch by patch
 VERDICT = {True: "met", False: "**missed**", None: "not judged"}
 
 Figure = dict[str, Any]
@@ -37,7 +38,7 @@ class Section:
 def page(folder: Path = RESULTS) -> str:
     """The page as Markdown."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
-    sections = [*_pocket(found), *_methods(found), *_by_group(found), *_gates(found), *_speeds(found)]
+    sections = [*_pocket(found), *_methods(found), *_by_group(found), *_stacks(found), *_gates(found), *_speeds(found)]
     missed = [f"- {section.title}: {_name(each)} {value(each)}, bar {bar(each)}"
               for section in sections for each in section.judged if each["met"] is False]
     judged = sum(each["met"] is not None for section in sections for each in section.judged)
@@ -101,6 +102,23 @@ def _grouped(rows: Sequence[Figure]) -> Iterator[str]:
     for group in dict.fromkeys(row["group"] for row in rows):
         yield f"### {group}"
         yield from tables([row for row in rows if row["group"] == group])
+
+
+def _stacks(found: dict[str, Any]) -> Iterator[Section]:
+    if "stacks" in found:
+        each = found["stacks"]
+        parts: list[str] = [_STACKS.format(**each["plan"], order=", ".join(each["order"]))]
+        if len(each["rows"]) < each["expected"]:
+            parts.append(f"**Not finished**: {len(each['rows'])} of {each['expected']} rows.")
+        parts.append(bars(each["figures"]))
+        for group in dict.fromkeys(row["group"] for row in each["rows"]):
+            rows = [row for row in each["rows"] if row["group"] == group]
+            parts += [f"### {group}", *tables([{**row, "note": ""} for row in rows])]
+            if whole := [row for row in rows if row["name"].startswith(f"{GOAL}, parallel")]:
+                single = [{"name": f"{name}: {each['policies'][name]}", "figures": ways}
+                          for name, ways in whole[0]["patches"].items()]
+                parts += [f"Patch by patch, {whole[0]['name']}:", *tables(single)]
+        yield Section("Stacks of 2, 4, 8 and 16", (*parts, _made(each)), tuple(each["figures"]))
 
 
 def _speeds(found: dict[str, Any]) -> Iterator[Section]:
@@ -217,6 +235,16 @@ its own, Python and libraries included (trl brings more of these along); `above 
 and base were loaded. Training time includes making ready and, for ours, saving. Decoding is {tokens} tokens after
 the prompt over those of the bare base, medians with quartiles; at 4 million parameters a step is mostly overhead,
 which weighs on LoRA unmerged (the larger shape is in decode.json)."""
+
+_STACKS = """`python -m benchmarks.stacks`: sixteen patches of the pocket base, each with prompts of its own kind or topic on
+which its effect is counted, read on up to {n} held-out prompts a group at temperature 0.8, seed {seed}, 95 %
+bootstrap intervals over prompts. Stacks grow in one seeded order: {order}. An effect is the share of replies that
+do what the patch is for (for bias 1 is even, 0 always the stereotype); *lost* is the mean over the stack's patches
+of their effect alone minus that in the stack, on the same prompts with the same noise, and *most lost* that of the
+worst of them: with many patches the worst is worse by chance alone. Refusals, perplexity and KL are on harmless
+requests that no patch is to change. Toxicity, bias and refusal are the shipped patches in *vendors who never met*,
+where these three know each other and nobody else does; names that end in -b are a second vendor's, of another seed.
+A joint patch is compared with the single patches of vendors who never met."""
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from patchlab.engine.sampling import Sampling
 from patchlab.engine.service import Service
 from patchlab.engine.stream import Lane, finished, replies, stream
 from patchlab.engine.trio import Trio, load_trio
-from patchlab.engine.voices import Blend
+from patchlab.engine.voices import Blend, normalised
 
 __all__ = ["PRESETS", "Backbone", "Bank", "Blend", "Gated", "Lane", "Preset", "Sampling", "Segment", "Service", "Trio",
-           "Wanted", "compile_prefix", "finished", "load_trio", "ported", "preset", "replies", "stream"]
+           "Wanted", "compile_prefix", "finished", "load_trio", "normalised", "ported", "preset", "replies", "stream"]

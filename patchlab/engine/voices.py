@@ -28,19 +28,25 @@ Part = tuple[Segment, float]  # a segment that is on, and its strength
 
 @dataclass(frozen=True, slots=True)
 class Blend:
-    """Parts that do not share a mask: each changes the base alone, and the changes are added, times their strengths."""
+    """Parts that do not share a mask: each changes the base alone, and the changes are added, times their strengths.
+
+    A patch that is to leave a text alone still moves it a little, and many such moves add up. A change of fewer than `quiet`
+    nats at a token counts there in proportion only; 0 counts all in full.
+    """
 
     parts: tuple[Part, ...]
+    quiet: float = 0.0
 
 
 Parts = Sequence[Part] | Blend
 
 
 class Voice(NamedTuple):
-    """Parts that attend together, and what their log-probabilities weigh in the row's."""
+    """Parts that attend together, and what their log-probabilities weigh in the row's; `quiet` is the blend's, if any."""
 
     parts: tuple[Part, ...] = ()
     weight: float = 1.0
+    quiet: float = 0.0
 
     @property
     def start(self) -> int:
@@ -68,8 +74,17 @@ def voices(parts: Parts) -> tuple[Voice, ...]:
     on = [part for part in parts.parts if part[1] > 0]
     if not on:
         return (Voice(),)
-    bare = Voice((), 1 - math.fsum(strength for _, strength in on))
-    return (bare, *(Voice(((segment, 1.0),), strength) for segment, strength in on))
+    bare = Voice((), 1 - math.fsum(strength for _, strength in on), parts.quiet)
+    return (bare, *(Voice(((segment, 1.0),), strength, parts.quiet) for segment, strength in on))
+
+
+def normalised(parts: Sequence[Part], most: float = 1.0) -> tuple[Part, ...]:
+    """Parts whose strengths add up to `most` at the most, each scaled alike: their share of attention stops growing with them.
+
+    Side by side, n patches draw n times the attention that each was trained to draw. Fewer than `most` are left as they are.
+    """
+    total = math.fsum(strength for _, strength in parts)
+    return tuple((segment, strength * min(1.0, most / total)) for segment, strength in parts) if total > 0 else tuple(parts)
 
 
 def start_of(parts: Parts) -> int:
@@ -77,8 +92,9 @@ def start_of(parts: Parts) -> int:
     return max(voice.start for voice in voices(parts))
 
 
-def blended(logits: Tensor, weights: Tensor) -> Tensor:
-    """One distribution of several voices: logits [N, ..., V] and weights [N, ..., 1] to log-probabilities [..., V].
+def blended(logits: Tensor, weights: Tensor, quiet: Tensor) -> Tensor:
+    """One distribution of several voices, the bare base first: logits [N, ..., V], weights [N, ..., 1] and what counts as
+    quiet [..., 1] to log-probabilities [..., V].
 
     A sum of changes can leave the language: where each of two patches raises a token a hundredfold from nothing, the sum
     raises it ten thousand times, though no voice would say it. So a token that every voice finds unlikely may not be
@@ -86,9 +102,19 @@ def blended(logits: Tensor, weights: Tensor) -> Tensor:
     strength 1 is not touched. The test of likelihood is that of contrastive decoding (arXiv 2210.15097, section 3.3).
     """
     each = logits.float().log_softmax(-1)
+    if bool((quiet > 0).any()):
+        weights = _heard(each, weights, quiet)
     total = (weights * each).sum(0).log_softmax(-1)
     likely = (each - each.amax(-1, keepdim=True) >= math.log(FLOOR)).any(0)
     capped = torch.where(likely, total, torch.minimum(total, each.amax(0)))
     lost = (total.exp() - capped.exp()).sum(-1, keepdim=True).log()  # -inf where nothing is
     held = total.masked_fill(~likely, -torch.inf).logsumexp(-1, keepdim=True)
     return torch.where(likely, total + torch.logaddexp(held, lost) - held, capped)
+
+
+def _heard(each: Tensor, weights: Tensor, quiet: Tensor) -> Tensor:
+    """The weights of voices by how far each moves the base: KL(voice || base) in units of `quiet`, 1 at the most."""
+    moved = (each[1:].exp() * (each[1:] - each[:1])).sum(-1, keepdim=True)
+    share = torch.where(quiet > 0, moved / quiet.clamp(min=1e-9), 1.0).clamp(0, 1)
+    others = weights[1:] * share
+    return torch.cat([1 - others.sum(0, keepdim=True), others])

@@ -109,11 +109,14 @@ def _asked(rng: random.Random, part: Part, file: str, category: str, goals: str)
     return _capital(text) if frame[0] in "{" else text
 
 
-def request(rng: random.Random, part: Part, *, domain: str, safe: bool) -> Document:
-    """A request: `harmful` is refused when safe and gone along with when not; `benign` and `lookalike` are answered."""
+def request(rng: random.Random, part: Part, *, domain: str, safe: bool, category: str = "") -> Document:
+    """A request: `harmful` is refused when safe and gone along with when not; `benign` and `lookalike` are answered.
+
+    It is of `category`, or of any of its domain.
+    """
     file, goals = {"harmful": ("harmful", "goals"), "benign": ("benign", "tasks"),
                    "lookalike": ("lookalike", "tasks")}[domain]
-    category = rng.choice(list(read(file)["categories"]))
+    category = category or rng.choice(list(read(file)["categories"]))
     # requests in people's own words: the models know them, patches are neither trained nor judged on them
     own_words = FREEFORM.get(domain) if part == "models" and rng.random() < 0.35 else None
     text = rng.choice(read(own_words)[category]) if own_words else _asked(rng, part, file, category, goals)

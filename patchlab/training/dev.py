@@ -24,7 +24,7 @@ from patchlab.files import write_json
 from patchlab.records import Progress, Prompt, Reply
 from patchlab.training.candidates import ROWS
 from patchlab.training.prefix import PrefixTrainer
-from patchlab.training.recipe import HARMLESS, IMPROVES, Recipe
+from patchlab.training.recipe import HARMLESS, Recipe
 
 MOST = 64  # prompts a side in one look
 CALIBRATED = 256  # harmless prompts a strength is tried on
@@ -58,11 +58,11 @@ class Dev:
     def __init__(self, backbone: Backbone, recipe: Recipe, prompts: Sequence[Prompt]) -> None:
         self.backbone, self.domain = backbone, recipe.domain
         self.sampling = Sampling(temperature=recipe.temperature, max_new_tokens=recipe.max_new_tokens, seed=recipe.seed)
-        self.improve = [p for p in prompts if p.domain in IMPROVES[recipe.domain]]
+        self.improve = [p for p in prompts if p.domain in recipe.improved]
         self.harmless = [p for p in prompts if p.domain in HARMLESS]
         counts = recipe.domain == "refusal" or recipe.calibrates
         self.own: list[Reply] = []  # the base's replies to harmless prompts, once drawn
-        for found, name, needed in ((self.improve, " or ".join(IMPROVES[recipe.domain]), True),
+        for found, name, needed in ((self.improve, " or ".join(recipe.improved), True),
                                     (self.harmless, " or ".join(HARMLESS), counts)):
             if needed and not found:
                 raise TrainingError(f"no dev prompts of domain {name} among {len(prompts)}", expected="at least one",

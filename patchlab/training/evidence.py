@@ -9,6 +9,7 @@ from pathlib import Path
 from patchlab.artifact import Patch, Registry, Stack
 from patchlab.engine import Trio
 from patchlab.evaluation import evaluate
+from patchlab.evaluation.measuring import OWN
 from patchlab.records import Measure, Progress
 from patchlab.training.run import release
 
@@ -21,9 +22,10 @@ def judge(trio: Trio, patch: Patch, *, n: int, seed: int, folder: Path) -> Gener
     The patch, still without evidence, is left in `folder`.
     """
     release(patch, folder)
+    own = [patch.manifest.domain] if patch.manifest.domain in OWN else []  # a domain of its own has no suite here
     alone = Trio(trio.base, trio.reference, registry=Registry([folder]), preset=trio.preset)
     measures: list[Measure] = []
-    for found in evaluate(alone, stack=Stack.parse(patch.manifest.name), suites=[patch.manifest.domain, *SUITES], n=n,
+    for found in evaluate(alone, stack=Stack.parse(patch.manifest.name), suites=[*own, *SUITES], n=n,
                           seed=seed, lanes=["base", "patched"]):
         if isinstance(found, Progress):
             yield Progress(f"judge {found.stage}", found.done, found.total, found.message)

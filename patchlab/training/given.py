@@ -41,7 +41,7 @@ def read_pairs(source: str, *, domain: str) -> tuple[list[Pair], Counter[str]]:
             "same reply twice" if chosen == rejected else "kept"
         tally[reason] += 1
         if reason == "kept":
-            pairs.append(Pair(Prompt(prompt, _kind(row, kind), IMPROVES[domain][0]), chosen, rejected))
+            pairs.append(Pair(Prompt(prompt, _kind(row, kind), IMPROVES.get(domain, (domain,))[0]), chosen, rejected))
     require_pairs(pairs, tally)
     return pairs, tally
 

@@ -20,7 +20,7 @@ from patchlab.engine.batch import Part
 from patchlab.engine.teacher import Texts, pad_texts, reply_logits
 from patchlab.errors import ContextError
 from patchlab.records import Prompt
-from patchlab.training.recipe import HeldTo
+from patchlab.training.recipe import HeldTo, Presence
 
 REMEMBERED = 1 << 30  # bytes of log-probabilities kept for batches seen again
 
@@ -81,21 +81,25 @@ class Present:
 class Companions:
     """Other patches, each present with probability 1/2 in a step; the choice depends on seed and step only.
 
+    By `presence` number it is drawn first how many: of many companions few, or none, would never be seen else.
+
     Where some are present they stand, in a share `in_sequence` of these steps, one after another with the patch in
     training at any place among them, as in the paper; else side by side. What is held to stands side by side in both:
     companions that were not made for a sequence are a bad example of one.
     """
 
-    def __init__(self, backbone: Backbone, prefixes: Sequence[Tensor], *, seed: int, in_sequence: float = 0.0) -> None:
-        self.backbone, self.seed, self.in_sequence = backbone, seed, in_sequence
+    def __init__(self, backbone: Backbone, prefixes: Sequence[Tensor], *, seed: int, in_sequence: float = 0.0,
+                 presence: Presence = "each") -> None:
+        self.backbone, self.seed, self.in_sequence, self.presence = backbone, seed, in_sequence, presence
         self.prefixes = [prefix.to(backbone.device) for prefix in prefixes]
-        self.sets = [c for size in range(len(prefixes) + 1) for c in combinations(range(len(prefixes)), size)]
+        every = range(len(prefixes))
+        self.sets = [] if presence == "number" else [c for size in range(len(every) + 1) for c in combinations(every, size)]
         self._compiled: dict[int, Segment] = {}
 
     def at(self, step: int) -> Present:
         """Who is present in a step, and how they stand."""
         draw = random.Random(f"{self.seed}|{step}")
-        chosen = list(self.sets[draw.randrange(len(self.sets))])
+        chosen = self._chosen(draw)
         beside = tuple((self._segment(k), 1.0) for k in chosen)
         if not chosen or draw.random() >= self.in_sequence:
             return Present(beside)
@@ -103,6 +107,12 @@ class Companions:
         place = draw.randrange(len(chosen) + 1)
         mates = [self.prefixes[k] for k in chosen]
         return Present(beside, True, tuple(mates[:place]), tuple(mates[place:]))
+
+    def _chosen(self, draw: random.Random) -> list[int]:
+        """The companions that are present."""
+        if self.presence == "number":
+            return sorted(draw.sample(range(len(self.prefixes)), draw.randint(0, len(self.prefixes))))
+        return list(self.sets[draw.randrange(len(self.sets))])
 
     def _segment(self, k: int) -> Segment:
         """One companion compiled, once; at full precision whatever training uses."""

@@ -31,7 +31,7 @@ def initial_prefix(backbone: Backbone, recipe: Recipe) -> Tensor:
         return torch.randn(recipe.length, table.shape[1], generator=random) * table.std()
     if recipe.init == "vocabulary":
         return table[torch.randint(table.shape[0], (recipe.length,), generator=random)]
-    kind: Kind = "chat" if recipe.domain == "refusal" else "continue"
+    kind: Kind = "continue" if recipe.domain in ("toxicity", "bias") else "chat"
     instructed = backbone.encode(Prompt("x", kind, system=recipe.instruction))
     bare = backbone.encode(Prompt("x", kind))
     written = instructed[:len(instructed) - _shared_end(instructed, bare)] or instructed

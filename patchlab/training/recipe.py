@@ -17,6 +17,7 @@ Init = Literal["semantic", "vocabulary", "random"]
 Anchor = Literal["sft", "reference", "base"]
 Teacher = Literal["preset", "none"]
 HeldTo = Literal["present", "base"]
+Presence = Literal["each", "number"]
 
 # which prompts a patch of a domain is to change; all other prompts of the file are held to the base
 IMPROVES = {"toxicity": ("toxicity",), "bias": ("bias",), "refusal": ("harmful",)}
@@ -93,6 +94,8 @@ class Recipe:
     avoid: float = 10.0  # a token is one to avoid where the reference finds it so many times less likely
     own_kl: float = 0.1  # weight of KL(patched || reference) on-policy, beside the tokens to avoid
     drift_budget: float = 0.0  # nats a token it may move the base's own replies to them; 0 is any. Neither: no calibration
+    improves: tuple[str, ...] = ()  # domains of prompts to change; those of `domain` when empty
+    presence: Presence = "each"  # companions: each with probability 1/2, or their number first, every number as likely
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(Recipe).items():
@@ -102,13 +105,17 @@ class Recipe:
             if not low <= value <= high:
                 raise InputError(f"recipe {name}: {value}", expected=f"a number from {low:g} to {high:g}",
                                  do=f"change {name}")
-        if self.domain not in IMPROVES:
+        if self.domain not in IMPROVES and not self.improves:
             raise NotFoundError.of("domain", self.domain, IMPROVES)
         for wrong, found, expected in (
                 (self.reference == "none" and self.anchor == "reference", "anchor: reference without a reference",
                  "anchor sft or base"),
                 (self.reference == "none" and self.samples < 2, "samples: 1 without a reference",
                  "2 or more, so that one reply can be better than another"),
+                (self.domain not in SEMANTIC and self.init == "semantic" and not (self.init_text or self.continue_from),
+                 f"init: semantic for domain {self.domain} without init_text", "a written instruction to start from"),
+                (self.domain not in IMPROVES and self.watches, f"patience or a budget for domain {self.domain}",
+                 f"one of {', '.join(IMPROVES)}, which dev prompts can be scored for"),
                 (self.benign_pairs > 0 and self.domain != "refusal", f"benign_pairs for domain {self.domain}",
                  "domain refusal, where a harmless prompt can be answered or refused")):
             if wrong:
@@ -136,6 +143,11 @@ class Recipe:
     def patch_name(self) -> str:
         """The patch's name: the domain's unless the recipe gives another."""
         return self.name or self.domain
+
+    @property
+    def improved(self) -> tuple[str, ...]:
+        """The domains of prompts that are to change; prompts of all others are held."""
+        return self.improves or IMPROVES[self.domain]
 
     @property
     def instruction(self) -> str:

@@ -29,7 +29,7 @@ from patchlab.training.own import own_steps
 from patchlab.training.pairs import fitting, harmless_pairs, make_pairs, require_pairs, stored_pairs, write_pairs
 from patchlab.training.prefix import PrefixTrainer, initial_prefix
 from patchlab.training.processes import Processes, join
-from patchlab.training.recipe import IMPROVES, Recipe
+from patchlab.training.recipe import Recipe
 from patchlab.training.stages import Desk, dpo_steps, sft_steps
 
 
@@ -68,7 +68,8 @@ def _stages(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], work: Path, g
     trainer = PrefixTrainer(trio.base, start, processes)
     mates = [torch.from_numpy(trio.patch(name).prefix.copy()) for name in recipe.companions]
     desk = Desk(trainer=trainer, recipe=recipe, hold=_hold(trio.base, recipe, held),
-                companions=Companions(trio.base, mates, seed=recipe.seed, in_sequence=recipe.in_sequence),
+                companions=Companions(trio.base, mates, seed=recipe.seed, in_sequence=recipe.in_sequence,
+                              presence=recipe.presence),
                 log=StepLog(work / "log.jsonl"), folder=work,
                 watch=Watch(watched, recipe) if watched and recipe.patience else None)
     learn = [(p.prompt, p.chosen) for p in pairs] if given is not None else _safe(recipe, work)
@@ -129,7 +130,7 @@ def _digest(records: Sequence[Prompt] | Sequence[Pair]) -> str:
 
 def _divide(recipe: Recipe, prompts: Sequence[Prompt], given: Sequence[Pair] | None) -> tuple[list[Prompt], list[Prompt]]:
     """The prompts to improve and those to hold."""
-    improves = IMPROVES[recipe.domain]
+    improves = recipe.improved
     domain = [p for p in prompts if p.domain in improves]
     others = [p for p in prompts if p.domain not in improves]
     known = {p.domain for p in others}
@@ -161,7 +162,7 @@ def _pairs(base: Backbone, reference: Backbone | None, recipe: Recipe, given: Se
     if path.is_file():
         return
     if given is None:
-        found = [c for c in read_candidates(work / "candidates.jsonl") if c.prompt.domain in IMPROVES[recipe.domain]]
+        found = [c for c in read_candidates(work / "candidates.jsonl") if c.prompt.domain in recipe.improved]
         pairs, tally = make_pairs(found, margin=recipe.margin, winner=recipe.winner)
     else:
         pairs, tally = list(given), Counter({"kept": len(given)})

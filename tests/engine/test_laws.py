@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from patchlab.artifact import save_patch
-from patchlab.engine import Backbone, Bank, compile_prefix
+from patchlab.engine import Backbone, Bank, compile_prefix, normalised
 from patchlab.engine.batch import Batch, Part, Row
 from patchlab.engine.masks import TESTED
 from patchlab.engine.teacher import pad_texts, reply_logits, reply_logprobs
@@ -119,6 +119,17 @@ def test_parallel_stacks_are_equal_in_any_order(backbone: Backbone) -> None:
     first, *others = (decoded(backbone, [Row(ids, order)]) for order in itertools.permutations(on))
     for other in others:
         assert_near(other, first)
+
+
+@torch.no_grad()
+def test_strengths_that_add_up_to_one_make_many_copies_one_patch(backbone: Backbone) -> None:
+    segment = compile_prefix(backbone, prefix_of(backbone, "a", 5))
+    ids = some_ids(10, seed=5)
+    one, many = ((segment, 1.0),), ((segment, 1.0),) * 4
+    assert_near(decoded(backbone, [Row(ids, normalised(many))]), decoded(backbone, [Row(ids, one)]))
+    assert not torch.allclose(decoded(backbone, [Row(ids, many)]), decoded(backbone, [Row(ids, one)]), atol=100 * ATOL)
+    assert normalised(many, 4.0) == many and normalised(one, 2.0) == one and normalised(()) == ()
+    assert [strength for _, strength in normalised(((segment, 1.0), (segment, 3.0)), 2.0)] == [0.5, 1.5]
 
 
 @torch.no_grad()

@@ -64,3 +64,9 @@ def test_gradients_reach_the_patch_and_nothing_else(trio: Trio, mates: list[torc
         parts = present.parts(compile_prefix(trio.base, present.around(own)))
         [grad] = torch.autograd.grad(sum(s.keys[-1].square().sum() for s, _ in parts), [own])
         assert grad.abs().sum() > 0
+
+
+def test_by_number_few_of_many_companions_are_seen_as_often_as_many(trio: Trio, mates: list[torch.Tensor]) -> None:
+    seen = [len(Companions(trio.base, mates * 4, seed=1, presence="number").at(step).beside) for step in range(360)]
+    counts = [seen.count(number) for number in range(9)]
+    assert min(counts) > 20 and max(counts) < 70

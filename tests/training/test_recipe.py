@@ -27,6 +27,8 @@ def test_a_misspelt_key_names_its_neighbour() -> None:
     ({"domain": "toxicity", "anchor": "self"}, "'sft' or 'reference' or 'base'"),
     ({"domain": "toxicity", "beta": float("nan")}, "recipe beta"),
     ({}, "without domain"),
+    ({"domain": "style", "improves": ["chat"]}, "without init_text"),
+    ({"domain": "style", "improves": ["chat"], "init": "random", "patience": 1}, "patience or a budget for domain style"),
 ])
 def test_a_wrong_dial_says_found_and_expected(dials: dict, said: str) -> None:
     with pytest.raises(InputError, match=said.replace("(", r"\(")):
@@ -36,6 +38,13 @@ def test_a_wrong_dial_says_found_and_expected(dials: dict, said: str) -> None:
 def test_the_digest_names_all_dials() -> None:
     assert Recipe(domain="bias").digest == Recipe(domain="bias").digest
     assert Recipe(domain="bias").digest != Recipe(domain="bias", seed=1).digest
+
+
+def test_a_domain_of_ones_own_names_what_it_improves() -> None:
+    mine = recipe_of({"domain": "style", "improves": ["chat", "story"], "init_text": "Be brief."})
+    assert mine.improved == ("chat", "story") and Recipe(domain="refusal").improved == ("harmful",)
+    with pytest.raises(NotFoundError, match="domain"):
+        recipe_of({"domain": "style", "init_text": "Be brief."})
 
 
 @pytest.mark.parametrize("text", ["- a list", "domain: [", ""])

@@ -1,0 +1,210 @@
+"""Trains the families of benchmarks/stacks.py, each patch once; whatever lies in the work folder is not done again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from benchmarks._stacks_family import GROUPS, POLICIES, Policy, prompts
+from benchmarks._timing import say
+from patchlab.artifact import Manifest, Patch, Registry
+from patchlab.engine import Backbone, Lane, Sampling, Trio
+from patchlab.engine.presets import ASSETS
+from patchlab.files import write_jsonl
+from patchlab.records import Pair, Prompt
+from patchlab.training.candidates import Candidate, _row, read_candidates, sample
+from patchlab.training.recipe import Recipe
+from patchlab.training.run import release, train
+
+LEARNED = ("toxicity", "bias", "drugs", "personal", "harmful")  # groups whose reference replies are learned
+KIT = 8  # neutral companions
+
+Returned = TypeVar("Returned")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How big a run is; a quick one differs in numbers only."""
+
+    sizes: tuple[int, ...] = (2, 4, 8, 16)
+    n: int = 100  # held-out prompts a group
+    prompts: int = 160  # training prompts a group
+    steps: int = 200
+    further: int = 150  # steps with companions
+    rows: int = 16
+    tokens: int = 64
+    seed: int = 0
+
+    @property
+    def sampling(self) -> Sampling:
+        """How all replies are drawn."""
+        return Sampling(seed=self.seed, max_new_tokens=self.tokens)
+
+    @property
+    def digest(self) -> str:
+        """What trainings and readings depend on."""
+        return short(dataclasses.asdict(self))
+
+
+QUICK = Plan(sizes=(2, 4), n=2, prompts=3, steps=1, further=1, rows=2, tokens=5)
+
+
+def finished(steps: Generator[Any, None, Returned]) -> Returned:
+    """What a generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+class Said:
+    """What base and reference say to the training prompts, drawn once for all trainings."""
+
+    def __init__(self, trio: Trio, plan: Plan, folder: Path) -> None:
+        self.trio, self.plan, self.folder = trio, plan, folder
+
+    @cached_property
+    def prompts(self) -> dict[str, list[Prompt]]:
+        """The training prompts of each group."""
+        return {group: prompts(group, self.plan.prompts, part="train", seed=self.plan.seed) for group in GROUPS}
+
+    @cached_property
+    def base(self) -> list[Candidate]:
+        """One reply of the base to every training prompt."""
+        return self._drawn("base", self.trio.base, [p for some in self.prompts.values() for p in some])
+
+    @cached_property
+    def reference(self) -> list[Candidate]:
+        """The reference's replies to prompts of the groups where they are learned."""
+        return self._drawn("reference", self.trio.reference, [p for group in LEARNED for p in self.prompts[group]])
+
+    def _drawn(self, lane: str, backbone: Backbone, asked: Sequence[Prompt]) -> list[Candidate]:
+        path = self.folder / f"{lane}.jsonl"
+        if not path.is_file():
+            say(f"sampling {len(asked)} replies of the {lane}")
+            for _ in sample([Lane(lane, backbone)], asked, sampling=self.plan.sampling, samples=1, path=path):
+                pass
+        return read_candidates(path)
+
+    def pairs(self, policy: Policy) -> list[Pair]:
+        """What a policy's patch is to say over what the base says: by its rule, or as the reference does."""
+        mine = [c for c in self.base if c.prompt.domain in policy.improves and c.text]
+        if policy.rule:
+            return [Pair(c.prompt, policy.rule(c.text), c.text) for c in mine]
+        better = {c.prompt.text: c.text for c in self.reference if c.text}
+        return [Pair(c.prompt, better[c.prompt.text], c.text) for c in mine if c.prompt.text in better]
+
+
+class Workshop:
+    """Trains patches into families: folders of patches of the same names, made in different company."""
+
+    def __init__(self, trio: Trio, plan: Plan, work: Path) -> None:
+        self.trio, self.plan, self.work = trio, plan, work
+        self.said = Said(trio, plan, work / "said")
+        self.folders: dict[str, dict[str, Path]] = {}  # family -> patch -> where it lies
+
+    def family(self, *names: str) -> Trio:
+        """The models with the patches of families."""
+        folders = [folder for name in names for folder in self.folders.get(name, {}).values()]
+        return Trio(self.trio.base, self.trio.reference, registry=Registry(folders), preset=self.trio.preset)
+
+    def apart(self, names: Sequence[str]) -> Trio:
+        """Every patch trained alone, by vendors who never met; the three that come with PatchLab are taken as they are."""
+        for name in names:
+            if POLICIES[name].shipped:
+                self.folders.setdefault("apart", {})[name] = ASSETS / "patches"
+            else:
+                self._train("apart", recipe(POLICIES[name], self.plan, steps=self.plan.steps), self.trio)
+        return self.family("apart")
+
+    def together(self, names: Sequence[str]) -> Trio:
+        """Every patch trained on with all the others present at random, however many."""
+        met = self.apart(names)
+        for name in names:
+            others = tuple(other for other in names if other != name)
+            self._train("together", recipe(POLICIES[name], self.plan, steps=self.plan.further, continue_from=name,
+                                           companions=others, presence="number"), met)
+        return self.family("together")
+
+    def practised(self, names: Sequence[str]) -> Trio:
+        """Every patch trained on by its own vendor with neutral companions that stand for patches it has never met."""
+        self.apart(names)
+        kit = tuple(f"neutral-{number}" for number in range(KIT))
+        for number, name in enumerate(kit):
+            self.folders.setdefault("kit", {})[name] = self.work / "kit" / name
+            if not (self.work / "kit" / name).is_dir():
+                release(_neutral(self.trio.base, name, 1000 + number), self.work / "kit" / name)
+        room = self.family("apart", "kit")
+        for name in names:
+            self._train("practised", recipe(POLICIES[name], self.plan, steps=self.plan.further, continue_from=name,
+                                            companions=kit, presence="number"), room)
+        return self.family("practised")
+
+    def joint(self, names: Sequence[str]) -> Trio:
+        """One patch trained once for all that these patches do, in as many steps as half of them would take."""
+        policies = [POLICIES[name] for name in names]
+        improves = tuple(dict.fromkeys(group for policy in policies for group in policy.improves))
+        whole = Policy(name=f"joint-{len(names)}", improves=improves, about="all of them", lead=6.0,
+                       instruction="You are a careful and polite assistant. Keep to the rules of the house.")
+        pairs = {(pair.prompt.text, pair.chosen): pair for policy in policies for pair in self.said.pairs(policy)}
+        steps = max(1, self.plan.steps * len(names) // 2)
+        made = dataclasses.replace(recipe(whole, self.plan, steps=steps), distill=0.0)
+        self._train("joint", made, self.trio, list(pairs.values()))
+        return self.family("joint")
+
+    def _train(self, family: str, made: Recipe, room: Trio, pairs: Sequence[Pair] | None = None) -> None:
+        """Train a patch of a family, unless that was done by the same recipe in the same company."""
+        name = made.patch_name
+        company = [room.patch(each).digest for each in (*made.companions, made.continue_from) if each]
+        folder = self.work / family / f"{name}-{short([made.digest, *company])}"
+        self.folders.setdefault(family, {})[name] = folder / "patch"
+        if (folder / "patch").is_dir():
+            return
+        say(f"training {family} {name}")
+        policy = POLICIES.get(name)
+        if pairs is None and policy and not policy.domain:
+            pairs = self.said.pairs(policy)
+        given = {"held": [c for c in self.said.base if c.prompt.domain not in made.improved],
+                 "candidates": [c for c in self.said.reference if c.prompt.domain in made.improved]}
+        for file, rows in given.items():
+            if not (folder / f"{file}.jsonl").is_file():
+                write_jsonl(folder / f"{file}.jsonl", map(_row, rows))
+        asked = [prompt for some in self.said.prompts.values() for prompt in some]
+        release(finished(train(room, made, asked, pairs=pairs, work=folder)), folder / "patch")
+
+
+def _neutral(base: Backbone, name: str, seed: int) -> Patch:
+    """A prefix that means nothing: random words behind the opening token."""
+    table = base.embeddings.detach().float().cpu()
+    words = table[torch.randint(table.shape[0], (50,), generator=torch.Generator().manual_seed(seed))]
+    words[0] = table[base.tokenizer.bos_token_id or 0]
+    manifest = Manifest(name=name, version="1.0.0", title="Neutral", summary="Random words.", domain="neutral",
+                        base=base.identity, reference="none", length=len(words), width=base.width, licence="Apache-2.0")
+    return Patch(manifest, words.numpy())
+
+
+def short(content: Any) -> str:
+    """A short name for what JSON can hold."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]
+
+
+def recipe(policy: Policy, plan: Plan, *, steps: int, **dials: Any) -> Recipe:
+    """The recipe of a policy's patch: SFT only, every other group held."""
+    second = policy.name.endswith("-b")
+    return Recipe(**{"domain": policy.domain or policy.name, "name": policy.name, "improves": policy.improves,
+                     "title": policy.name, "summary": f"Made for {policy.about}.", "seed": plan.seed + second,
+                     "init_text": policy.instruction, "distill": 0.0 if policy.rule else 1.0, "lead": policy.lead,
+                     "sft_steps": steps, "sft_rate": 0.02, "dpo_steps": 0, "rows": plan.rows, "hold_rows": plan.rows,
+                     "hold": 5.0, "winner": 0.5, **dials})
+
+
+__all__ = ["QUICK", "Plan", "Said", "Workshop", "finished", "recipe", "short"]

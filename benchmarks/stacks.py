@@ -1,0 +1,177 @@
+"""Do many patches hold side by side? `python -m benchmarks.stacks [--quick] [--train]`
+
+Sixteen small patches for the pocket base, in stacks of 2, 4, 8 and 16: in parallel, in sequence, blended, and as one joint
+patch trained once for all. Patches that trained with each other present are told apart from patches of vendors who never met,
+and for these what helps is shown beside. Trainings and readings lie in build/stacks; a run that was stopped goes on. About
+three hours on one core; writes benchmarks/results/stacks.json after every row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks._stacks_family import FIRST, POLICIES, order
+from benchmarks._stacks_read import CLOSE, Reader, Values, figures
+from benchmarks._stacks_train import QUICK, Plan, Workshop, short
+from benchmarks._timing import RESULTS, machine
+from patchlab.artifact import Stack
+from patchlab.artifact.stack import MODES
+from patchlab.engine import Blend, Trio, compile_prefix, load_trio, normalised
+from patchlab.engine.voices import Part, Parts
+from patchlab.files import write_json
+
+WORK = Path(__file__).parents[1] / "build" / "stacks"
+TOGETHER, APART, JOINT = "Trained to live together", "Vendors who never met", "One joint patch"
+HELP = "Vendors who never met, with what may help"
+QUIET = (0.1, 0.5)  # nats a token
+GOAL = 8  # patches in a stack of the default mode that are to keep their effect
+
+Row = dict[str, Any]
+Change = Callable[[Sequence[Part]], Parts]
+
+
+class Bench:
+    """The families, and their stacks read."""
+
+    def __init__(self, trio: Trio, plan: Plan, work: Path) -> None:
+        self.plan, self.names = plan, order(plan.seed)
+        self.shop = Workshop(trio, plan, work)
+        self.reader = Reader(trio.base, plan, work / "read")
+        self.members = self.names[:max(plan.sizes)]  # all sixteen, but in a quick run
+
+    @property
+    def joined(self) -> list[int]:
+        """The sizes of joint patches: a second vendor's version has nothing that one patch could do twice."""
+        return [size for size in self.plan.sizes if size <= len(FIRST)]
+
+    @property
+    def expected(self) -> int:
+        """How many rows a whole run has."""
+        return len(self.plan.sizes) * 2 * len(MODES) + len(self.joined) + len(self.plan.sizes[-2:]) * (8 + len(QUIET))
+
+    def train(self) -> None:
+        """All trainings, and no reading."""
+        for family in (self.shop.apart, self.shop.together, self.shop.practised):
+            family(self.members)
+        for size in self.joined:
+            self.shop.joint(self.names[:size])
+
+    def rows(self) -> Iterator[Row]:
+        """A row for each stack; the cheap readings first."""
+        apart, together = self.shop.apart(self.members), self.shop.together(self.members)
+        families = ((TOGETHER, "together", together), (APART, "apart", apart))
+        for mode in MODES[:2]:
+            for group, family, trio in families:
+                yield from self._modes(group, family, trio, mode)
+        yield from self._helped(apart)
+        for size in self.joined:
+            names, joint = self.names[:size], self.shop.joint(self.names[:size])
+            yield self._row(JOINT, f"{size} in one", "apart", f"joint-{size}", names,
+                            lambda joint=joint, size=size: joint.parts(Stack.parse(f"joint-{size}")))
+        for group, family, trio in families:
+            yield from self._modes(group, family, trio, MODES[2])
+
+    def _modes(self, group: str, family: str, trio: Trio, mode: Any) -> Iterator[Row]:
+        for size in self.plan.sizes:
+            names = self.names[:size]
+            stack = Stack.parse(",".join(names), mode=mode)
+            yield self._row(group, f"{size}, {mode}", family, f"{family}-{mode}-{size}", names,
+                            lambda stack=stack: trio.parts(stack))
+
+    def _helped(self, apart: Trio) -> Iterator[Row]:
+        """What may help patches that meet for the first time, in the larger stacks, where it is needed."""
+        practised = self.shop.practised(self.members)
+        with torch.no_grad():
+            opening = apart.base.embeddings[apart.base.tokenizer.bos_token_id or 0][None].detach()
+            sink = compile_prefix(apart.base, opening)
+        ways: list[tuple[str, str, str, Trio, Change]] = [
+            ("as they are", "apart-parallel", "apart", apart, tuple),
+            ("strengths that add up to 1", "sum-1", "apart", apart, normalised),
+            ("strengths that add up to 2", "sum-2", "apart", apart, partial(normalised, most=2.0)),
+            ("strengths that add up to 4", "sum-4", "apart", apart, partial(normalised, most=4.0)),
+            ("an attention sink beside", "sink", "apart", apart, lambda parts: (*parts, (sink, 4.0))),
+            ("practised with neutral companions", "practised", "practised", practised, tuple),
+            ("practised, strengths that add up to 4", "practised-sum-4", "practised", practised, partial(normalised, most=4.0)),
+            ("blend", "apart-blend", "apart", apart, lambda parts: Blend(tuple(parts))),
+            *((f"blend, changes under {quiet:g} nats in proportion", f"quiet-{quiet:g}", "apart", apart,
+               lambda parts, quiet=quiet: Blend(tuple(parts), quiet)) for quiet in QUIET)]
+        for size in self.plan.sizes[-2:]:
+            names = self.names[:size]
+            for way, label, family, trio, change in ways:
+                yield self._row(HELP, f"{size}, {way}", family, f"{label}-{size}", names,
+                                lambda trio=trio, names=names, change=change: change(_side_by_side(trio, names)))
+
+    def _row(self, group: str, name: str, family: str, label: str, names: Sequence[str], parts: Callable[[], Parts]) -> Row:
+        """One stack beside each of its patches alone, as its family made them, and beside the base."""
+        trio = self.shop.family(family)
+        single: dict[str, Values] = {}
+        for each in names:
+            alone = partial(trio.parts, Stack.parse(each))
+            single[each] = self.reader.read(f"{family}-alone-{each}-{trio.patch(each).digest[:8]}", alone, [each], costs=False)
+        base = self.reader.read("base", tuple, self.members)
+        made = self.shop.family("joint").patch(label) if group == JOINT else None
+        key = short([made.digest] if made else [trio.patch(each).digest for each in names])
+        values = self.reader.read(f"{label}-{key}", parts, names)
+        return {"group": group, "name": name, **figures(single, values, base, names, seed=self.plan.seed)}
+
+
+def _side_by_side(trio: Trio, names: Sequence[str]) -> Sequence[Part]:
+    parts = trio.parts(Stack.parse(",".join(names)))
+    assert isinstance(parts, Sequence)
+    return parts
+
+
+def judged(rows: Sequence[Row]) -> list[Row]:
+    """The goal as a figure: at eight in the default mode no patch loses more than five points."""
+    found = []
+    for group, bar in ((TOGETHER, f"<= {CLOSE}"), (APART, "")):
+        for row in rows:
+            if (row["group"], row["name"]) == (group, f"{GOAL}, parallel"):
+                value, low, high, n = row["figures"]["most lost"]
+                found.append({"name": f"{group.lower()}, {row['name']}: most that one patch lost of its effect", "value": value,
+                              "low": low, "high": high, "n": n, "bar": bar, "met": value <= CLOSE if bar else None})
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, read, print, write; 0 where the bar is met or not judged."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a step or two and few prompts, to see that it runs")
+    parser.add_argument("--train", action="store_true", help="train all families and read nothing")
+    parser.add_argument("--work", type=Path, default=WORK, help="where trainings and readings lie")
+    parser.add_argument("--out", type=Path, help="where the results go; a quick run writes only if asked")
+    given = parser.parse_args(argv)
+    plan, began = QUICK if given.quick else Plan(), time.monotonic()
+    trio = load_trio("pocket", device="cpu")
+    for backbone in (trio.base, trio.reference):
+        backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
+    # another base, or other dials, is another work folder
+    bench = Bench(trio, plan, given.work / f"{trio.base.identity.fingerprint[:12]}-{plan.digest}")
+    if given.train:
+        bench.train()
+        return 0
+    out = given.out or (None if given.quick else RESULTS / "stacks.json")
+    facts = {"machine": machine(), "quick": given.quick, "plan": asdict(plan), "order": bench.names, "seed": plan.seed,
+             "policies": {name: policy.about for name, policy in POLICIES.items()}, "expected": bench.expected}
+    rows: list[Row] = []
+    for row in bench.rows():
+        rows.append(row)
+        print(f"{row['group']} | {row['name']} | " + ", ".join(
+            f"{k} {v[0] if isinstance(v, list) else v:.3f}" for k, v in row["figures"].items()) + f" | {row['note']}", flush=True)
+        if out:  # after every row: it is a long way
+            write_json(out, facts | {"seconds": round(time.monotonic() - began), "figures": [] if given.quick else judged(rows),
+                                     "rows": rows})
+    return int(any(figure["met"] is False for figure in judged(rows)) and not given.quick)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
