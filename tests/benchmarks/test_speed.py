@@ -11,13 +11,13 @@ import torch
 
 pytest.importorskip("peft")
 
-from benchmarks import clients, decode, gpu, installed, loop, toggle, trio
+from benchmarks import clients, decode, gpu, installed, loop, toggle, train, trio
 from benchmarks._timing import Figure, race, ratio, report
 
 pytestmark = pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft")
 
 
-@pytest.mark.parametrize("benchmark", [clients, decode, installed, loop, toggle, trio], ids=lambda each: each.__name__)
+@pytest.mark.parametrize("benchmark", [clients, decode, installed, loop, toggle, train, trio], ids=lambda each: each.__name__)
 def test_a_quick_run_writes_figures(benchmark: types.ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark.main(["--quick", "--out", str(tmp_path / "found.json")]) == 0
     found = json.loads((tmp_path / "found.json").read_text())

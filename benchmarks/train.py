@@ -1,0 +1,60 @@
+"""How long does a pocket patch take, from prompts to a released folder? `python -m benchmarks.train [--quick]`
+
+Trains each patch by its shipped recipe on all training prompts, as `patchlab train` does: sampling, pairs, every stage,
+calibrated strength, release. Once each, in a folder that is thrown away; about twenty minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks._timing import Figure, command, say
+from benchmarks.ablations import finished
+from patchlab.engine import Trio, load_trio
+from patchlab.engine.presets import ASSETS
+from patchlab.evaluation.suites import FOLDER, read_prompts
+from patchlab.records import Prompt
+from patchlab.training.recipe import IMPROVES, Recipe, read_recipe
+from patchlab.training.run import release, train
+
+STAGES = ("sft_steps", "own_steps", "dpo_steps")
+TOY: dict[str, Any] = {"rows": 2, "hold_rows": 2, "max_new_tokens": 8, "margin": 0.0, "winner": 1.0, "drift_budget": 0.0}
+
+
+def minutes(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt]) -> Figure:
+    """What one patch takes."""
+    say(f"training {recipe.domain}")
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        release(finished(train(trio, recipe, prompts, work=Path(folder) / "work")), Path(folder))
+        taken = (time.monotonic() - began) / 60
+    steps = recipe.sft_steps + recipe.own_steps + recipe.dpo_steps * recipe.rounds
+    return Figure.of(f"{recipe.domain}: {steps:,} steps, from prompts to a released patch", [taken], unit="minutes", bar="<= 10")
+
+
+def figures(quick: bool) -> list[Figure]:
+    """A figure a patch."""
+    trio = load_trio("pocket", device="cpu")
+    for backbone in (trio.base, trio.reference):
+        backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
+    asked = read_prompts(FOLDER / "pocket" / "train.jsonl")
+    recipes = [read_recipe(ASSETS / "recipes" / f"{domain}.yaml") for domain in IMPROVES]
+    if quick:
+        asked = [p for domain in dict.fromkeys(p.domain for p in asked) for p in [q for q in asked if q.domain == domain][:6]]
+        recipes = [dataclasses.replace(each, **TOY, **{name: min(1, getattr(each, name)) for name in STAGES}) for each in recipes]
+    return [minutes(trio, recipe, asked) for recipe in recipes]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, write; 0 where the bars are met."""
+    return command(__doc__ or "", "train", figures, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
