@@ -53,7 +53,8 @@ def test_rows_that_join_and_leave_at_random_have_the_logits_they_have_alone(
 
     def check(logits: Tensor, which: Sequence[int]) -> None:
         for got, k in zip(logits, which, strict=True):
-            torch.testing.assert_close(got, expected[k][going[k]], atol=1e-5, rtol=0)
+            # relative too: some families' logits lie beyond 10, where 1e-5 is a few roundings
+            torch.testing.assert_close(got, expected[k][going[k]], atol=1e-5, rtol=3e-6)
 
     while coming or going:
         if coming and (not going or rng.random() < 0.3):
