@@ -59,10 +59,10 @@ class Bench:
 
     def train(self) -> None:
         """All trainings, and no reading."""
-        for family in (self.shop.apart, self.shop.together, self.shop.practised):
-            family(self.members)
+        self.shop.together(self.members)
         for size in self.joined:
             self.shop.joint(self.names[:size])
+        self.shop.practised(self.members)
 
     def rows(self) -> Iterator[Row]:
         """A row for each stack; the cheap readings first."""
