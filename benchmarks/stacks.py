@@ -32,7 +32,6 @@ from patchlab.files import write_json
 WORK = Path(__file__).parents[1] / "build" / "stacks"
 TOGETHER, APART, JOINT = "Trained to live together", "Vendors who never met", "One joint patch"
 HELP = "Vendors who never met, with what may help"
-QUIET = (0.1, 0.5)  # nats a token
 GOAL = 8  # patches in a stack of the default mode that are to keep their effect
 
 Row = dict[str, Any]
@@ -56,14 +55,14 @@ class Bench:
     @property
     def expected(self) -> int:
         """How many rows a whole run has."""
-        return len(self.plan.sizes) * 2 * len(MODES) + len(self.joined) + len(self.plan.sizes[-2:]) * (8 + len(QUIET))
+        return len(self.plan.sizes) * 2 * len(MODES) + len(self.joined) + len(self.plan.sizes[-2:]) * 9
 
     def train(self) -> None:
         """All trainings, and no reading."""
-        for family in (self.shop.apart, self.shop.together, self.shop.practised):
-            family(self.members)
+        self.shop.together(self.members)
         for size in self.joined:
             self.shop.joint(self.names[:size])
+        self.shop.practised(self.members)
 
     def rows(self) -> Iterator[Row]:
         """A row for each stack; the cheap readings first."""
@@ -102,8 +101,7 @@ class Bench:
             ("practised with neutral companions", "practised", "practised", practised, tuple),
             ("practised, strengths that add up to 4", "practised-sum-4", "practised", practised, partial(normalised, most=4.0)),
             ("blend", "apart-blend", "apart", apart, lambda parts: Blend(tuple(parts))),
-            *((f"blend, changes under {quiet:g} nats in proportion", f"quiet-{quiet:g}", "apart", apart,
-               lambda parts, quiet=quiet: Blend(tuple(parts), quiet)) for quiet in QUIET)]
+            ("blend that averages", "mean", "apart", apart, lambda parts: Blend(tuple(parts), mean=True))]
         for size in self.plan.sizes[-2:]:
             names = self.names[:size]
             for way, label, family, trio, change in ways:

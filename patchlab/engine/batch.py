@@ -183,13 +183,12 @@ class Batch:
         return _Layer(self.runs, k, self.masks.bias.shape[1], self.masks.length)
 
     def _blend(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The rows [n] of so many voices, their voices' places [count, n] and weights [count, n, 1], what is quiet [n, 1]."""
+        """The rows [n] of so many voices, their voices' places [count, n] and weights [count, n, 1], and which average [n, 1]."""
         rows = [row for row in range(len(self)) if self.counts[row] == count]
         places = torch.tensor([list(self._places(row)) for row in rows], device=self.backbone.device).T
         weights = torch.tensor([[self.voices[place].weight for place in self._places(row)] for row in rows]).T
-        quiet = torch.tensor([[self.voices[place].quiet] for place in places[0].tolist()])
-        return (torch.tensor(rows, device=places.device), places, weights[..., None].to(places.device),
-                quiet.to(places.device))
+        mean = torch.tensor([[self.voices[self._places(row)[0]].mean] for row in rows], device=places.device)
+        return torch.tensor(rows, device=places.device), places, weights[..., None].to(places.device), mean
 
     def _places(self, row: int) -> range:
         """Where a row's voices stand."""
@@ -204,8 +203,8 @@ class Batch:
         if not self.blends:
             return logits
         found = logits[self.firsts].float()
-        for rows, places, weights, quiet in self.blends:
-            found[rows] = blended(logits[places], weights, quiet)
+        for rows, places, weights, mean in self.blends:
+            found[rows] = blended(logits[places], weights, mean)
         return found
 
 

@@ -120,8 +120,8 @@ def reply_logits(backbone: Backbone, texts: Texts, parts: Parts = (), *, checkpo
     if len(each) == 1:
         return _logits(backbone, texts, each[0])
     weights = torch.tensor([voice.weight for voice in each], device=texts.ids.device)
-    quiet = weights.new_tensor([each[0].quiet])
-    return blended(torch.stack([_logits(backbone, texts, voice) for voice in each]), weights[:, None, None], quiet)
+    mean = torch.tensor([each[0].mean], device=texts.ids.device)
+    return blended(torch.stack([_logits(backbone, texts, voice) for voice in each]), weights[:, None, None], mean)
 
 
 def _logits(backbone: Backbone, texts: Texts, voice: Voice) -> Tensor:

@@ -30,23 +30,24 @@ Part = tuple[Segment, float]  # a segment that is on, and its strength
 class Blend:
     """Parts that do not share a mask: each changes the base alone, and the changes are added, times their strengths.
 
-    A patch that is to leave a text alone still moves it a little, and many such moves add up. A change of fewer than `quiet`
-    nats at a token counts there in proportion only; 0 counts all in full.
+    A patch that is to leave a text alone still moves it a little, and many such moves add up. With `mean` they are averaged
+    instead, at every token each weighed by how far it moves the base there: who has something to say is heard, and what
+    several say alike is said once. Nothing is said beyond what a voice says, so a strength over 1 counts as 1.
     """
 
     parts: tuple[Part, ...]
-    quiet: float = 0.0
+    mean: bool = False
 
 
 Parts = Sequence[Part] | Blend
 
 
 class Voice(NamedTuple):
-    """Parts that attend together, and what their log-probabilities weigh in the row's; `quiet` is the blend's, if any."""
+    """Parts that attend together, and what their log-probabilities weigh in the row's; `mean` is its blend's."""
 
     parts: tuple[Part, ...] = ()
     weight: float = 1.0
-    quiet: float = 0.0
+    mean: bool = False
 
     @property
     def start(self) -> int:
@@ -74,8 +75,8 @@ def voices(parts: Parts) -> tuple[Voice, ...]:
     on = [part for part in parts.parts if part[1] > 0]
     if not on:
         return (Voice(),)
-    bare = Voice((), 1 - math.fsum(strength for _, strength in on), parts.quiet)
-    return (bare, *(Voice(((segment, 1.0),), strength, parts.quiet) for segment, strength in on))
+    bare = Voice((), 1 - math.fsum(strength for _, strength in on), parts.mean)
+    return (bare, *(Voice(((segment, 1.0),), strength, parts.mean) for segment, strength in on))
 
 
 def normalised(parts: Sequence[Part], most: float = 1.0) -> tuple[Part, ...]:
@@ -92,9 +93,9 @@ def start_of(parts: Parts) -> int:
     return max(voice.start for voice in voices(parts))
 
 
-def blended(logits: Tensor, weights: Tensor, quiet: Tensor) -> Tensor:
-    """One distribution of several voices, the bare base first: logits [N, ..., V], weights [N, ..., 1] and what counts as
-    quiet [..., 1] to log-probabilities [..., V].
+def blended(logits: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
+    """One distribution of several voices, the bare base first: logits [N, ..., V], weights [N, ..., 1] and where to average
+    instead of adding (bool [..., 1]) to log-probabilities [..., V].
 
     A sum of changes can leave the language: where each of two patches raises a token a hundredfold from nothing, the sum
     raises it ten thousand times, though no voice would say it. So a token that every voice finds unlikely may not be
@@ -102,8 +103,8 @@ def blended(logits: Tensor, weights: Tensor, quiet: Tensor) -> Tensor:
     strength 1 is not touched. The test of likelihood is that of contrastive decoding (arXiv 2210.15097, section 3.3).
     """
     each = logits.float().log_softmax(-1)
-    if bool((quiet > 0).any()):
-        weights = _heard(each, weights, quiet)
+    if bool(mean.any()):
+        weights = torch.where(mean, _averaging(each, weights), weights)
     total = (weights * each).sum(0).log_softmax(-1)
     likely = (each - each.amax(-1, keepdim=True) >= math.log(FLOOR)).any(0)
     capped = torch.where(likely, total, torch.minimum(total, each.amax(0)))
@@ -112,9 +113,8 @@ def blended(logits: Tensor, weights: Tensor, quiet: Tensor) -> Tensor:
     return torch.where(likely, total + torch.logaddexp(held, lost) - held, capped)
 
 
-def _heard(each: Tensor, weights: Tensor, quiet: Tensor) -> Tensor:
-    """The weights of voices by how far each moves the base: KL(voice || base) in units of `quiet`, 1 at the most."""
-    moved = (each[1:].exp() * (each[1:] - each[:1])).sum(-1, keepdim=True)
-    share = torch.where(quiet > 0, moved / quiet.clamp(min=1e-9), 1.0).clamp(0, 1)
-    others = weights[1:] * share
+def _averaging(each: Tensor, weights: Tensor) -> Tensor:
+    """Weights that average: of each change its share of all that is moved, by KL(voice || base), times its strength."""
+    moved = (each[1:].exp() * (each[1:] - each[:1])).sum(-1, keepdim=True).clamp(min=0)
+    others = weights[1:].clamp(max=1) * moved / moved.sum(0, keepdim=True).clamp(min=1e-12)
     return torch.cat([1 - others.sum(0, keepdim=True), others])

@@ -123,34 +123,44 @@ def test_a_sum_does_not_leave_the_language() -> None:
     logits = torch.tensor([[*words, *[absurd] * 500] for words, absurd in wanted]).log()
     weights = torch.tensor([-1.0, 1.0, 1.0])[:, None]
     plain = (weights * logits.log_softmax(-1)).sum(0).softmax(-1)
-    mine = blended(logits, weights, torch.zeros(1)).exp()
+    mine = blended(logits, weights, torch.tensor([False])).exp()
     assert float(plain[3:].sum()) > 0.5 and float(mine[3:].sum()) < 0.06  # as in the voice that likes them best
     assert_near(mine.sum(), torch.tensor(1.0))
     assert_near(mine[0] / mine[1], plain[0] / plain[1])
 
 
-def test_quiet_changes_count_in_proportion(llama: Backbone) -> None:
-    """Against the definition, one token: the changes of voices that move the base by less than `quiet` are scaled down."""
+def test_a_mean_weighs_changes_by_how_far_they_move_the_base() -> None:
+    """Against the definition, one token; a strength over 1 counts as 1."""
     logits = torch.tensor([[0.0, 0.0, 0.0], [0.3, 0.0, 0.0], [4.0, 0.0, 0.0]])
     base, small, large = logits.log_softmax(-1)
-    moved = float((small.exp() * (small - base)).sum())
-    assert moved < 0.02 < float((large.exp() * (large - base)).sum())
-    weights = torch.tensor([-1.0, 1.0, 1.0])[:, None]
-    expected = (base + moved / 0.02 * (small - base) + (large - base)).log_softmax(-1)
-    assert_near(blended(logits, weights, torch.tensor([0.02])), expected)
-    ids, on = some_ids(10, seed=6), parts_of(llama, 1.0, 1.0)
-    loud, none = (chances(llama, [Row(ids, Blend(on, quiet=nats))]) for nats in (1e-7, 1e6))
-    assert_near(loud, chances(llama, [Row(ids, Blend(on))]))
-    assert_near(none, chances(llama, [Row(ids)]), atol=1e-3)
+    moved = [float((each.exp() * (each - base)).sum()) for each in (small, large)]
+    shares = [0.5 * moved[0] / sum(moved), moved[1] / sum(moved)]
+    expected = base + shares[0] * (small - base) + shares[1] * (large - base)
+    weights = torch.tensor([-1.0, 0.5, 1.5])[:, None]
+    assert_near(blended(logits, weights, torch.tensor([True])), expected.log_softmax(-1))
 
 
-def test_what_is_quiet_is_each_rows_own(llama: Backbone) -> None:
+@torch.no_grad()
+def test_in_a_mean_what_many_say_alike_is_said_once(llama: Backbone) -> None:
+    ids, (one, other) = some_ids(10, seed=6), parts_of(llama, 1.0, 1.0)
+    alone = chances(llama, [Row(ids, (one,))])
+    assert_near(chances(llama, [Row(ids, Blend((one,), mean=True))]), alone)
+    assert_near(chances(llama, [Row(ids, Blend((one,) * 5, mean=True))]), alone)
+    assert not torch.allclose(chances(llama, [Row(ids, Blend((one,) * 5))]), alone, atol=0.1)
+    both = [chances(llama, [Row(ids, Blend(parts, mean=True))]) for parts in ((one, other), (other, one))]
+    assert_near(*both)
+
+
+@torch.no_grad()
+def test_rows_that_average_and_rows_that_add_share_a_batch(llama: Backbone) -> None:
     ids, on = some_ids(9, seed=8), parts_of(llama, 1.0, 1.0)
-    rows = [Row(ids, Blend(on, quiet=nats)) for nats in (0.0, 0.5, 0.05)]
+    rows = [Row(ids, Blend(on, mean=mean)) for mean in (False, True, False)]
     together = chances(llama, rows)
     for k, row in enumerate(rows):
         assert_near(together[:, k], chances(llama, [row])[:, 0])
     assert not torch.allclose(together[:, 0], together[:, 1], atol=1e-3)
+    texts = pad_texts(llama, [(ids, [*MORE[:4], 2])])
+    assert_near(reply_logits(llama, texts, rows[1].parts), chances(llama, rows[1:2], MORE[:4])[:, 0])
 
 
 @pytest.mark.parametrize("strength", [-0.5, math.nan, 4.5, math.inf])
