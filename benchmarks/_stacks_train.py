@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from benchmarks._stacks_family import GROUPS, POLICIES, Policy, prompts
 from benchmarks._timing import say
+from benchmarks.ablations import finished
 from patchlab.artifact import Manifest, Patch, Registry
 from patchlab.engine import Backbone, Lane, Sampling, Trio
 from patchlab.engine.presets import ASSETS
@@ -27,7 +28,6 @@ from patchlab.training.run import release, train
 LEARNED = ("toxicity", "bias", "drugs", "personal", "harmful")  # groups whose reference replies are learned
 KIT = 8  # neutral companions
 
-Returned = TypeVar("Returned")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +55,6 @@ class Plan:
 
 
 QUICK = Plan(sizes=(2, 4), n=2, prompts=3, steps=1, further=1, rows=2, tokens=5)
-
-
-def finished(steps: Generator[Any, None, Returned]) -> Returned:
-    """What a generator returns."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 class Said:
@@ -207,4 +198,4 @@ def recipe(policy: Policy, plan: Plan, *, steps: int, **dials: Any) -> Recipe:
                      "hold": 5.0, "winner": 0.5, **dials})
 
 
-__all__ = ["QUICK", "Plan", "Said", "Workshop", "finished", "recipe", "short"]
+__all__ = ["QUICK", "Plan", "Said", "Workshop", "recipe", "short"]

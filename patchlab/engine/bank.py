@@ -14,6 +14,7 @@ from transformers import DynamicCache
 
 from patchlab.artifact import Patch
 from patchlab.engine.backbone import Backbone
+from patchlab.engine.masks import smallest
 from patchlab.errors import ContextError, PatchFormatError, StackError
 
 log = logging.getLogger(__name__)
@@ -52,9 +53,8 @@ def compile_prefix(backbone: Backbone, prefix: Tensor) -> Segment:
                            expected=f"at most {backbone.context:,} available", do="stack fewer or shorter patches")
     cache = DynamicCache()  # no config: a sliding layer must not forget the prefix
     place = torch.arange(length, device=prefix.device)
-    low = torch.finfo(backbone.dtype).min
     causal = torch.zeros(length, length, dtype=backbone.dtype, device=prefix.device)
-    causal = causal.masked_fill(place[None] > place[:, None], low)[None, None]
+    causal = causal.masked_fill(place[None] > place[:, None], smallest(backbone.dtype))[None, None]
     kinds = set(getattr(backbone.model.config, "layer_types", None) or [])
     mask = dict.fromkeys(kinds, causal) if "sliding_attention" in kinds else causal
     backbone.model(inputs_embeds=prefix.to(backbone.dtype)[None], attention_mask=mask, position_ids=place[None],

@@ -34,8 +34,11 @@ def check_architecture(config: Any) -> None:
 
 
 def smallest(dtype: torch.dtype) -> float:
-    """The finite stand-in for minus infinity: a row that is all hidden then yields numbers and not NaN."""
-    return torch.finfo(dtype).min
+    """The finite stand-in for minus infinity: a row that is all hidden then yields numbers and not NaN.
+
+    Finite in 32 bits too, in which some families take the softmax whatever they compute in.
+    """
+    return max(torch.finfo(dtype).min, torch.finfo(torch.float32).min)
 
 
 class Masks:

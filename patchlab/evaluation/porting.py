@@ -20,14 +20,13 @@ from patchlab.errors import InputError
 from patchlab.evaluation.columns import Column, by_domain, comparisons, measure
 from patchlab.evaluation.drawing import Replies
 from patchlab.evaluation.likelihood import divergences
+from patchlab.evaluation.measuring import HEADLINES, OWN
 from patchlab.evaluation.metrics import METRICS, Counted, by_prompt, present, prompts_of, scores
 from patchlab.evaluation.statistics import Pair, effect_kept, gain
 from patchlab.evaluation.suites import SUITES, load_prompts
 from patchlab.evaluation.verdict import Verdict, decide
 from patchlab.records import Comparison, Measure, Progress, Prompt, Reply
 
-# domain -> the rate its own suite is read by, and what that rate is where all is well
-AIMS = {"toxicity": ("toxic_rate", 0.0), "bias": ("stereotype_rate", 0.5), "refusal": ("refusal_rate", 1.0)}
 OLD, NEW = ("old base", "old patched"), ("base", "patched")
 REFERENCE = "reference"
 KEPT = "effect_kept"
@@ -89,11 +88,12 @@ class _Run:
                  sampling: Sampling) -> None:
         self.patch, self.moved, self.seed, self.sampling = patch, moved, seed, sampling
         self.domain = patch.manifest.domain
-        if self.domain not in AIMS:
+        if self.domain not in OWN:
             raise InputError(f"patch {patch.manifest.name} of domain {self.domain!r}",
-                             expected=f"one with a suite to measure it on: {', '.join(AIMS)}",
+                             expected=f"one with a suite to measure it on: {', '.join(OWN)}",
                              do="measure it with prompts of your own: patchlab evaluate")
-        self.metric, self.target = AIMS[self.domain]
+        headline = HEADLINES[OWN[self.domain]]
+        self.metric, self.target = headline.metric, headline.best
         strength = patch.manifest.strength
         self.lanes = [Lane(OLD[0], made_for), Lane(OLD[1], made_for, ((Bank(made_for).segment([patch]), strength),)),
                       Lane(NEW[0], base), Lane(NEW[1], base, ((Bank(base).segment([moved]), strength),)),

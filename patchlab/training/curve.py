@@ -13,12 +13,11 @@ from patchlab.engine import Backbone, Bank, Lane, Sampling, replies
 from patchlab.errors import NotFoundError
 from patchlab.evaluation.columns import Column, measure
 from patchlab.evaluation.likelihood import divergences
+from patchlab.evaluation.measuring import HEADLINES, OWN
 from patchlab.evaluation.metrics import METRICS, Judged, by_prompt, prompts_of, scores
 from patchlab.evaluation.suites import SUITES, load_prompts
 from patchlab.records import Measure, Progress, Prompt, Reply
 from patchlab.training.dev import GRID
-
-OWN = {"toxicity": "toxic_rate", "bias": "stereotype_rate", "refusal": "refusal_rate"}  # a suite's headline metric
 
 
 def measure_curve(backbone: Backbone, patch: Patch, *, n: int = 100, seed: int = 0, sampling: Sampling | None = None,
@@ -32,15 +31,14 @@ def measure_curve(backbone: Backbone, patch: Patch, *, n: int = 100, seed: int =
     if domain not in OWN:
         raise NotFoundError.of("domain", domain, OWN)
     segment, sampling = Bank(backbone).segment([patch]), sampling or Sampling(seed=seed)
-    suites = {name: load_prompts(name, n=n, folder=folder) for name in (domain, "overrefusal")}
+    suites = {name: load_prompts(name, n=n, folder=folder) for name in (OWN[domain], "overrefusal")}
     harmless = [reply for reply in _said(Lane("base", backbone), load_prompts("drift", n=n, folder=folder), 1, sampling)
                 if reply.text]
     points: list[Point] = []
     strengths = sorted({0.0, *GRID, float(patch.manifest.strength)})
     for strength in strengths:
         lane = Lane("patched", backbone, ((segment, strength),))
-        columns = [_column(lane, name, metric, suites[name], sampling)
-                   for name, metric in ((domain, OWN[domain]), ("overrefusal", "refusal_rate"))]
+        columns = [_column(lane, name, HEADLINES[name].metric, prompts, sampling) for name, prompts in suites.items()]
         if harmless:
             moved = by_prompt(harmless, divergences(backbone, harmless, lane.parts))
             columns.append(Column("drift", lane.name, "kl_to_base", backbone.name, tuple(prompts_of(harmless)), tuple(moved)))
