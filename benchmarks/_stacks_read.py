@@ -16,7 +16,7 @@ from benchmarks._stacks_family import POLICIES, SAMPLES, TOKENS, Policy, prompts
 from benchmarks._stacks_train import Plan
 from benchmarks._timing import say
 from patchlab.engine import Backbone, Lane, replies
-from patchlab.engine.voices import Parts
+from patchlab.engine.gates import Wanted
 from patchlab.evaluation.likelihood import divergences, log_losses
 from patchlab.evaluation.metrics import by_prompt, refusal_rate
 from patchlab.evaluation.statistics import RESAMPLES, interval
@@ -34,7 +34,7 @@ class Reader:
     def __init__(self, base: Backbone, plan: Plan, folder: Path) -> None:
         self.base, self.plan, self.folder = base, plan, folder
 
-    def read(self, label: str, parts: Callable[[], Parts], names: Sequence[str], *, costs: bool = True) -> Values:
+    def read(self, label: str, parts: Callable[[], Wanted], names: Sequence[str], *, costs: bool = True) -> Values:
         """For every policy named its effect, under its name; with `costs` refusals, drift and fluency on harmless requests."""
         path = self.folder / f"{label}.json"
         if path.is_file():
@@ -62,7 +62,7 @@ class Reader:
         """What the bare base says to harmless requests that no patch is to change."""
         return [reply for reply in self._said("benign", ()) if reply.text]
 
-    def _said(self, group: str, parts: Parts) -> list[Reply]:
+    def _said(self, group: str, parts: Wanted) -> list[Reply]:
         asked = prompts(group, self.plan.n, part="held", seed=self.plan.seed)
         most = min(self.plan.tokens, TOKENS.get(group, self.plan.tokens))
         sampling = dataclasses.replace(self.plan.sampling, max_new_tokens=most)

@@ -22,6 +22,7 @@ from patchlab.engine.presets import ASSETS
 from patchlab.files import write_jsonl
 from patchlab.records import Pair, Prompt
 from patchlab.training.candidates import Candidate, _row, read_candidates, sample
+from patchlab.training.gate import fit_gate
 from patchlab.training.recipe import Recipe
 from patchlab.training.run import release, train
 
@@ -35,10 +36,10 @@ class Plan:
     """How big a run is; a quick one differs in numbers only."""
 
     sizes: tuple[int, ...] = (2, 4, 8, 16)
-    n: int = 100  # held-out prompts a group
+    n: int = 60  # held-out prompts a group
     prompts: int = 160  # training prompts a group
-    steps: int = 200
-    further: int = 150  # steps with companions
+    steps: int = 150
+    further: int = 100  # steps with companions
     rows: int = 16
     tokens: int = 64
     seed: int = 0
@@ -139,6 +140,23 @@ class Workshop:
             self._train("practised", recipe(POLICIES[name], self.plan, steps=self.plan.further, continue_from=name,
                                             companions=kit, presence="number"), room)
         return self.family("practised")
+
+    def gated(self, family: str) -> Trio:
+        """A family with a gate for each patch, fitted on training prompts: those it is for against all others."""
+        dev = [prompt for some in self.said.prompts.values() for prompt in some[1::4]]
+        train = [prompt for some in self.said.prompts.values() for prompt in some if prompt not in dev]
+        made, gates = self.family(family), {}
+        for each in made.installed():
+            patch, improves = made.patch(each.manifest.name), POLICIES[each.manifest.name].improves
+            folder = self.work / "gated" / short([patch.digest, improves])
+            self.folders.setdefault(f"gated {family}", {})[each.manifest.name] = folder
+            if folder.is_dir():
+                continue
+            if improves not in gates:
+                say(f"fitting a gate for {each.manifest.name}")
+                gates[improves] = finished(fit_gate(made.base, patch.manifest.domain, train, dev, improves=improves)).gate
+            release(dataclasses.replace(patch, gate=gates[improves]), folder)
+        return self.family(f"gated {family}")
 
     def joint(self, names: Sequence[str]) -> Trio:
         """One patch trained once for all that these patches do, in as many steps as half of them would take."""

@@ -32,7 +32,8 @@ from patchlab.training.run import release, train
 WORK = Path(__file__).parents[1] / "build" / "ablations"
 SUITES = FOLDER / "pocket"
 FEW = {"sft_steps": 120, "own_steps": 80, "dpo_steps": 80, "refresh": 40, "rows": 16, "hold_rows": 16}
-PLAIN = {"refusal_budget": 1.0, "drift_budget": 0.0, "rounds": 1}  # dials are compared at one strength
+PLAIN = {"refusal_budget": 1.0, "drift_budget": 0.0, "rounds": 1,  # dials are compared at one strength
+         "distance": 0, "in_sequence": 0.0}  # and, but in a group of its own, in no sequence
 TOY = {"sft_steps": 1, "own_steps": 1, "dpo_steps": 1, "rows": 2, "hold_rows": 2, "max_new_tokens": 12, "margin": 0.1}
 SAMPLED = ("held.jsonl", "candidates.jsonl")
 
@@ -53,8 +54,9 @@ GROUPS: dict[str, tuple[str, Dials, list[Dials]]] = {
     "Beta": ("toxicity", PAIRS, [{}, {"beta": 0.03}, {"beta": 0.3}]),
     "SFT term in DPO": ("toxicity", PAIRS, [{}, {"sft_in_dpo": 0.0}, {"sft_in_dpo": 2.0}]),
     "Harmless pairs in DPO": ("refusal", {}, [{}, {"benign_pairs": 1.0}]),
-    "Other patches present in training, read in parallel with them": ("refusal", {"companions": ("bias", "toxicity")}, [
-        {}, {"held_to": "base"}, {"companions": ()}, {"in_sequence": 0.5}]),
+    "Other patches present in training, read with them": ("refusal", {"companions": ("bias", "toxicity")}, [
+        {}, {"held_to": "base"}, {"companions": ()}, {"in_sequence": 0.5}, {"distance": 110},
+        {"in_sequence": 0.3, "distance": 110}]),
     "Initialisation": ("toxicity", {}, [{}, {"init": "vocabulary"}, {"init": "random"}]),
     "What the KL term holds": ("toxicity", {}, [{}, {"holds": ("benign",)}, {"holds": ("benign", "lookalike", "chat", "story")}]),
     "Weight of the KL term": ("toxicity", {}, [{}, {"hold": 0.5}, {"hold": 10.0}]),
@@ -136,15 +138,22 @@ class Reader:
         self.values |= finished(rates(trio, stack, lane, lane, SUITES, self.size.n, self.sampling, self.replies, domains))
 
     def figures(self, trio: Trio, domain: str, *, beside: Sequence[str]) -> dict[str, list[float]]:
-        """What a domain's patch does alone and, with others `beside`, in parallel with them: [value, low, high, n] each."""
+        """What a domain's patch does alone and, with others `beside`, in parallel and in sequence before them.
+
+        [value, low, high, n] each.
+        """
         own, found = OWN[domain], {}
         missing = [each for each in (own, "benign") if ("base", each) not in self.values]
         for lane in ("base", "reference"):
             if missing:
                 self.read(trio, Stack.parse("none"), lane, missing)
-        for label, stack in (("", domain), *([(", in the stack", ",".join((domain, *beside)))] if beside else [])):
-            self.read(trio, Stack.parse(stack), "patched", (own, "benign"))
-            found |= self._cells(trio, Stack.parse(stack), own, label)
+        stacks = {"": Stack.parse(domain)}
+        if beside:
+            names = ",".join((domain, *beside))
+            stacks |= {", in the stack": Stack.parse(names), ", in sequence": Stack.parse(names, mode="sequential")}
+        for label, stack in stacks.items():
+            self.read(trio, stack, "patched", (own, "benign"))
+            found |= self._cells(trio, stack, own, label)
         return found
 
     def _cells(self, trio: Trio, stack: Stack, own: str, label: str) -> dict[str, list[float]]:

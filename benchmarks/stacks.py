@@ -3,7 +3,7 @@
 Sixteen small patches for the pocket base, in stacks of 2, 4, 8 and 16: in parallel, in sequence, blended, and as one joint
 patch trained once for all. Patches that trained with each other present are told apart from patches of vendors who never met,
 and for these what helps is shown beside. Trainings and readings lie in build/stacks; a run that was stopped goes on. About
-three hours on one core; writes benchmarks/results/stacks.json after every row.
+an hour and a half on one core; writes benchmarks/results/stacks.json after every row.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from typing import Any
 
 import torch
 
-from benchmarks._stacks_family import FIRST, POLICIES, order
+from benchmarks._stacks_family import POLICIES, order
 from benchmarks._stacks_read import CLOSE, Reader, Values, figures
 from benchmarks._stacks_train import QUICK, Plan, Workshop, short
 from benchmarks._timing import RESULTS, machine
 from patchlab.artifact import Stack
-from patchlab.artifact.stack import MODES
-from patchlab.engine import Blend, Trio, compile_prefix, load_trio, normalised
-from patchlab.engine.voices import Part, Parts
+from patchlab.engine import Blend, Segment, Trio, compile_prefix, load_trio, normalised
+from patchlab.engine.gates import Wanted
 from patchlab.files import write_json
 
 WORK = Path(__file__).parents[1] / "build" / "stacks"
@@ -35,7 +34,18 @@ HELP = "Vendors who never met, with what may help"
 GOAL = 8  # patches in a stack of the default mode that are to keep their effect
 
 Row = dict[str, Any]
-Change = Callable[[Sequence[Part]], Parts]
+# what may help patches that meet for the first time: in words, its label, whose patches, and what becomes of the parts
+WAYS: tuple[tuple[str, str, str, Callable[[Any, Segment], Wanted]], ...] = (
+    ("as they are", "apart-parallel", "apart", lambda parts, _: parts),
+    ("gates on", "apart-parallel-gates", "gated", lambda parts, _: parts),
+    ("strengths that add up to 1", "sum-1", "apart", lambda parts, _: normalised(parts)),
+    ("strengths that add up to 2", "sum-2", "apart", lambda parts, _: normalised(parts, most=2.0)),
+    ("strengths that add up to 4", "sum-4", "apart", lambda parts, _: normalised(parts, most=4.0)),
+    ("an attention sink beside", "sink", "apart", lambda parts, sink: (*parts, (sink, 4.0))),
+    ("practised with neutral companions", "practised", "practised", lambda parts, _: parts),
+    ("practised, strengths that add up to 4", "practised-sum-4", "practised", lambda parts, _: normalised(parts, most=4.0)),
+    ("blend", "apart-blend", "apart", lambda parts, _: Blend(tuple(parts))),
+    ("blend that averages", "mean", "apart", lambda parts, _: Blend(tuple(parts), mean=True)))
 
 
 class Bench:
@@ -48,67 +58,61 @@ class Bench:
         self.members = self.names[:max(plan.sizes)]  # all sixteen, but in a quick run
 
     @property
-    def joined(self) -> list[int]:
-        """The sizes of joint patches: a second vendor's version has nothing that one patch could do twice."""
-        return [size for size in self.plan.sizes if size <= len(FIRST)]
+    def middle(self) -> int:
+        """The size at which what may help is compared: the largest but one."""
+        return self.plan.sizes[-2]
 
     @property
     def expected(self) -> int:
         """How many rows a whole run has."""
-        return len(self.plan.sizes) * 2 * len(MODES) + len(self.joined) + len(self.plan.sizes[-2:]) * 9
+        return len(self.plan.sizes) * 2 * 3 + len(self.plan.sizes[:-1]) * 2 + 1 + len(WAYS)
 
     def train(self) -> None:
         """All trainings, and no reading."""
         self.shop.together(self.members)
-        for size in self.joined:
-            self.shop.joint(self.names[:size])
-        self.shop.practised(self.members)
+        self.shop.joint(self.names[:self.middle])
+        self.shop.practised(self.names[:self.middle])
 
     def rows(self) -> Iterator[Row]:
-        """A row for each stack; the cheap readings first."""
+        """A row for each stack; what the issue of many patches turns on comes first."""
         apart, together = self.shop.apart(self.members), self.shop.together(self.members)
         families = ((TOGETHER, "together", together), (APART, "apart", apart))
-        for mode in MODES[:2]:
-            for group, family, trio in families:
-                yield from self._modes(group, family, trio, mode)
-        yield from self._helped(apart)
-        for size in self.joined:
-            names, joint = self.names[:size], self.shop.joint(self.names[:size])
-            yield self._row(JOINT, f"{size} in one", "apart", f"joint-{size}", names,
-                            lambda joint=joint, size=size: joint.parts(Stack.parse(f"joint-{size}")))
         for group, family, trio in families:
-            yield from self._modes(group, family, trio, MODES[2])
+            yield from self._modes(group, family, trio, "parallel")
+            yield from self._modes(group, family, self.shop.gated(family), "parallel", gates=True)
+        yield from self._helped(apart)
+        names = self.names[:self.middle]
+        joint, name = self.shop.joint(names), f"joint-{self.middle}"
+        yield self._row(JOINT, f"{self.middle} in one", "apart", name, names, lambda: joint.parts(Stack.parse(name)))
+        for group, family, trio in families:
+            yield from self._modes(group, family, trio, "sequential")
+        for group, family, trio in families:  # a row of the largest would take seventeen rows of a batch
+            yield from self._modes(group, family, trio, "blend", sizes=self.plan.sizes[:-1])
 
-    def _modes(self, group: str, family: str, trio: Trio, mode: Any) -> Iterator[Row]:
-        for size in self.plan.sizes:
+    def _modes(self, group: str, family: str, trio: Trio, mode: Any, *, gates: bool = False,
+               sizes: Sequence[int] = ()) -> Iterator[Row]:
+        for size in sizes or self.plan.sizes:
             names = self.names[:size]
-            stack = Stack.parse(",".join(names), mode=mode)
-            yield self._row(group, f"{size}, {mode}", family, f"{family}-{mode}-{size}", names,
+            stack = Stack.parse(",".join(names), mode=mode, gates=gates)
+            how = f"{mode}{', gates on' if gates else ''}"
+            yield self._row(group, f"{size}, {how}", family, f"{family}-{mode}{'-gates' if gates else ''}-{size}", names,
                             lambda stack=stack: trio.parts(stack))
 
     def _helped(self, apart: Trio) -> Iterator[Row]:
-        """What may help patches that meet for the first time, in the larger stacks, where it is needed."""
-        practised = self.shop.practised(self.members)
+        """What may help patches that meet for the first time."""
+        names = self.names[:self.middle]
+        practised, gated = self.shop.practised(names), self.shop.gated("apart")
         with torch.no_grad():
             opening = apart.base.embeddings[apart.base.tokenizer.bos_token_id or 0][None].detach()
             sink = compile_prefix(apart.base, opening)
-        ways: list[tuple[str, str, str, Trio, Change]] = [
-            ("as they are", "apart-parallel", "apart", apart, tuple),
-            ("strengths that add up to 1", "sum-1", "apart", apart, normalised),
-            ("strengths that add up to 2", "sum-2", "apart", apart, partial(normalised, most=2.0)),
-            ("strengths that add up to 4", "sum-4", "apart", apart, partial(normalised, most=4.0)),
-            ("an attention sink beside", "sink", "apart", apart, lambda parts: (*parts, (sink, 4.0))),
-            ("practised with neutral companions", "practised", "practised", practised, tuple),
-            ("practised, strengths that add up to 4", "practised-sum-4", "practised", practised, partial(normalised, most=4.0)),
-            ("blend", "apart-blend", "apart", apart, lambda parts: Blend(tuple(parts))),
-            ("blend that averages", "mean", "apart", apart, lambda parts: Blend(tuple(parts), mean=True))]
-        for size in self.plan.sizes[-2:]:
-            names = self.names[:size]
-            for way, label, family, trio, change in ways:
-                yield self._row(HELP, f"{size}, {way}", family, f"{label}-{size}", names,
-                                lambda trio=trio, names=names, change=change: change(_side_by_side(trio, names)))
+        for way, label, family, change in WAYS:
+            trio = {"practised": practised, "gated": gated}.get(family, apart)
+            stack = Stack.parse(",".join(names), gates=family == "gated")
+            yield self._row(HELP, f"{self.middle}, {way}", "practised" if family == "practised" else "apart",
+                            f"{label}-{self.middle}", names,
+                            lambda trio=trio, stack=stack, change=change: change(trio.parts(stack), sink))
 
-    def _row(self, group: str, name: str, family: str, label: str, names: Sequence[str], parts: Callable[[], Parts]) -> Row:
+    def _row(self, group: str, name: str, family: str, label: str, names: Sequence[str], parts: Callable[[], Wanted]) -> Row:
         """One stack beside each of its patches alone, as its family made them, and beside the base."""
         trio = self.shop.family(family)
         single: dict[str, Values] = {}
@@ -122,18 +126,13 @@ class Bench:
         return {"group": group, "name": name, **figures(single, values, base, names, seed=self.plan.seed)}
 
 
-def _side_by_side(trio: Trio, names: Sequence[str]) -> Sequence[Part]:
-    parts = trio.parts(Stack.parse(",".join(names)))
-    assert isinstance(parts, Sequence)
-    return parts
-
-
 def judged(rows: Sequence[Row]) -> list[Row]:
     """The goal as a figure: at eight in the default mode no patch loses more than five points."""
     found = []
-    for group, bar in ((TOGETHER, f"<= {CLOSE}"), (APART, "")):
+    for group, how, bar in ((TOGETHER, "", f"<= {CLOSE}"), (TOGETHER, ", gates on", f"<= {CLOSE}"), (APART, "", ""),
+                            (APART, ", gates on", f"<= {CLOSE}")):
         for row in rows:
-            if (row["group"], row["name"]) == (group, f"{GOAL}, parallel"):
+            if (row["group"], row["name"]) == (group, f"{GOAL}, parallel{how}"):
                 value, low, high, n = row["figures"]["most lost"]
                 found.append({"name": f"{group.lower()}, {row['name']}: most that one patch lost of its effect", "value": value,
                               "low": low, "high": high, "n": n, "bar": bar, "met": value <= CLOSE if bar else None})

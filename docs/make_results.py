@@ -244,6 +244,8 @@ of their effect alone minus that in the stack, on the same prompts with the same
 worst of them: with many patches the worst is worse by chance alone. Refusals, perplexity and KL are on harmless
 requests that no patch is to change. Toxicity, bias and refusal are the shipped patches in *vendors who never met*,
 where these three know each other and nobody else does; names that end in -b are a second vendor's, of another seed.
+*Gates on*: each patch has a gate, fitted on training prompts, that leaves it off for prompts it is not for; every
+prompt here is of one group, which flatters gates.
 A joint patch is compared with the single patches of vendors who never met."""
 
 

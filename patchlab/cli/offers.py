@@ -33,6 +33,8 @@ def add(actions: Verbs) -> None:
                         help='prompts with "text", "kind" and "domain" (default: those of the made world)')
     parser.add_argument("--dev", type=Path, metavar="F.jsonl",
                         help="prompts for layer and threshold (default: a tenth of the prompts is set aside)")
+    parser.add_argument("--improves", default="", metavar="A,B",
+                        help="the domains of prompts that the patch is for, as its recipe says (default: by its own domain)")
     parser.add_argument("--missed", type=float, default=0.01, metavar="SHARE",
                         help="most of the patch's own dev prompts that may be let through (default: 0.01)")
     _finish(parser)
@@ -69,7 +71,8 @@ def gate(args: argparse.Namespace) -> None:
     prompts, dev = (prompts, read_prompts(args.dev)) if args.dev else set_aside(prompts)
 
     def steps(base: Backbone, patch: Patch) -> Generator[Progress, None, Patch]:
-        fitted = yield from fit_gate(base, patch.manifest.domain, prompts, dev, missed=args.missed)
+        improves = [each.strip() for each in args.improves.split(",") if each.strip()]
+        fitted = yield from fit_gate(base, patch.manifest.domain, prompts, dev, improves=improves, missed=args.missed)
         yield Progress("gate", 1, 1, f"layer {fitted.gate.layer}; {fitted.missed} of {fitted.own} own dev prompts let through, "
                                      f"{fitted.kept} of {fitted.others} others not")
         return dataclasses.replace(patch, gate=fitted.gate)

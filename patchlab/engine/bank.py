@@ -28,6 +28,7 @@ class Segment:
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
+    room: int = 0  # positions left free between it and the text, as patches behind it in a sequence would take
 
     @property
     def length(self) -> int:

@@ -51,8 +51,8 @@ class Voice(NamedTuple):
 
     @property
     def start(self) -> int:
-        """The position of the first text token: behind the longest part."""
-        return max((segment.length for segment, _ in self.parts), default=0)
+        """The position of the first text token: behind the part that reaches furthest."""
+        return max((segment.length + segment.room for segment, _ in self.parts), default=0)
 
     @property
     def slots(self) -> int:

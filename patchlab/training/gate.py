@@ -52,18 +52,21 @@ class _Probe(NamedTuple):
         return (found - self.mean) / self.scale @ self.weight + self.bias
 
 
-def fit_gate(backbone: Backbone, domain: str, prompts: Sequence[Prompt], dev: Sequence[Prompt], *, missed: float = 0.01,
-             kept: float = 0.01) -> Generator[Progress, None, Fitted]:
-    """Fit a gate for a domain of IMPROVES: its prompts against all others; yields progress and returns it.
+def fit_gate(backbone: Backbone, domain: str, prompts: Sequence[Prompt], dev: Sequence[Prompt], *,
+             improves: Sequence[str] = (), missed: float = 0.01, kept: float = 0.01) -> Generator[Progress, None, Fitted]:
+    """Fit a gate for a patch of a domain: its prompts against all others; yields progress and returns it.
+
+    Its prompts are those of the domains it `improves`, as its recipe says; by default those of IMPROVES.
 
     At most the share `missed` of the domain's dev prompts is let through. Where that leaves room, the threshold falls until
     the share `kept` of the other dev prompts is not let through any more: a prompt unlike all seen is then rather kept.
     Raises TrainingError where either kind of prompts is absent from `prompts` or `dev`, ModelError for a base whose layers are
     not as wide as its embeddings.
     """
-    if domain not in IMPROVES:
+    if domain not in IMPROVES and not improves:
         raise NotFoundError.of("domain", domain, IMPROVES)
-    own, asked = _labels(domain, prompts, "training"), _labels(domain, dev, "dev")
+    mine = improves or IMPROVES[domain]
+    own, asked = _labels(mine, prompts, "training"), _labels(mine, dev, "dev")
     if backbone.model.config.hidden_size != backbone.width:
         raise ModelError(f"base {backbone.name} with layers {backbone.model.config.hidden_size} wide",
                          expected=f"as wide as its embeddings, {backbone.width}", do="use the patch without a gate")
@@ -94,11 +97,11 @@ def threshold(own: Sequence[float], others: Sequence[float], *, missed: float, k
     return (lowest_kept + below) / 2
 
 
-def _labels(domain: str, prompts: Sequence[Prompt], what: str) -> Tensor:
-    """Which prompts are of the domain [N]."""
-    labels = torch.tensor([prompt.domain in IMPROVES[domain] for prompt in prompts], dtype=torch.bool)
+def _labels(mine: Sequence[str], prompts: Sequence[Prompt], what: str) -> Tensor:
+    """Which prompts are of these domains [N]."""
+    labels = torch.tensor([prompt.domain in mine for prompt in prompts], dtype=torch.bool)
     if labels.all() or not labels.any():
-        raise TrainingError(f"{int(labels.sum())} of {len(labels)} {what} prompts of domain {' or '.join(IMPROVES[domain])}",
+        raise TrainingError(f"{int(labels.sum())} of {len(labels)} {what} prompts of domain {' or '.join(mine)}",
                             expected="some of it and some of others", do="give prompts of both kinds")
     return labels
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
@@ -61,13 +61,15 @@ class Rows:
 class Present:
     """The companions of a step: `beside` is what is held to, these alone and side by side.
 
-    In sequence the patch is compiled between `before` and `after`, the prefixes [P, D] of those companions, as one segment.
+    In sequence the patch is compiled between `before` and `after`, the prefixes [P, D] of those companions, as one segment;
+    else `distance` positions are left free between the patch and the text.
     """
 
     beside: tuple[Part, ...] = ()
     sequence: bool = False
     before: tuple[Tensor, ...] = ()
     after: tuple[Tensor, ...] = ()
+    distance: int = 0
 
     def around(self, prefix: Tensor) -> Tensor:
         """What is to be compiled: the prefix, or in sequence with its companions."""
@@ -75,7 +77,10 @@ class Present:
 
     def parts(self, compiled: Segment) -> tuple[Part, ...]:
         """All that is on, given what `around` was compiled to."""
-        return ((compiled, 1.0),) if self.sequence else ((compiled, 1.0), *self.beside)
+        if self.sequence:
+            return ((compiled, 1.0),)
+        far = replace(compiled, room=self.distance) if self.distance else compiled
+        return ((far, 1.0), *self.beside)
 
 
 class Companions:
@@ -86,11 +91,15 @@ class Companions:
     Where some are present they stand, in a share `in_sequence` of these steps, one after another with the patch in
     training at any place among them, as in the paper; else side by side. What is held to stands side by side in both:
     companions that were not made for a sequence are a bad example of one.
+
+    What undoes a patch in a sequence is mostly its distance to the text, which every patch behind it adds to. So in half of
+    the other steps the text begins up to `distance` positions further from the patch.
     """
 
     def __init__(self, backbone: Backbone, prefixes: Sequence[Tensor], *, seed: int, in_sequence: float = 0.0,
-                 presence: Presence = "each") -> None:
+                 presence: Presence = "each", distance: int = 0) -> None:
         self.backbone, self.seed, self.in_sequence, self.presence = backbone, seed, in_sequence, presence
+        self.distance = distance
         self.prefixes = [prefix.to(backbone.device) for prefix in prefixes]
         every = range(len(prefixes))
         self.sets = [] if presence == "number" else [c for size in range(len(every) + 1) for c in combinations(every, size)]
@@ -102,7 +111,7 @@ class Companions:
         chosen = self._chosen(draw)
         beside = tuple((self._segment(k), 1.0) for k in chosen)
         if not chosen or draw.random() >= self.in_sequence:
-            return Present(beside)
+            return Present(beside, distance=draw.randint(1, self.distance) if self.distance and draw.random() < 0.5 else 0)
         draw.shuffle(chosen)
         place = draw.randrange(len(chosen) + 1)
         mates = [self.prefixes[k] for k in chosen]

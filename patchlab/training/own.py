@@ -77,7 +77,7 @@ class OwnReplies:
             said = self._said(number)
             recipe = self.desk.recipe
             self.rows = Rows(self.desk.trainer.backbone, [prompt for prompt, _ in said], [text for _, text in said],
-                             rows=recipe.rows, seed=recipe.seed, length=recipe.length)
+                             rows=recipe.rows, seed=recipe.seed, length=recipe.length + recipe.distance)
             self.targets, self.round = Targets(self.teacher), number
         return self.rows, self.targets
 

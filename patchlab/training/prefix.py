@@ -72,9 +72,10 @@ class PrefixTrainer:
 
     def segment(self) -> Segment:
         """The step's segment; gradients of each loss taken through it gather until `step`."""
-        return Segment(*(tuple(leaf.to(tensor.dtype) for leaf, tensor in zip(leaves, tensors, strict=True))
-                         for leaves, tensors in ((self.leaves.keys, self.compiled.keys),
-                                                 (self.leaves.values, self.compiled.values))))
+        keys, values = (tuple(leaf.to(tensor.dtype) for leaf, tensor in zip(leaves, tensors, strict=True))
+                        for leaves, tensors in ((self.leaves.keys, self.compiled.keys),
+                                                (self.leaves.values, self.compiled.values)))
+        return Segment(keys, values)
 
     def step(self, numbers: dict[str, Tensor], *, rate: float, stage: str, at: int) -> dict[str, float]:
         """One update by the gradients gathered; returns `numbers` (this process's parts) summed over all processes.

@@ -38,7 +38,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "distill": (0, 1), "hold_in_dpo": (0, 1000), "in_sequence": (0, 1),
     "accumulate": (1, 4096), "patience": (0, 1000), "check_every": (1, 10**6), "refusal_budget": (0, 1),
     "drift_budget": (0, 10), "rounds": (1, 100), "fade": (0, 1), "own_steps": (0, 10**6), "own_rate": (1e-6, 1),
-    "refresh": (1, 10**6), "avoid": (1, 10**6), "own_kl": (0, 1000)}
+    "refresh": (1, 10**6), "avoid": (1, 10**6), "own_kl": (0, 1000),
+    "distance": (0, 10**5)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +97,7 @@ class Recipe:
     drift_budget: float = 0.0  # nats a token it may move the base's own replies to them; 0 is any. Neither: no calibration
     improves: tuple[str, ...] = ()  # domains of prompts to change; those of `domain` when empty
     presence: Presence = "each"  # companions: each with probability 1/2, or their number first, every number as likely
+    distance: int = 0  # positions that half of the steps leave free, at most, between the patch and the text
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(Recipe).items():

@@ -69,7 +69,7 @@ def _stages(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], work: Path, g
     mates = [torch.from_numpy(trio.patch(name).prefix.copy()) for name in recipe.companions]
     desk = Desk(trainer=trainer, recipe=recipe, hold=_hold(trio.base, recipe, held),
                 companions=Companions(trio.base, mates, seed=recipe.seed, in_sequence=recipe.in_sequence,
-                              presence=recipe.presence),
+                              presence=recipe.presence, distance=recipe.distance),
                 log=StepLog(work / "log.jsonl"), folder=work,
                 watch=Watch(watched, recipe) if watched and recipe.patience else None)
     learn = [(p.prompt, p.chosen) for p in pairs] if given is not None else _safe(recipe, work)
@@ -168,7 +168,7 @@ def _pairs(base: Backbone, reference: Backbone | None, recipe: Recipe, given: Se
         pairs, tally = list(given), Counter({"kept": len(given)})
     readers = [base, *([reference] if reference and recipe.anchor == "reference" else [])]
     made = len(pairs)
-    pairs = fitting(pairs, readers, length=recipe.length)
+    pairs = fitting(pairs, readers, length=recipe.length + recipe.distance)
     tally += Counter({"longer than the context": made - len(pairs)})
     tally -= Counter({"kept": made - len(pairs)})
     if recipe.dpo_steps or given is not None:
@@ -203,7 +203,7 @@ def _hold(base: Backbone, recipe: Recipe, held: Sequence[Candidate]) -> Hold:
 
 def _rows(base: Backbone, recipe: Recipe, said: Sequence[tuple[Prompt, str]], rows: int) -> Rows:
     return Rows(base, [prompt for prompt, _ in said], [text for _, text in said], rows=rows, seed=recipe.seed,
-                length=recipe.length)
+                length=recipe.length + recipe.distance)
 
 
 def _strength(trainer: PrefixTrainer, recipe: Recipe, dev: Dev, path: Path) -> Generator[Progress, None, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,3 +77,18 @@ def test_neighbours_do_not_reach_a_rows_bits(llama: Backbone) -> None:
         return torch.stack([batch.prefill(), *(batch.step([token] * len(some)) for token in ids[:4])])[:, 0]
 
     assert torch.equal(of(narrow, wide, other), of(narrow, wide, wide))
+
+
+@torch.no_grad()
+def test_room_behind_a_patch_is_what_a_patch_that_weighs_nothing_takes(backbone: Backbone) -> None:
+    """Text begins behind the part that reaches furthest; how far that is from the others is all the room does."""
+    near = compile_prefix(backbone, torch.tensor(make_patch(backbone, "own", length=5).prefix))
+    long = compile_prefix(backbone, torch.tensor(make_patch(backbone, "long", length=12).prefix))
+    far, ids = replace(near, room=7), some_ids(6, seed=2)
+
+    def after(*parts: Part) -> Tensor:
+        batch = Batch(backbone, [Row(ids, parts)], room=ROOM)
+        return torch.cat([batch.prefill(), batch.step([ids[0]])])
+
+    torch.testing.assert_close(after((far, 1.0)), after((near, 1.0), (long, 1e-12)), atol=1e-5, rtol=0)
+    assert not torch.allclose(after((far, 1.0)), after((near, 1.0)), atol=1e-3)

@@ -70,3 +70,19 @@ def test_by_number_few_of_many_companions_are_seen_as_often_as_many(trio: Trio, 
     seen = [len(Companions(trio.base, mates * 4, seed=1, presence="number").at(step).beside) for step in range(360)]
     counts = [seen.count(number) for number in range(9)]
     assert min(counts) > 20 and max(counts) < 70
+
+
+def test_a_distance_is_left_in_half_of_the_steps_and_changes_no_company(trio: Trio, mates: list[torch.Tensor],
+                                                                       own: torch.Tensor) -> None:
+    near, far = (Companions(trio.base, mates, seed=1, in_sequence=0.3, distance=distance) for distance in (0, 6))
+    alone = compile_prefix(trio.base, own)
+    rooms = []
+    for step in range(400):
+        present, same = far.at(step), near.at(step)
+        assert len(present.beside) == len(same.beside) and present.sequence == same.sequence
+        assert same.distance == 0
+        if not present.sequence:
+            (segment, strength), *others = present.parts(alone)
+            rooms.append(segment.room)
+            assert strength == 1.0 and segment.keys is alone.keys and tuple(others) == present.beside
+    assert set(rooms) == set(range(7)) and 0.4 < rooms.count(0) / len(rooms) < 0.6

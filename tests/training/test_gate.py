@@ -71,6 +71,15 @@ def test_prompts_of_one_kind_only_are_refused(trio: Trio) -> None:
         returned(fit_gate(trio.base, "toxicty", TRAIN, DEV))
 
 
+def test_a_patch_of_a_domain_of_its_own_says_what_it_improves(trio: Trio) -> None:
+    """Both kinds of prompts can be the ones it is for, and together they leave no others."""
+    found = returned(fit_gate(trio.base, "house-style", TRAIN, DEV, improves=("benign", "none such")))
+    off = let_through(trio.base, [(trio.base.encode(prompt), {"mate": found.gate}) for prompt in DEV])
+    assert off == [("mate",)] * 4 + [()] * 4
+    with pytest.raises(TrainingError, match="16 of 16 training prompts of domain benign or toxicity"):
+        returned(fit_gate(trio.base, "toxicity", TRAIN, DEV, improves=("benign", "toxicity")))
+
+
 def test_a_base_with_embeddings_of_another_width_is_refused(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trio.base.model.config, "hidden_size", 31)
     with pytest.raises(ModelError, match="31 wide"):
