@@ -1,4 +1,6 @@
-"""Start the page: `python app.py [--host H] [--port P] [--preset NAME]`; PATCHLAB_HOST, _PORT, _PRESET do the same."""
+"""Start the page: `python app.py [--host H] [--port P] [--preset NAME] [--bits 8]`; PATCHLAB_HOST, _PORT, _PRESET and
+_BITS do the same.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--host", default=env("PATCHLAB_HOST", "127.0.0.1"), help="address to listen on")
     parser.add_argument("--port", type=int, default=env("PATCHLAB_PORT", "7860"), help="port to listen on")
     parser.add_argument("--preset", default=env("PATCHLAB_PRESET", "pocket"), help="which models to load")
+    parser.add_argument("--bits", type=int, choices=(8, 4), default=env("PATCHLAB_BITS") or None,
+                        help="hold the models' layers in 8 or 4 bits; needs bitsandbytes")
     settings = parser.parse_args(argv)
     if not 0 < settings.port < 65536:
         parser.error(f"port {settings.port}: expected a number from 1 to 65535")
@@ -21,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     from patchlab.ui import page
 
     try:
-        trio = load_trio(settings.preset)
+        trio = load_trio(settings.preset, bits=settings.bits)
         page.warm_up(trio)
         page.launch(page.build(trio), host=settings.host, port=settings.port)
     except PatchLabError as error:  # an unknown preset, a model that does not load

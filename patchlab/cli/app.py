@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchlab.cli.options import whole
+from patchlab.cli.options import add_bits, whole
 from patchlab.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -21,11 +21,12 @@ def add(verbs: Verbs) -> None:
     """Add the verb to the parser."""
     parser = verbs.add_parser(
         "app", allow_abbrev=False, help="start the page in the browser",
-        description="Serve the page until Ctrl-C. What is not given is taken from PATCHLAB_HOST, PATCHLAB_PORT and "
-                    "PATCHLAB_PRESET.")
+        description="Serve the page until Ctrl-C. What is not given is taken from PATCHLAB_HOST, PATCHLAB_PORT, "
+                    "PATCHLAB_PRESET and PATCHLAB_BITS.")
     parser.add_argument("--host", metavar="HOST", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=whole(0, 65535), metavar="PORT", help="port to listen on (default: 7860)")
     parser.add_argument("--preset", metavar="NAME", help="which models to load (default: pocket)")
+    add_bits(parser)
     parser.set_defaults(run=start)
 
 
@@ -34,7 +35,7 @@ def start(args: argparse.Namespace) -> None:
     if not PROGRAM.is_file():
         raise NotFoundError(f"no {PROGRAM}", expected="the page's program beside the package",
                             do="start it from a full checkout")
-    given = {"--host": args.host, "--port": args.port, "--preset": args.preset}
+    given = {"--host": args.host, "--port": args.port, "--preset": args.preset, "--bits": args.bits}
     options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
     # in place of this process, so that signals and the exit code are the page's own
     os.execv(sys.executable, [sys.executable, str(PROGRAM), *options])

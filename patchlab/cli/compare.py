@@ -15,7 +15,7 @@ from patchlab.artifact import Stack, default_registry
 from patchlab.artifact.compatibility import warnings
 from patchlab.artifact.interactions import Interactions
 from patchlab.artifact.interactions_file import find_interactions
-from patchlab.cli.options import add_json, add_preset, add_stack, read_stack, whole
+from patchlab.cli.options import add_bits, add_json, add_preset, add_stack, read_stack, whole
 from patchlab.cli.output import emit, plain
 from patchlab.cli.progress import shown
 from patchlab.records import Progress, Prompt, Reply, Score
@@ -40,6 +40,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--kind", default="chat", choices=("chat", "continue"),
                         help="whether each PROMPT is answered or written on from (default: chat)")
     add_preset(parser)
+    add_bits(parser)
     add_stack(parser)
     parser.add_argument("--samples", type=whole(1), default=1, metavar="N", help="replies a prompt (default: 1)")
     parser.add_argument("--max-new-tokens", type=whole(1), default=64, metavar="N",
@@ -64,7 +65,7 @@ def compare(args: argparse.Namespace) -> None:
     sampling = Sampling(temperature=args.temperature, max_new_tokens=args.max_new_tokens, seed=args.seed)
     prompts = [Prompt(text, args.kind) for text in args.prompt]
     prompts += read_prompts(args.prompts) if args.prompts else []
-    trio = load_trio(args.preset)
+    trio = load_trio(args.preset, bits=args.bits)
 
     def batches(trio: Trio) -> Iterator[Progress | list[Reply]]:
         done, total = 0, len(prompts) * args.samples * len(trio.lanes)

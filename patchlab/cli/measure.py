@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchlab.cli.options import add_json, add_preset, add_stack, read_stack, whole
+from patchlab.cli.options import add_bits, add_json, add_preset, add_stack, read_stack, whole
 from patchlab.cli.output import emit, plain, table
 from patchlab.cli.progress import shown
 from patchlab.errors import InputError
@@ -47,6 +47,7 @@ def add(verbs: Verbs) -> None:
                     "public data sets read the prompts you give them. Ctrl-C loses no reply that went to --out; the same "
                     "command goes on.")
     add_preset(parser)
+    add_bits(parser)
     add_stack(parser)
     parser.add_argument("--suite", default="", metavar="NAME,...",
                         help="suites to measure on (default: all embedded ones: toxicity, bias, refusal, overrefusal, "
@@ -107,7 +108,7 @@ def evaluate(args: argparse.Namespace) -> None:
     for name in suites:
         evaluation.suite(name)  # a name that is wrong is found out before models are loaded
     judge = Backbone.load(args.judge) if args.judge else None
-    steps = evaluation.evaluate(load_trio(args.preset), stack=stack, suites=suites, n=args.n, seed=args.seed,
+    steps = evaluation.evaluate(load_trio(args.preset, bits=args.bits), stack=stack, suites=suites, n=args.n, seed=args.seed,
                                 samples=args.samples, judge=judge, out=args.out)
     try:
         for report in shown(steps):

@@ -20,6 +20,13 @@ def add_preset(parser: argparse.ArgumentParser) -> None:
                         help="the pair of base and reference to load (default: pocket, which comes with PatchLab)")
 
 
+def add_bits(parser: argparse.ArgumentParser) -> None:
+    """How wide the models' weights are."""
+    parser.add_argument("--bits", type=int, choices=(8, 4), metavar="N",
+                        help="hold the layers of both models in 8 or 4 bits, to save memory; needs bitsandbytes (default: as "
+                             "they are)")
+
+
 def add_stack(parser: argparse.ArgumentParser) -> None:
     """Which patches are on, and how they are combined."""
     parser.add_argument("--stack", default="none", metavar="PATCHES",

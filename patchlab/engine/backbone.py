@@ -16,6 +16,7 @@ from transformers.utils import logging as hf_logging
 
 from patchlab.artifact import BaseIdentity
 from patchlab.engine.masks import check_architecture
+from patchlab.engine.narrow import narrow
 from patchlab.errors import BaseMismatchError, InputError, ModelError, PatchLabError
 from patchlab.records import Prompt
 
@@ -32,6 +33,7 @@ class Backbone:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
+        self.bits: int | None = None  # of the layers' weights, where they were narrowed
         self.identity = BaseIdentity(
             id=name, revision=revision, fingerprint=fingerprint(model.state_dict()),
             tokenizer_digest=_digest(tokenizer.get_vocab()), template_digest=_digest(tokenizer.chat_template or ""))
@@ -46,8 +48,11 @@ class Backbone:
 
     @classmethod
     def load(cls, source: str | Path, *, revision: str | None = None, device: str | None = None,
-             dtype: torch.dtype | None = None) -> Backbone:
-        """Open a model folder or Hub id: safetensors only, no code from the folder. Raises ModelError."""
+             dtype: torch.dtype | None = None, bits: int | None = None) -> Backbone:
+        """Open a model folder or Hub id: safetensors only, no code from the folder. Raises ModelError.
+
+        With `bits`, 8 or 4, the weights of its layers are narrowed once they are loaded, and read as they were: see `narrow`.
+        """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         shared: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
         try:
@@ -71,8 +76,12 @@ class Backbone:
             raise ModelError(f"model {str(source)!r} cannot be loaded ({reason})",
                              expected="a folder or Hub id with config.json, tokenizer and safetensors weights",
                              do="check the path or id, the network, and your access to the model") from error
-        return cls(model, tokenizer, name=Path(source).name if Path(source).is_dir() else str(source),
+        made = cls(model, tokenizer, name=Path(source).name if Path(source).is_dir() else str(source),
                    revision=revision or "")
+        if bits:
+            narrow(made.model, bits)  # with its identity known: it is still that base
+            made.bits = bits
+        return made
 
     @property
     def device(self) -> torch.device:

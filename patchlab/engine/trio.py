@@ -109,9 +109,13 @@ class Trio:
         return sorted((reply for chunk in chunks for reply in chunk), key=lambda r: (names.index(r.lane), r.row))
 
 
-def load_trio(name: str = "pocket", *, registry: Registry | None = None, device: str | None = None) -> Trio:
-    """Load a preset's base and reference. Raises NotFoundError for an unknown preset, ModelError where loading fails."""
+def load_trio(name: str = "pocket", *, registry: Registry | None = None, device: str | None = None,
+              bits: int | None = None) -> Trio:
+    """Load a preset's base and reference, their layers in 8 or 4 `bits` if asked for.
+
+    Raises NotFoundError for an unknown preset, ModelError where loading fails, MissingExtraError without what narrows.
+    """
     which = preset(name)
-    base = Backbone.load(which.source("base"), device=device)
-    reference = Backbone.load(which.source("reference"), device=device)
+    base = Backbone.load(which.source("base"), device=device, bits=bits)
+    reference = Backbone.load(which.source("reference"), device=device, bits=bits)
     return Trio(base, reference, registry=registry or default_registry(), preset=which)

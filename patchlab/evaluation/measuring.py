@@ -92,6 +92,8 @@ class _Run:
             "lanes": ", ".join(lanes), "temperature": f"{sampling.temperature:g}", "top_p": f"{sampling.top_p:g}",
             "max_new_tokens": str(sampling.max_new_tokens), "sampling_seed": str(sampling.seed),
             "judge": f"{judge.name} {judge.identity.fingerprint}" if judge else "the model that is not judged"}
+        if trio.base.bits or trio.reference.bits:
+            self.made_with["bits"] = f"{trio.base.bits or 'as they are'} and {trio.reference.bits or 'as they are'}"
         if stack.gates:
             self.made_with["gates"] = ", ".join(f"{p.manifest.name} {p.gate.digest[:12]}" for p in patches if p.gate) or "none"
         self.columns: list[Column] = []

@@ -86,6 +86,8 @@ def _stages(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], work: Path, g
 
 def _start(trio: Trio, recipe: Recipe) -> torch.Tensor:
     """The prefix [P, D] training begins with; what cannot begin is found before anything is sampled."""
+    if trio.base.bits:  # what answers from so few bits may not carry gradients, and would not say so
+        raise TrainingError(f"a base in {trio.base.bits} bits", expected="its weights as they are", do="load it without bits")
     for name in recipe.companions:
         trio.patch(name)
     if recipe.anchor == "reference" and trio.reference is None:

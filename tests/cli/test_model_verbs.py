@@ -54,6 +54,19 @@ def test_compare_prints_every_prompt_sample_and_lane(pocket: Path, home: Path, c
     assert lines(capsys, *words, "--seed", "1") != found
 
 
+def test_in_8_bits_the_same_patches_are_compared_and_the_report_says_so(pocket: Path, home: Path, calm: Path, tmp_path: Path,
+                                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    install(calm, home)
+    words = ("compare", "you are", *SHORT, "--stack", "calm", "--temperature", "0")
+    [row] = lines(capsys, *words, "--bits", "8")
+    assert row["lanes"][0]["text"] != row["lanes"][1]["text"]
+    asked = ("evaluate", "--stack", "calm", "--suite", "drift", "--n", "2", "--bits", "8", "--out", str(tmp_path / "out"))
+    assert main([*asked]) == 0
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["bits"] == "8 and 8"
+    assert main([*words, "--bits", "4"]) == 1
+    assert "expected widths that are multiples of 64" in capsys.readouterr().err
+
+
 def test_compare_without_patches_leaves_the_base_alone(pocket: Path, rows: Callable[..., Path],
                                                        capsys: pytest.CaptureFixture[str]) -> None:
     path = rows({"text": "why is the sky", "kind": "continue"}, {"text": "tell me a story"})

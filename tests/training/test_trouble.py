@@ -143,6 +143,14 @@ def test_a_base_in_16_bits_stays_as_it_is(recipe: Recipe, prompts: list[Prompt],
     assert all(p.grad is None and not p.requires_grad for p in base.model.parameters())
 
 
+def test_a_base_in_few_bits_is_not_trained_on(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trio.base, "bits", 8)
+    with pytest.raises(TrainingError, match="a base in 8 bits; expected its weights as they are"):
+        drain(trio, recipe, prompts, tmp_path)
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
 def test_what_is_held_and_to_whom(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
     more = [*prompts, *(dataclasses.replace(p, domain="story", text=f"{p.text}, once") for p in prompts[6:])]
     recipe = dataclasses.replace(recipe, companions=("mate",))

@@ -1,0 +1,79 @@
+"""A base in 8 or 4 bits: the weights of its layers by bitsandbytes, and nothing else of it.
+
+The base keeps its identity, so that patches fit as they are: what a patch adds are keys and values, in the dtype of before.
+What it then does is close to what it did and not the same; `benchmarks/narrow.py` measures it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from patchlab.errors import InputError, MissingExtraError, ModelError
+
+BITS = (8, 4)
+WIDE, OUT = 64, 32  # of what widths in and out must be multiples, for the CPU's 4-bit product
+EXTRA = "bitsandbytes==0.50.2"
+
+
+def narrow(model: PreTrainedModel, bits: int) -> None:
+    """Hold the weights of all linear layers within the decoder in so many bits; embeddings and the output layer stay.
+
+    4 bits are NF4 in blocks of 64 (arXiv 2305.14314, section 3); 8 bits are vector-wise, of activations too (arXiv 2208.07339,
+    section 2.1, without outliers apart: a row would depend on its neighbours). Training asks for the weights as they are.
+    Raises InputError for other bits, MissingExtraError without bitsandbytes, ModelError for layers that are narrow or do not fit.
+    """
+    if bits not in BITS:
+        raise InputError(f"{bits} bits", expected="8 or 4", do="choose one, or leave it out for the weights as they are")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of every cast
+    try:
+        from bitsandbytes import nn as narrowed
+    except ImportError:
+        raise MissingExtraError("bitsandbytes is not installed", expected=f"{EXTRA} for {bits} bits",
+                                do=f"pip install {EXTRA}") from None
+    output = model.get_output_embeddings()
+    found = [(name, child) for name, child in model.named_modules()
+             if isinstance(child, (nn.Linear, Conv1D)) and child is not output]
+    for name, child in found:
+        _, wide, out = _weights(child)
+        if not child.weight.is_floating_point():
+            raise ModelError(f"layer {name} of {child.weight.dtype}", expected="weights not narrowed before",
+                             do="load the model as it is")
+        if bits == 4 and child.weight.device.type == "cpu" and (wide % WIDE or out % OUT):
+            raise ModelError(f"layer {name} of {wide} x {out}", do="use 8 bits, or a GPU",
+                             expected=f"widths that are multiples of {WIDE} and {OUT} for 4 bits on a CPU")
+    for name, child in found:
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, (_four if bits == 4 else _eight)(narrowed, child))
+
+
+def _weights(layer: Any) -> tuple[torch.Tensor, int, int]:
+    """Weights [out, in] of either kind of layer, and the widths in and out."""
+    weight = layer.weight.data.T.contiguous() if isinstance(layer, Conv1D) else layer.weight.data
+    return weight, weight.shape[1], weight.shape[0]
+
+
+def _four(library: Any, layer: Any) -> nn.Module:
+    weight, wide, out = _weights(layer)
+    made = library.Linear4bit(wide, out, bias=layer.bias is not None, compute_dtype=weight.dtype, quant_type="nf4",
+                              device="meta")
+    made.weight = library.Params4bit(weight, requires_grad=False, quant_type="nf4", module=made)
+    return _placed(made, layer, weight)
+
+
+def _eight(library: Any, layer: Any) -> nn.Module:
+    weight, wide, out = _weights(layer)
+    made = library.Linear8bitLt(wide, out, bias=layer.bias is not None, has_fp16_weights=False, device="meta")
+    made.weight = library.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+    return _placed(made, layer, weight)
+
+
+def _placed(made: nn.Module, layer: Any, weight: torch.Tensor) -> nn.Module:
+    """The new layer on the old one's device, which is when its weights are narrowed."""
+    made.bias = layer.bias
+    return made.to(weight.device).eval().requires_grad_(False)
