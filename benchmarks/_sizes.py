@@ -27,7 +27,7 @@ def _llama(width: int, inner: int, layers: int, heads: int, shared: int, words: 
 
 
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
-    "tiny": ("llama", _llama(64, 96, 2, 4, 4, 4096, tie_word_embeddings=True)),
+    "tiny": ("llama", _llama(64, 128, 2, 4, 4, 4096, tie_word_embeddings=True)),
     # weights drawn wide, so that what a token sees shows in its logits
     "sliding": ("mistral", _llama(64, 96, 2, 4, 2, 4096, tie_word_embeddings=True, sliding_window=64, initializer_range=0.2)),
     "120M": ("llama", _llama(768, 2432, 12, 12, 12, 32_000, tie_word_embeddings=True)),

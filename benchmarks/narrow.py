@@ -1,0 +1,103 @@
+"""What is a patch worth on a base in few bits? `python -m benchmarks.narrow [--quick]`
+
+The shipped patches, made on weights as they are, on the pocket models with their layers in 8 and in 4 bits: what each patch
+still does, beside base and reference of as many bits; and for a seeded 120 M Llama the memory of its layers and the time of a
+decode step. About ten minutes on one core; writes benchmarks/results/narrow.json. It needs bitsandbytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks._sizes import PROMPT, made, patches
+from benchmarks._timing import RESULTS, Figure, machine, race, ratio, say
+from benchmarks.ablations import QUICK, Reader, Size
+from patchlab.engine import Backbone, Bank, Lane, Sampling, load_trio, stream
+from patchlab.engine.narrow import narrow
+from patchlab.files import write_json
+from patchlab.pocket.judge import OWN
+
+BITS = (None, 8, 4)
+Row = dict[str, Any]
+
+
+def name_of(bits: int | None) -> str:
+    """A width in words."""
+    return f"{bits} bits" if bits else "as they are"
+
+
+def effects(size: Size) -> Iterator[Row]:
+    """A row for each patch and width."""
+    for bits in BITS:
+        trio, reader = load_trio("pocket", device="cpu", bits=bits), Reader(size)
+        for each in trio.installed():
+            say(f"reading {each.manifest.name}, {name_of(bits)}")
+            domain = each.manifest.domain
+            figures = reader.figures(trio, domain, beside=())
+            yield {"group": "What a patch does", "name": f"{each.manifest.name}, {name_of(bits)}", "figures": {
+                **{f"{lane} rate": _mean(reader.values[lane, OWN[domain]]) for lane in ("base", "patched", "reference")}, **figures}}
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if value == value]
+    return sum(known) / len(known)
+
+
+def costs(label: str, *, repeats: int, tokens: int) -> Iterator[Row]:
+    """A row for each width: megabytes of the layers' weights, and a patched reply's time over that of the weights as they are."""
+    lanes, sizes = {}, {}
+    for bits in BITS:
+        backbone = made(label)
+        if bits:
+            narrow(backbone.model, bits)
+        [patch] = patches(backbone, 1)
+        lanes[name_of(bits)] = Lane("patched", backbone, ((Bank(backbone).segment([patch]), 1.0),))
+        sizes[name_of(bits)] = held(backbone)
+
+    def answer(lane: Lane) -> None:
+        for _ in stream([lane], [PROMPT], sampling=Sampling(max_new_tokens=tokens)):
+            pass
+
+    plain = name_of(None)
+    taken = race({name: lambda lane=lane: lambda: answer(lane) for name, lane in lanes.items()}, repeats=repeats)
+    for name in lanes:
+        found: Figure = ratio(name, taken, name, plain)
+        yield {"group": f"What it costs, {label}", "name": name, "figures": {
+            "layers MB": sizes[name], "reply / as they are": [found.value, found.low, found.high, found.n]}}
+
+
+def held(backbone: Backbone) -> float:
+    """Megabytes of the weights of the layers."""
+    return sum(each.numel() * each.element_size() for each in backbone.layers.parameters()) / 2**20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read, time, print, write; there is no bar to miss, so 0."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few prompts and repeats, to see that it runs")
+    parser.add_argument("--out", type=Path, help="where the results go; a quick run writes only if asked")
+    given = parser.parse_args(argv)
+    size, began = QUICK if given.quick else Size(n=100), time.monotonic()
+    out = given.out or (None if given.quick else RESULTS / "narrow.json")
+    facts = {"machine": machine(), "quick": given.quick,
+             "about": f"`python -m benchmarks.narrow`: {size.n} held-out prompts a domain, temperature 0.8, seed 0, strength 1 of "
+                      "each patch's own calibration, 95 % bootstrap intervals; base and reference have as many bits as the "
+                      "patched lane. A reply is 16 tokens; medians with quartiles."}
+    found: list[Row] = []
+    costs_of = costs("tiny", repeats=2, tokens=2) if given.quick else costs("120M", repeats=7, tokens=16)
+    for row in (*effects(size), *costs_of):
+        found.append(row)
+        print(f"{row['group']} | {row['name']} | " + ", ".join(
+            f"{k} {v[0] if isinstance(v, list) else v:.3f}" for k, v in row["figures"].items()), flush=True)
+    if out:
+        write_json(out, facts | {"seconds": round(time.monotonic() - began), "rows": found})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
