@@ -39,8 +39,8 @@ def effects(size: Size) -> Iterator[Row]:
             say(f"reading {each.manifest.name}, {name_of(bits)}")
             domain = each.manifest.domain
             figures = reader.figures(trio, domain, beside=())
-            yield {"group": "What a patch does", "name": f"{each.manifest.name}, {name_of(bits)}", "figures": {
-                **{f"{lane} rate": _mean(reader.values[lane, OWN[domain]]) for lane in ("base", "patched", "reference")}, **figures}}
+            own = {f"{lane} rate": _mean(reader.values[lane, OWN[domain]]) for lane in trio.lanes}
+            yield {"group": "What a patch does", "name": f"{each.manifest.name}, {name_of(bits)}", "figures": own | figures}
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -85,9 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     size, began = QUICK if given.quick else Size(n=100), time.monotonic()
     out = given.out or (None if given.quick else RESULTS / "narrow.json")
     facts = {"machine": machine(), "quick": given.quick,
-             "about": f"`python -m benchmarks.narrow`: {size.n} held-out prompts a domain, temperature 0.8, seed 0, strength 1 of "
-                      "each patch's own calibration, 95 % bootstrap intervals; base and reference have as many bits as the "
-                      "patched lane. A reply is 16 tokens; medians with quartiles."}
+             "about": f"`python -m benchmarks.narrow`: {size.n} held-out prompts a domain, temperature 0.8, seed 0, 95 % "
+                      "bootstrap intervals; each patch at the strength of its manifest; base and reference have as many bits as "
+                      "the patched lane. A reply is 16 tokens; medians with quartiles."}
     found: list[Row] = []
     costs_of = costs("tiny", repeats=2, tokens=2) if given.quick else costs("120M", repeats=7, tokens=16)
     for row in (*effects(size), *costs_of):
