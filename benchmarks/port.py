@@ -1,7 +1,7 @@
 """What is a patch worth on the next release of its base? `python -m benchmarks.port [--quick]`
 
-Trains the pocket base on, at three distances, and puts every shipped patch through a port check on each. Releases, replies and
-checks lie in build/port; a run that was stopped goes on. About forty minutes on one core; writes benchmarks/results/port.json.
+Trains the pocket base on, at two distances, and puts every shipped patch through a port check on each. Releases, replies and
+checks lie in build/port; a run that was stopped goes on. About twenty minutes on one core; writes benchmarks/results/port.json.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ Row = dict[str, Any]
 class Size:
     """How big a run is; a quick one differs in numbers only."""
 
-    n: int = 200
-    steps: tuple[int, ...] = (50, 200, 600)
+    n: int = 150
+    steps: tuple[int, ...] = (50, 300)
     rows: int = 128  # documents a training step
     tokens: int = 64
 
