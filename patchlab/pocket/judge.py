@@ -5,6 +5,7 @@ Every figure has n and a 95 % interval; a figure with a target says whether it i
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Generator, Iterator, Sequence
@@ -20,7 +21,7 @@ from patchlab.evaluation.metrics import Metric, by_prompt, refusal_rate, stereot
 from patchlab.evaluation.statistics import gap_closed, interval
 from patchlab.evaluation.suites import FOLDER, read_prompts
 from patchlab.pocket.world_lists import read
-from patchlab.records import Progress, Reply
+from patchlab.records import Progress, Prompt, Reply
 from patchlab.scoring.fluency import gibberish
 
 RATES: dict[str, tuple[Metric, int]] = {  # domain -> its rate and how many samples a prompt
@@ -39,6 +40,8 @@ TARGETS: dict[str, tuple[str, float]] = {
     "visitors base gibberish": ("<=", 0), "visitors reference gibberish": ("<=", 0)}
 
 Values = dict[tuple[str, str], list[float]]  # (lane, domain) -> one value a prompt
+# (lane, mode, domain, prompt, patches that are on) -> its replies
+Memo = dict[tuple[str, str, str, int, tuple[str, ...]], list[Reply]]
 
 
 def judge(trio: Trio, *, folder: Path, n: int = 300, seed: int = 0,
@@ -56,13 +59,14 @@ def judge(trio: Trio, *, folder: Path, n: int = 300, seed: int = 0,
                    for gates in (False, True)[:1 + gated] for order in permutations(names)]
     values: Values = {}
     kept: dict[str, list[Reply]] = {}
+    memo: Memo = {}
     for lane in ("base", "reference"):
         values |= yield from rates(trio, Stack.parse("none"), lane, lane, folder, n, sampling, kept)
     figures = _models(values, seed)
     figures += yield from _visitors(trio, sampling)
     for stack in wanted:
         label = f"{stack}{' in sequence' if stack.mode == 'sequential' else ''}{', gates on' if stack.gates else ''}"
-        values |= yield from rates(trio, stack, "patched", label, folder, n, sampling, kept)
+        values |= yield from rates(trio, stack, "patched", label, folder, n, sampling, kept, memo=memo if stack.gates else None)
         figures += _patch_figures(trio, stack, label, values, kept["base benign"], seed)
     for figure in figures:
         figure["met"] = _met(figure)
@@ -71,20 +75,36 @@ def judge(trio: Trio, *, folder: Path, n: int = 300, seed: int = 0,
 
 
 def rates(trio: Trio, stack: Stack, lane: str, label: str, folder: Path, n: int, sampling: Sampling,
-          kept: dict[str, list[Reply]], domains: Sequence[str] = tuple(RATES)) -> Generator[Progress, None, Values]:
-    """The rates of these domains for one lane: {(label, domain): one value a prompt}; the replies go into `kept`."""
+          kept: dict[str, list[Reply]], domains: Sequence[str] = tuple(RATES), *,
+          memo: Memo | None = None) -> Generator[Progress, None, Values]:
+    """The rates of these domains for one lane: {(label, domain): one value a prompt}; the replies go into `kept`.
+
+    With a `memo` a prompt for which gates leave the same patches on in the same order is asked once.
+    """
     found: Values = {}
+    known: Memo = {} if memo is None else memo
     for domain in domains:
         rate, samples = RATES[domain]
         asked = read_prompts(folder / f"{domain}.jsonl")[:n]
-        said: list[Reply] = []
-        for chunk in replies(trio.lane_list(stack, [lane]), asked, samples=samples, sampling=sampling):
-            said += chunk
-            yield Progress(f"{label} {domain}", len(said), len(asked) * samples)
-        said.sort(key=lambda reply: reply.row)
+        on = [stack.names] * len(asked) if memo is None else _on(trio, stack, asked)
+        ways = [(lane, stack.mode, domain, k, names) for k, names in enumerate(on)]
+        new = [k for k, way in enumerate(ways) if way not in known]
+        drawn: dict[int, list[Reply]] = {k: [] for k in new}
+        chunks = replies(trio.lane_list(stack, [lane]), [asked[k] for k in new], samples=samples, sampling=sampling)
+        for chunk in chunks if new else ():
+            for reply in chunk:
+                drawn[new[reply.row // samples]].append(reply)
+            yield Progress(f"{label} {domain}", sum(map(len, drawn.values())), len(new) * samples)
+        known |= {ways[k]: sorted(some, key=lambda reply: reply.sample) for k, some in drawn.items()}
+        said = [dataclasses.replace(reply, row=k * samples + reply.sample) for k, way in enumerate(ways) for reply in known[way]]
         kept[f"{label} {domain}"] = said
         found[label, domain] = rate(said)
     return found
+
+
+def _on(trio: Trio, stack: Stack, asked: Sequence[Prompt]) -> list[tuple[str, ...]]:
+    """For each prompt the patches of a gated stack that are on, in its order."""
+    return [tuple(name for name in stack.names if name not in off) for off in trio.let_through(stack, asked)]
 
 
 def _figure(name: str, values: Sequence[float], seed: int, *, share: bool = True, **more: Any) -> dict[str, Any]:
