@@ -57,6 +57,8 @@ GROUPS: dict[str, tuple[str, Dials, list[Dials]]] = {
     "Other patches present in training, read with them": ("refusal", {"companions": ("bias", "toxicity")}, [
         {}, {"held_to": "base"}, {"companions": ()}, {"in_sequence": 0.5}, {"distance": 110},
         {"in_sequence": 0.3, "distance": 110}]),
+    "The same for toxicity": ("toxicity", {"companions": ("bias", "refusal")}, [
+        {}, {"distance": 110}, {"in_sequence": 0.3, "distance": 110}]),
     "Initialisation": ("toxicity", {}, [{}, {"init": "vocabulary"}, {"init": "random"}]),
     "What the KL term holds": ("toxicity", {}, [{}, {"holds": ("benign",)}, {"holds": ("benign", "lookalike", "chat", "story")}]),
     "Weight of the KL term": ("toxicity", {}, [{}, {"hold": 0.5}, {"hold": 10.0}]),
