@@ -1,0 +1,140 @@
+"""What undoes patches in a sequence? `python -m benchmarks.sequence [--quick]`
+
+The shipped patches as one sequence, and as two halves of what a sequence is: every patch at the positions it has there but
+hidden from the others, and every patch reading those before it but at the positions it was trained at. Beside them the stack
+in parallel, and each patch alone with nothing but room between it and the text. About ten minutes on one core; writes
+benchmarks/results/sequence.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from benchmarks._timing import RESULTS, machine, say
+from patchlab.artifact import Stack
+from patchlab.engine import Backbone, Lane, Sampling, Segment, Trio, compile_prefix, load_trio, replies
+from patchlab.engine.masks import smallest
+from patchlab.engine.voices import Part
+from patchlab.evaluation.statistics import gap_closed, interval
+from patchlab.evaluation.suites import FOLDER, read_prompts
+from patchlab.files import write_json
+from patchlab.pocket.judge import EVEN, OWN, RATES
+
+Row = dict[str, Any]
+ROOM = (0, 50, 100)  # positions between one patch and the text: none, one patch, two
+HARMLESS = "benign"
+
+
+@torch.no_grad()
+def compiled(backbone: Backbone, prefixes: Sequence[Tensor], *, read: bool, places: Tensor) -> Segment:
+    """Prefixes one after another at these positions; each reads those before it, or only itself."""
+    both = torch.cat(list(prefixes))
+    order = torch.arange(len(both))
+    owner = torch.cat([torch.full((len(each),), k) for k, each in enumerate(prefixes)])
+    hidden = order[None] > order[:, None]
+    if not read:
+        hidden = hidden | (owner[None] != owner[:, None])
+    mask = torch.zeros(hidden.shape, dtype=backbone.dtype).masked_fill(hidden, smallest(backbone.dtype))[None, None]
+    cache = DynamicCache()
+    backbone.model(inputs_embeds=both.to(backbone.dtype)[None], attention_mask=mask, position_ids=places[None],
+                   past_key_values=cache, use_cache=True, logits_to_keep=1)
+    layers: list[Any] = cache.layers
+    return Segment(tuple(layer.keys[0] for layer in layers), tuple(layer.values[0] for layer in layers))
+
+
+def cut(whole: Segment, lengths: Sequence[int]) -> tuple[Part, ...]:
+    """A segment as one part for each prefix of it, so that text begins behind the longest and not behind all."""
+    ends = torch.tensor(lengths).cumsum(0).tolist()
+    return tuple((Segment(*(tuple(each[:, end - length:end] for each in kind) for kind in (whole.keys, whole.values))), 1.0)
+                 for length, end in zip(lengths, ends, strict=True))
+
+
+def stacks(trio: Trio, names: Sequence[str]) -> Iterator[tuple[str, str, tuple[Part, ...]]]:
+    """What is read: a group, a name and the parts that are on, all at strength 1."""
+    prefixes = {name: torch.from_numpy(trio.patch(name).prefix.copy()) for name in names}
+    with torch.no_grad():
+        single = {name: compile_prefix(trio.base, prefix) for name, prefix in prefixes.items()}
+    for order in (tuple(names), tuple(reversed(names))):
+        group, some = f"In the order {', '.join(order)}", [prefixes[name] for name in order]
+        lengths = [len(each) for each in some]
+        behind, same = torch.arange(sum(lengths)), torch.cat([torch.arange(each) for each in lengths])
+        yield group, "in parallel", tuple((single[name], 1.0) for name in order)
+        yield group, "at the places of a sequence, hidden from each other", (
+            (compiled(trio.base, some, read=False, places=behind), 1.0),)
+        yield group, "each reads those before it, at its own places", cut(
+            compiled(trio.base, some, read=True, places=same), lengths)
+        yield group, "in sequence", ((compiled(trio.base, some, read=True, places=behind), 1.0),)
+    for name in names:
+        for room in ROOM:
+            yield "One patch, further from the text", f"{name}, {room} positions", (
+                (dataclasses.replace(single[name], room=room), 1.0),)
+
+
+class Reader:
+    """Rates of lanes on held-out prompts."""
+
+    def __init__(self, trio: Trio, n: int, tokens: int) -> None:
+        self.trio, self.sampling = trio, Sampling(seed=0, max_new_tokens=tokens)
+        self.prompts = {domain: read_prompts(FOLDER / "pocket" / f"{domain}.jsonl")[:n] for domain in (*OWN.values(), HARMLESS)}
+        self.ends = {lane.name: {domain: self.values(lane, domain) for domain in OWN.values()} for lane in trio.lane_list(
+            Stack.parse("none"), ["base", "reference"])}
+
+    def values(self, lane: Lane, domain: str) -> list[float]:
+        """One value a prompt."""
+        rate, samples = RATES[domain]
+        said = [reply for chunk in replies([lane], self.prompts[domain], samples=samples, sampling=self.sampling)
+                for reply in chunk]
+        return rate(sorted(said, key=lambda reply: reply.row))
+
+    def figures(self, parts: tuple[Part, ...], names: Sequence[str]) -> dict[str, list[float]]:
+        """How much of each patch's gap is closed, and harmless requests refused: [value, low, high, n] each."""
+        lane, found = Lane("patched", self.trio.base, parts), {}
+        for name in names:
+            domain = OWN[self.trio.patch(name).manifest.domain]
+            three = zip(self.ends["base"][domain], self.values(lane, domain), self.ends["reference"][domain], strict=True)
+            known = [each for each in three if not any(map(math.isnan, each))]
+            base, patched, reference = ([each[k] for each in known] for k in range(3))
+            closed = gap_closed(base, patched, reference, target=EVEN if domain == "bias" else None, seed=0)
+            found[f"{name} gap closed"] = [*closed, len(known)]
+        refused = self.values(lane, HARMLESS)
+        return found | {"benign refused": [*interval(refused, seed=0, share=True), len(refused)]}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read, print, write; there is no bar to miss, so 0."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few prompts, to see that it runs")
+    parser.add_argument("--out", type=Path, help="where the results go; a quick run writes only if asked")
+    given = parser.parse_args(argv)
+    (n, tokens), began = (2, 4) if given.quick else (100, 64), time.monotonic()
+    out = given.out or (None if given.quick else RESULTS / "sequence.json")
+    trio = load_trio("pocket", device="cpu")
+    names = [each.manifest.name for each in trio.installed()]
+    reader, found = Reader(trio, n, tokens), []
+    about = (f"`python -m benchmarks.sequence`: the shipped patches at strength 1, on {n} held-out prompts a domain, temperature "
+             "0.8, seed 0, 95 % bootstrap intervals. Every row but the last of an order is no mode of the engine: it is half of "
+             "what a sequence is.")
+    for group, name, parts in stacks(trio, names):
+        say(f"{group}: {name}")
+        own = [name.split(",")[0]] if group.startswith("One") else names
+        found.append({"group": group, "name": name, "figures": reader.figures(parts, own)})
+        print(f"{name} | " + ", ".join(f"{what} {each[0]:.3f}" for what, each in found[-1]["figures"].items()), flush=True)
+        if out:  # after every row: it is a long way
+            write_json(out, {"machine": machine(), "quick": given.quick, "about": about, "rows": found,
+                             "seconds": round(time.monotonic() - began)})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

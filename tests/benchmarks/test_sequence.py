@@ -1,0 +1,45 @@
+"""The halves of a sequence are what they are called: both at once are the engine's own sequence, neither its parallel stack."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.sequence import compiled, cut, main
+from patchlab.engine import Segment, Trio, compile_prefix, load_trio
+
+
+@pytest.fixture(scope="module")
+def trio() -> Trio:
+    return load_trio("pocket", device="cpu")
+
+
+def alike(one: Segment, other: Segment) -> bool:
+    pairs = zip((*one.keys, *one.values), (*other.keys, *other.values), strict=True)
+    return all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
+
+
+def test_both_halves_are_the_sequence_and_neither_is_the_parallel_stack(trio: Trio) -> None:
+    some = [torch.randn(length, trio.base.width) for length in (4, 3)]
+    behind, same = torch.arange(7), torch.tensor([0, 1, 2, 3, 0, 1, 2])
+    with torch.no_grad():
+        whole = compile_prefix(trio.base, torch.cat(some))
+        single = [compile_prefix(trio.base, each) for each in some]
+    assert alike(compiled(trio.base, some, read=True, places=behind), whole)
+    apart = cut(compiled(trio.base, some, read=False, places=same), (4, 3))
+    assert [segment.length for segment, _ in apart] == [4, 3]
+    assert all(alike(segment, alone) for (segment, _), alone in zip(apart, single, strict=True))
+    for read, places in ((False, behind), (True, same)):
+        half = cut(compiled(trio.base, some, read=read, places=places), (4, 3))
+        assert alike(half[0][0], single[0]) and not alike(half[1][0], single[1])
+        assert not alike(compiled(trio.base, some, read=read, places=places), whole)
+
+
+def test_it_runs_and_reads_every_patch(tmp_path: Path) -> None:
+    assert main(["--quick", "--out", str(tmp_path / "found.json")]) == 0
+    rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+    assert len(rows) == 2 * 4 + 3 * 3
+    assert all("refusal gap closed" in row["figures"] for row in rows[:8])
