@@ -18,6 +18,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--bits", type=int, choices=(8, 4), default=env("PATCHLAB_BITS") or None,
                         help="hold the models' layers in 8 or 4 bits; needs bitsandbytes")
     settings = parser.parse_args(argv)
+    if settings.bits not in (None, 8, 4):  # argparse does not check what comes from the environment
+        parser.error(f"bits {settings.bits}: expected 8 or 4")
     if not 0 < settings.port < 65536:
         parser.error(f"port {settings.port}: expected a number from 1 to 65535")
     from patchlab.engine import load_trio  # after the arguments: --help needs no model library

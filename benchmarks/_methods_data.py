@@ -141,7 +141,7 @@ def sample_once(root: Path, dials: Dials) -> Path:
 
     Only whole batches are kept, so that a step has the same rows whoever deals them.
     """
-    base, reference = (Backbone.load(preset("pocket").source(lane), device="cpu") for lane in ("base", "reference"))
+    base, reference = (Backbone.load(preset("pocket").source(lane), device="cpu", packed=False) for lane in ("base", "reference"))
     made_from = json.dumps([asdict(dials), base.identity.fingerprint, reference.identity.fingerprint])
     folder = root / hashlib.sha256(made_from.encode()).hexdigest()[:12]
     if (folder / "data.json").is_file():

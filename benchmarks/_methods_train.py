@@ -69,7 +69,7 @@ class Trained:
 
 def load(lane: str, *, attention: str = "sdpa") -> Backbone:
     """A pocket model of its own: adapters are put into it."""
-    backbone = Backbone.load(preset("pocket").source(lane), device="cpu")
+    backbone = Backbone.load(preset("pocket").source(lane), device="cpu", packed=False)  # merging changes weights
     backbone.model.set_attn_implementation(attention)
     return backbone
 

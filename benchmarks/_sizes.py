@@ -5,6 +5,7 @@ All read text with the pocket tokenizer. None of them ever ends a reply: every s
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from patchlab.artifact import Manifest, Patch
 from patchlab.engine import Backbone, preset
+from patchlab.engine.packed import pack
 from patchlab.records import Prompt
 
 PROMPT = Prompt("Tell me how the old harbour town keeps its boats dry in winter, and who pays for the work.")
@@ -49,10 +51,11 @@ def made(shape: str, *, seed: int = 0, device: str = "cpu", dtype: torch.dtype =
 
 
 def pair(size: str) -> tuple[Backbone, Backbone]:
-    """Base and reference of a size, on the CPU in 32 bits."""
+    """Base and reference of a size, on the CPU in 32 bits, as the library has them."""
     if size != "pocket":
         return made(size), made(size, seed=1)
-    first, second = (_endless(Backbone.load(preset("pocket").source(lane), device="cpu")) for lane in ("base", "reference"))
+    first, second = (_endless(Backbone.load(preset("pocket").source(lane), device="cpu", packed=False))
+                     for lane in ("base", "reference"))
     return first, second
 
 
@@ -73,6 +76,15 @@ def patches(backbone: Backbone, count: int, *, length: int = LENGTH) -> list[Pat
                             width=backbone.width, licence="Apache-2.0")
         made_now.append(Patch(manifest, prefix))
     return made_now
+
+
+def served(backbone: Backbone) -> Backbone:
+    """The backbone as loading one makes it: on a CPU a copy whose layers are packed, beside the stock one that others run."""
+    if backbone.device.type != "cpu":
+        return backbone
+    made_now = Backbone(copy.deepcopy(backbone.model), backbone.tokenizer, name=backbone.name)
+    pack(made_now.model)
+    return _endless(made_now)
 
 
 def prompt_tuned(backbone: Backbone, some: list[Patch]) -> PeftModel:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from itertools import combinations
 
-from benchmarks._sizes import PROMPT, generate, pair, patches, prompt_tuned
+from benchmarks._sizes import PROMPT, generate, pair, patches, prompt_tuned, served
 from benchmarks._timing import Figure, Side, command, milliseconds, race, ratio, say
 from patchlab.artifact import Patch
 from patchlab.engine import Backbone, Bank, Lane, Sampling, stream
@@ -33,7 +33,7 @@ def measure(backbone: Backbone, label: str, *, repeats: int, tokens: int, bar: s
     some = patches(backbone, CLIENTS)
     cases = {"subsets of 4 patches": [stack for size in range(5) for stack in combinations(some[:4], size)],
              "a patch a client": [(patch,) for patch in some]}
-    wrapped = prompt_tuned(backbone, some)
+    wrapped, engine = prompt_tuned(backbone, some), served(backbone)
 
     def answer(lanes: Sequence[Lane]) -> None:
         for _ in stream(lanes, [PROMPT], sampling=Sampling(max_new_tokens=tokens)):
@@ -46,7 +46,7 @@ def measure(backbone: Backbone, label: str, *, repeats: int, tokens: int, bar: s
 
     sides: dict[str, Side] = {"peft": lambda: requests}
     for case, stacks in cases.items():
-        lanes = lanes_of(backbone, stacks)
+        lanes = lanes_of(engine, stacks)
         sides[f"{case}, batch"] = lambda lanes=lanes: lambda: answer(lanes)
         sides[f"{case}, in turn"] = lambda lanes=lanes: lambda: [answer([lane]) for lane in lanes]
     taken = race(sides, repeats=repeats, device=backbone.device)

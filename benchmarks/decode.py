@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from peft import LoraConfig, get_peft_model
 
-from benchmarks._sizes import PROMPT, Bare, made, patches, prompt_tuned
+from benchmarks._sizes import PROMPT, Bare, made, patches, prompt_tuned, served
 from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
 from patchlab.engine import Backbone, Bank
 from patchlab.engine.batch import Batch, Part, Row
@@ -47,11 +47,11 @@ def tuned_step(backbone: Backbone, wrapped: torch.nn.Module) -> Callable[[], obj
 
 def measure(backbone: Backbone, label: str, *, repeats: int, turns: int, bar: str = "<= 1.01") -> list[Figure]:
     """Patch, prompt tuning and both kinds of LoRA on one backbone; a second copy of the weights holds the LoRA."""
-    [patch] = patches(backbone, 1)
-    parts = ((Bank(backbone).segment([patch]), 1.0),)
+    [patch], engine = patches(backbone, 1), served(backbone)
+    parts = ((Bank(engine).segment([patch]), 1.0),)
     wrapped = prompt_tuned(backbone, [patch])
     ids = torch.tensor([backbone.encode(PROMPT)], device=backbone.device)
-    ours = {NONE: lambda: stepping(backbone, (), turns), PATCHED: lambda: stepping(backbone, parts, turns)}
+    ours = {NONE: lambda: stepping(engine, (), turns), PATCHED: lambda: stepping(engine, parts, turns)}
     # two sides only: what decides over one part in a hundred is measured with nothing between
     taken = race(ours, repeats=3 * repeats, turns=turns, device=backbone.device)
     found = [ratio(f"{label}: a step with one patch / without", taken, PATCHED, NONE, bar=bar),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks._sizes import LENGTH, PROMPT, pair, patches
+from benchmarks._sizes import LENGTH, PROMPT, pair, patches, served
 from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
 from patchlab.artifact import Patch, Registry, Stack, save_patch
 from patchlab.engine import Backbone, Bank, Sampling, Trio, preset
@@ -34,6 +34,7 @@ def trio_with(base: Backbone, reference: Backbone, some: Sequence[Patch], folder
 
 def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, tokens: int, most: int = MOST) -> list[Figure]:
     """Replies of a trio with one patch installed against one with many, and the memory of those many."""
+    base = served(base)
     one, many = "1 installed", f"{most} installed"
     some = patches(base, most)
     stack = Stack.parse(some[0].manifest.name)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from benchmarks._sizes import LENGTH, PROMPT, Bare, pair, patches
+from benchmarks._sizes import LENGTH, PROMPT, Bare, pair, patches, served
 from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
 from patchlab.engine import Backbone, Bank, Lane, Sampling, stream
 from patchlab.engine.batch import Batch, Row
@@ -24,6 +24,7 @@ STREAM, STEP, BARE, CHOICE = "stream", "batch step", "bare model", "choice"
 def measure(backbone: Backbone, label: str, *, rows: int, patched: bool, repeats: int, turns: int,
             bar: str = "<= 1.1") -> list[Figure]:
     """Rows of one prompt, each with noise of its own, all with one patch or none."""
+    backbone = served(backbone)
     parts = ((Bank(backbone).segment(patches(backbone, 1)), 1.0),) if patched else ()
     sampling = Sampling(max_new_tokens=turns + 1)
     ids = torch.tensor([backbone.encode(PROMPT)] * rows, device=backbone.device)

@@ -72,8 +72,11 @@ def costs(label: str, *, repeats: int, tokens: int) -> Iterator[Row]:
 
 
 def held(backbone: Backbone) -> float:
-    """Megabytes of the weights of the layers."""
-    return sum(each.numel() * each.element_size() for each in backbone.layers.parameters()) / 2**20
+    """Megabytes of the weights of the layers, with the scales of narrowed ones."""
+    weights = [*backbone.layers.parameters()]
+    scales = [getattr(each, "SCB", None) for each in weights]
+    scales += [getattr(getattr(each, "quant_state", None), "absmax", None) for each in weights]
+    return sum(each.numel() * each.element_size() for each in [*weights, *scales] if each is not None) / 2**20
 
 
 def main(argv: Sequence[str] | None = None) -> int:

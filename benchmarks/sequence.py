@@ -123,8 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = [each.manifest.name for each in trio.installed()]
     reader, found = Reader(trio, n, tokens), []
     about = (f"`python -m benchmarks.sequence`: the shipped patches at strength 1, on {n} held-out prompts a domain, temperature "
-             "0.8, seed 0, 95 % bootstrap intervals. Every row but the last of an order is no mode of the engine: it is half of "
-             "what a sequence is.")
+             "0.8, seed 0, 95 % bootstrap intervals. The two middle rows of an order are no modes of the engine: each is half of "
+             "what a sequence is. Room is positions left free behind a patch, as others would take them.")
     for group, name, parts in stacks(trio, names):
         say(f"{group}: {name}")
         own = [name.split(",")[0]] if group.startswith("One") else names

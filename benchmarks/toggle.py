@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks._sizes import PROMPT, pair, patches
+from benchmarks._sizes import PROMPT, pair, patches, served
 from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
 from patchlab.artifact import Patch
 from patchlab.engine import Backbone, Bank, Lane, Sampling, stream
@@ -28,6 +28,7 @@ def first_token(backbone: Backbone, bank: Bank, patch: Patch, strength: float) -
 
 def measure(backbone: Backbone, label: str, *, repeats: int, bar: str = "<= 1.05") -> list[Figure]:
     """The first token after each kind of run before."""
+    backbone = served(backbone)
     [patch] = patches(backbone, 1)
     bank = Bank(backbone)
 

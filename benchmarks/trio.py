@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from benchmarks._sizes import PROMPT, generate, pair, patches, prompt_tuned
+from benchmarks._sizes import PROMPT, generate, pair, patches, prompt_tuned, served
 from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
 from patchlab.engine import Backbone, Bank, Lane, Sampling, stream
 
@@ -22,8 +22,9 @@ def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, to
             bar: str = BARS["120M"]) -> list[Figure]:
     """The trio as one stream against its lanes in turn."""
     [patch] = patches(base, 1)
-    parts = ((Bank(base).segment([patch]), 1.0),)
-    lanes = [Lane("base", base), Lane("patched", base, parts), Lane("reference", reference)]
+    engine = served(base)
+    parts = ((Bank(engine).segment([patch]), 1.0),)
+    lanes = [Lane("base", engine), Lane("patched", engine, parts), Lane("reference", served(reference))]
     wrapped = prompt_tuned(base, [patch])
     models = [(base.model, base), (wrapped, base), (reference.model, reference)]
 

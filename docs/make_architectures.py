@@ -38,7 +38,7 @@ LAWS = {
         "bfloat16 and float16: the mean error with patches, in a mixed batch, is within twice that of the stock rows",
     "test_a_stream_never_changes_a_weight": "a stream changes no weight",
     "test_a_row_is_what_it_is_alone_and_close_to_the_full_base":
-        "8 and 4 bits: a row alone = the row in any batch to 1e-4, a patch at strength 0 = off, all near the full base (width 64)",
+        "8 and 4 bits: a row alone = the row in any batch to 1e-4, strength 0 = off, all near the full base (width 64)",
 }
 
 Outcomes = dict[tuple[str, str], bool]  # (family, law) -> whether every test of it passed

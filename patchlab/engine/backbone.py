@@ -16,7 +16,8 @@ from transformers.utils import logging as hf_logging
 
 from patchlab.artifact import BaseIdentity
 from patchlab.engine.masks import check_architecture
-from patchlab.engine.narrow import narrow
+from patchlab.engine.narrow import MARK, library, narrow
+from patchlab.engine.packed import pack
 from patchlab.errors import BaseMismatchError, InputError, ModelError, PatchLabError
 from patchlab.records import Prompt
 
@@ -33,7 +34,6 @@ class Backbone:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
-        self.bits: int | None = None  # of the layers' weights, where they were narrowed
         self.identity = BaseIdentity(
             id=name, revision=revision, fingerprint=fingerprint(model.state_dict()),
             tokenizer_digest=_digest(tokenizer.get_vocab()), template_digest=_digest(tokenizer.chat_template or ""))
@@ -48,12 +48,15 @@ class Backbone:
 
     @classmethod
     def load(cls, source: str | Path, *, revision: str | None = None, device: str | None = None,
-             dtype: torch.dtype | None = None, bits: int | None = None) -> Backbone:
+             dtype: torch.dtype | None = None, bits: int | None = None, packed: bool = True) -> Backbone:
         """Open a model folder or Hub id: safetensors only, no code from the folder. Raises ModelError.
 
         With `bits`, 8 or 4, the weights of its layers are narrowed once they are loaded, and read as they were: see `narrow`.
+        Where it helps they are also `packed` (see there), after which they may not be changed.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if bits is not None:
+            library(bits)  # what is missing is found out before anything is loaded
         shared: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
         try:
             config = AutoConfig.from_pretrained(source, **shared)
@@ -80,8 +83,14 @@ class Backbone:
                    revision=revision or "")
         if bits:
             narrow(made.model, bits)  # with its identity known: it is still that base
-            made.bits = bits
+        if packed:
+            pack(made.model)
         return made
+
+    @property
+    def bits(self) -> int | None:
+        """How many bits the weights of the layers have, where they were narrowed."""
+        return getattr(self.model, MARK, None)
 
     @property
     def device(self) -> torch.device:

@@ -7,6 +7,7 @@ What it then does is close to what it did and not the same; `benchmarks/narrow.p
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from patchlab.errors import InputError, MissingExtraError, ModelError
 
 BITS = (8, 4)
+MARK = "patchlab_bits"  # on a model: of how many bits its layers are
 WIDE, OUT = 64, 32  # of what widths in and out must be multiples, for the CPU's 4-bit product
 EXTRA = "bitsandbytes==0.50.2"
 
@@ -28,14 +30,7 @@ def narrow(model: PreTrainedModel, bits: int) -> None:
     section 2.1, without outliers apart: a row would depend on its neighbours). Training asks for the weights as they are.
     Raises InputError for other bits, MissingExtraError without bitsandbytes, ModelError for layers that are narrow or do not fit.
     """
-    if bits not in BITS:
-        raise InputError(f"{bits} bits", expected="8 or 4", do="choose one, or leave it out for the weights as they are")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of every cast
-    try:
-        from bitsandbytes import nn as narrowed
-    except ImportError:
-        raise MissingExtraError("bitsandbytes is not installed", expected=f"{EXTRA} for {bits} bits",
-                                do=f"pip install {EXTRA}") from None
+    narrowed = library(bits)
     output = model.get_output_embeddings()
     found = [(name, child) for name, child in model.named_modules()
              if isinstance(child, (nn.Linear, Conv1D)) and child is not output]
@@ -47,9 +42,31 @@ def narrow(model: PreTrainedModel, bits: int) -> None:
         if bits == 4 and child.weight.device.type == "cpu" and (wide % WIDE or out % OUT):
             raise ModelError(f"layer {name} of {wide} x {out}", do="use 8 bits, or a GPU",
                              expected=f"widths that are multiples of {WIDE} and {OUT} for 4 bits on a CPU")
-    for name, child in found:
+    while found:
+        name, child = found.pop()
         parent, _, own = name.rpartition(".")
         setattr(model.get_submodule(parent), own, (_four if bits == 4 else _eight)(narrowed, child))
+        del child  # one layer at a time is held twice
+    setattr(model, MARK, bits)
+
+
+def library(bits: int) -> Any:
+    """The modules of bitsandbytes, where they and these bits will do. Raises InputError, or MissingExtraError without it."""
+    if bits not in BITS:
+        raise InputError(f"{bits} bits", expected="8 or 4", do="choose one, or leave it out for the weights as they are")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of every cast
+    before = sys.modules.get("kernels")
+    sys.modules["kernels"] = None  # type: ignore[assignment]  # with it, on some processors it would run code from the Hub
+    try:
+        from bitsandbytes import nn as narrowed
+    except ImportError:
+        raise MissingExtraError("bitsandbytes is not installed", expected=f"{EXTRA} for {bits} bits",
+                                do=f"pip install {EXTRA}") from None
+    finally:
+        del sys.modules["kernels"]
+        if before:
+            sys.modules["kernels"] = before
+    return narrowed
 
 
 def _weights(layer: Any) -> tuple[torch.Tensor, int, int]:
@@ -58,18 +75,19 @@ def _weights(layer: Any) -> tuple[torch.Tensor, int, int]:
     return weight, weight.shape[1], weight.shape[0]
 
 
-def _four(library: Any, layer: Any) -> nn.Module:
+def _four(narrowed: Any, layer: Any) -> nn.Module:
     weight, wide, out = _weights(layer)
-    made = library.Linear4bit(wide, out, bias=layer.bias is not None, compute_dtype=weight.dtype, quant_type="nf4",
+    made = narrowed.Linear4bit(wide, out, bias=layer.bias is not None, compute_dtype=weight.dtype, quant_type="nf4",
                               device="meta")
-    made.weight = library.Params4bit(weight, requires_grad=False, quant_type="nf4", module=made)
+    made.weight = narrowed.Params4bit(weight, requires_grad=False, quant_type="nf4", module=made)
     return _placed(made, layer, weight)
 
 
-def _eight(library: Any, layer: Any) -> nn.Module:
+def _eight(narrowed: Any, layer: Any) -> nn.Module:
     weight, wide, out = _weights(layer)
-    made = library.Linear8bitLt(wide, out, bias=layer.bias is not None, has_fp16_weights=False, device="meta")
-    made.weight = library.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+    made = narrowed.Linear8bitLt(wide, out, bias=layer.bias is not None, has_fp16_weights=False, device="meta")
+    # on the CPU first: only a move narrows it, and only from there
+    made.weight = narrowed.Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False)
     return _placed(made, layer, weight)
 
 

@@ -1,20 +1,18 @@
 """Streams any number of lanes over any number of prompts: one step of every lane at a time.
 
-Lanes that share a backbone share a batch; lanes of other backbones run their own, step by step beside it. The stream is a
-generator: closing it frees its keys and values.
+Lanes that share a backbone share a batch; lanes of other backbones run their own, interleaved step by step. The stream is
+a generator: closing it frees its keys and values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.gates import Wanted
 from patchlab.engine.running import Request, Running, check_context
 from patchlab.engine.sampling import RowKey, Sampling
-from patchlab.engine.workers import Workers
 from patchlab.errors import InputError, ModelError
 from patchlab.records import Delta, Prompt, Reply
 
@@ -65,15 +63,11 @@ def _steps(groups: list[tuple[Running, list[Request]]], order: list[str]) -> Ite
     def in_order(deltas: list[Delta]) -> tuple[Delta, ...]:
         return tuple(sorted(deltas, key=lambda delta: (place[delta.lane], delta.row)))
 
-    workers = Workers([running.backbone.device for running, _ in groups])
     try:
-        first = workers.each([partial(running.join, requests) for running, requests in groups])
-        yield in_order([delta for deltas in first for delta in deltas])
+        yield in_order([delta for running, requests in groups for delta in running.join(requests)])
         while any(running for running, _ in groups):
-            step = workers.each([running.advance for running, _ in groups])
-            yield in_order([delta for deltas in step for delta in deltas])
+            yield in_order([delta for running, _ in groups for delta in running.advance()])
     finally:
-        workers.close()  # first: one of them may still be at work
         for running, _ in groups:
             running.close()
 

@@ -105,7 +105,8 @@ class _Run:
         prompts = {f"prompts of {name}": _digest([prompt.text for prompt in self.plan[name][1]]) for name in self.suites(stack)}
         return {"patchlab": __version__, "n": str(self.n), "seed": str(self.seed), "sampling_seed": str(self.sampling.seed),
                 "temperature": f"{self.sampling.temperature:g}", "top_p": f"{self.sampling.top_p:g}",
-                "max_new_tokens": str(self.sampling.max_new_tokens), **prompts}
+                "max_new_tokens": str(self.sampling.max_new_tokens), **prompts,
+                **({"bits": str(self.trio.base.bits)} if self.trio.base.bits else {})}
 
     def known(self, row: Row | None, stack: Labels) -> bool:
         """Take a row that is there already, if it was asked all that this run asks."""

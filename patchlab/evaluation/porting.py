@@ -102,7 +102,8 @@ class _Run:
             "patchlab": __version__, "patch": f"{patch.manifest.name} {patch.manifest.version} {patch.digest[:12]}",
             "made_for": f"{made_for.name} {made_for.identity.fingerprint}", "base": f"{base.name} {base.identity.fingerprint}",
             "reference": f"{reference.name} {reference.identity.fingerprint}" if reference else "none",
-            "temperature": f"{sampling.temperature:g}", "max_new_tokens": str(sampling.max_new_tokens)}
+            "temperature": f"{sampling.temperature:g}", "max_new_tokens": str(sampling.max_new_tokens),
+            **({"bits": f"{made_for.bits} and {base.bits}"} if made_for.bits or base.bits else {})}
         self.columns: list[Column] = []
 
     def measure(self, store: Replies, own: list[Prompt], harmless: list[Prompt]) -> Generator[Progress, None, None]:

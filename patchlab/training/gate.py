@@ -19,7 +19,7 @@ from torch.nn import functional
 from patchlab.artifact import Gate
 from patchlab.engine import Backbone
 from patchlab.engine.gates import states
-from patchlab.errors import ModelError, NotFoundError, TrainingError
+from patchlab.errors import InputError, ModelError, NotFoundError, TrainingError
 from patchlab.records import Progress, Prompt
 from patchlab.training.recipe import IMPROVES
 
@@ -64,7 +64,11 @@ def fit_gate(backbone: Backbone, domain: str, prompts: Sequence[Prompt], dev: Se
     not as wide as its embeddings.
     """
     if domain not in IMPROVES and not improves:
-        raise NotFoundError.of("domain", domain, IMPROVES)
+        raise InputError(f"a patch of domain {domain!r}", expected="the domains of prompts that it is for",
+                         do="say by improves which they are, as its recipe does")
+    for name in improves:
+        if name not in (known := {prompt.domain for prompt in prompts}):
+            raise NotFoundError.of("domain to improve", name, known)
     mine = improves or IMPROVES[domain]
     own, asked = _labels(mine, prompts, "training"), _labels(mine, dev, "dev")
     if backbone.model.config.hidden_size != backbone.width:

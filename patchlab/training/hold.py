@@ -39,9 +39,9 @@ class Rows:
                  for p, r in zip(prompts, replies, strict=True)]
         longest = max(len(prompt) + len(reply) for prompt, reply in pairs)
         if length + longest > backbone.context:
-            raise ContextError(f"{length + longest:,} positions needed by a training text and the prefix",
+            raise ContextError(f"{length + longest:,} positions needed by a training text, the prefix and their distance",
                                expected=f"at most {backbone.context:,} available",
-                               do="train on shorter prompts and replies, or a shorter prefix")
+                               do="train on shorter prompts and replies, or with a shorter prefix or distance")
         shuffled = random.Random(seed).sample(pairs, len(pairs))
         # like lengths together, by neighbourhoods of eight batches so that batches stay mixed
         near = rows * 8
@@ -62,7 +62,7 @@ class Present:
     """The companions of a step: `beside` is what is held to, these alone and side by side.
 
     In sequence the patch is compiled between `before` and `after`, the prefixes [P, D] of those companions, as one segment;
-    else `distance` positions are left free between the patch and the text.
+    else `distance` positions are left free between the longest of them and the text: companions are further away too.
     """
 
     beside: tuple[Part, ...] = ()
@@ -79,8 +79,10 @@ class Present:
         """All that is on, given what `around` was compiled to."""
         if self.sequence:
             return ((compiled, 1.0),)
-        far = replace(compiled, room=self.distance) if self.distance else compiled
-        return ((far, 1.0), *self.beside)
+        if not self.distance:
+            return ((compiled, 1.0), *self.beside)
+        furthest = max(segment.length for segment in (compiled, *(segment for segment, _ in self.beside)))
+        return ((replace(compiled, room=furthest + self.distance - compiled.length), 1.0), *self.beside)
 
 
 class Companions:

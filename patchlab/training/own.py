@@ -88,10 +88,17 @@ class OwnReplies:
             write_jsonl(path, self._draw(number))
         processes.wait()
         said = [(self.prompts[row["prompt"]], row["reply"]) for row in read_jsonl(path)]
+        said = [each for each in said if self._fits(*each)]
         if not said:
-            raise TrainingError(f"nothing but empty replies of the patched base at own step {number * self.desk.recipe.refresh}",
+            raise TrainingError(f"nothing but empty or overlong replies at own step {number * self.desk.recipe.refresh}",
                                 expected="some text", do="lower own_rate and train into another folder")
         return said
+
+    def _fits(self, prompt: Prompt, reply: str) -> bool:
+        """Whether a reply, which was drawn right behind the prefix, fits at the recipe's distance too."""
+        backbone, recipe = self.desk.trainer.backbone, self.desk.recipe
+        length = len(backbone.encode(prompt)) + len(backbone.encode_reply(reply, kind=prompt.kind))
+        return recipe.length + recipe.distance + length <= backbone.context
 
     def _draw(self, number: int) -> list[dict[str, Any]]:
         recipe, trainer = self.desk.recipe, self.desk.trainer

@@ -10,7 +10,7 @@ import pytest
 
 from patchlab.engine import Trio
 from patchlab.engine.gates import let_through
-from patchlab.errors import ModelError, NotFoundError, TrainingError
+from patchlab.errors import InputError, ModelError, NotFoundError, TrainingError
 from patchlab.records import Progress, Prompt
 from patchlab.training.gate import fit_gate, threshold
 
@@ -67,13 +67,15 @@ def test_prompts_of_one_kind_only_are_refused(trio: Trio) -> None:
     for prompts, dev, what in ((ANGRY, DEV, "training"), (CALM, DEV, "training"), (TRAIN, CALM, "dev"), (TRAIN, [], "dev")):
         with pytest.raises(TrainingError, match=f"{what} prompts of domain toxicity"):
             returned(fit_gate(trio.base, "toxicity", prompts, dev))
-    with pytest.raises(NotFoundError, match="domain"):
+    with pytest.raises(InputError, match="say by improves"):
         returned(fit_gate(trio.base, "toxicty", TRAIN, DEV))
+    with pytest.raises(NotFoundError, match="did you mean 'benign'"):
+        returned(fit_gate(trio.base, "house-style", TRAIN, DEV, improves=("toxicity", "benin")))
 
 
 def test_a_patch_of_a_domain_of_its_own_says_what_it_improves(trio: Trio) -> None:
     """Both kinds of prompts can be the ones it is for, and together they leave no others."""
-    found = returned(fit_gate(trio.base, "house-style", TRAIN, DEV, improves=("benign", "none such")))
+    found = returned(fit_gate(trio.base, "house-style", TRAIN, DEV, improves=("benign",)))
     off = let_through(trio.base, [(trio.base.encode(prompt), {"mate": found.gate}) for prompt in DEV])
     assert off == [("mate",)] * 4 + [()] * 4
     with pytest.raises(TrainingError, match="16 of 16 training prompts of domain benign or toxicity"):

@@ -17,6 +17,7 @@ from test_run import drain
 
 from patchlab.artifact import Registry
 from patchlab.engine import Backbone, Trio, preset
+from patchlab.engine.narrow import MARK
 from patchlab.errors import ContextError, InputError, NotFoundError, TrainingError
 from patchlab.files import read_jsonl
 from patchlab.records import Prompt
@@ -145,7 +146,7 @@ def test_a_base_in_16_bits_stays_as_it_is(recipe: Recipe, prompts: list[Prompt],
 
 def test_a_base_in_few_bits_is_not_trained_on(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
                                               monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trio.base, "bits", 8)
+    monkeypatch.setattr(trio.base.model, MARK, 8, raising=False)
     with pytest.raises(TrainingError, match="a base in 8 bits; expected its weights as they are"):
         drain(trio, recipe, prompts, tmp_path)
     assert not list(tmp_path.rglob("*.jsonl"))
@@ -187,5 +188,5 @@ def test_what_cannot_begin_is_said_before_anything_is_sampled(trio: Trio, recipe
 
 
 def test_texts_that_do_not_fit_behind_the_prefix(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
-    with pytest.raises(ContextError, match="a training text and the prefix"):
+    with pytest.raises(ContextError, match="a training text, the prefix and their distance"):
         drain(trio, dataclasses.replace(recipe, length=90, dpo_steps=0), prompts, tmp_path)

@@ -1,0 +1,98 @@
+"""Packed layers say what the stock ones say, stay the model that they were, and are left where they do not help."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from made_models import FAMILIES, byte_level, make_backbone, make_model, make_patch, some_ids
+from torch import Tensor
+
+from patchlab.engine import Backbone, compile_prefix, packed
+from patchlab.engine.batch import Batch, Part, Row
+from patchlab.engine.packed import PackedLinear, pack
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN here")
+
+
+def made(family: str) -> Backbone:
+    backbone = Backbone(make_model(family, vocabulary=len(byte_level())), byte_level(), name=f"tiny-{family}")
+    assert pack(backbone.model)
+    return backbone
+
+
+@torch.no_grad()
+def part(backbone: Backbone, strength: float = 1.0) -> Part:
+    return compile_prefix(backbone, torch.tensor(make_patch(backbone, "own", length=5).prefix)), strength
+
+
+def logits(backbone: Backbone, *rows: Row) -> Tensor:
+    batch = Batch(backbone, rows, room=3)
+    return torch.stack([batch.prefill(), batch.step([7] * len(rows)), batch.step([9] * len(rows))])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("count", [1, 2, 17])
+def test_logits_are_those_of_the_stock_layers(family: str, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for one row, which small layers leave to the stock product."""
+    stock, backbone = make_backbone(family), made(family)
+    linear = sum(type(layer) is torch.nn.Linear for layer in stock.model.modules())
+    assert sum(isinstance(layer, PackedLinear) for layer in backbone.model.modules()) == linear
+    asked = [some_ids(3 + k, seed=k) for k in range(count)]
+    for cached in (packed.CACHED, 0):
+        monkeypatch.setattr(packed, "CACHED", cached)
+        torch.testing.assert_close(logits(backbone, *(Row(ids, (part(backbone),)) for ids in asked)),
+                                   logits(stock, *(Row(ids, (part(stock),)) for ids in asked)), atol=1e-5, rtol=0)
+
+
+def test_a_patch_that_is_off_is_the_base_to_the_bit() -> None:
+    backbone, rows = made("llama"), [some_ids(9, seed=1), some_ids(4, seed=2)]
+    bare = logits(backbone, *(Row(ids) for ids in rows))
+    assert torch.equal(logits(backbone, *(Row(ids, (part(backbone, 0.0),)) for ids in rows)), bare)
+    beside = logits(backbone, Row(rows[0]), Row(rows[1], (part(backbone),)))
+    torch.testing.assert_close(beside[:, 0], bare[:, 0], atol=1e-5, rtol=0)
+
+
+def test_it_is_still_that_model() -> None:
+    stock, backbone = make_backbone("llama"), made("llama")
+    assert backbone.identity == stock.identity
+    kept, was = backbone.model.state_dict(), stock.model.state_dict()
+    assert kept.keys() == was.keys() and all(torch.equal(kept[name], was[name]) for name in was)
+    tied = Backbone(make_model("llama", vocabulary=len(byte_level()), tie_word_embeddings=True), byte_level(), name="tied")
+    assert pack(tied.model) and tied.model.lm_head.weight is tied.embeddings
+
+
+def test_gradients_are_taken_through_the_weights_as_they_are() -> None:
+    found = []
+    for backbone in (make_backbone("llama"), made("llama")):
+        prefix = torch.tensor(make_patch(backbone, "own", length=5).prefix).requires_grad_(True)
+        found.append(torch.autograd.grad(compile_prefix(backbone, prefix).values[-1].square().sum(), [prefix])[0])
+    assert torch.equal(*found) and found[0].abs().sum() > 0
+
+
+def test_a_copy_packs_its_own_and_other_precisions_take_the_stock_product() -> None:
+    backbone = made("llama")
+    twin = Backbone(copy.deepcopy(backbone.model), byte_level(), name="twin")
+    with torch.no_grad():
+        for weight in twin.layers.parameters():
+            weight.mul_(0.5)
+    asked = Row(some_ids(9, seed=1)), Row(some_ids(9, seed=2))
+    assert not torch.allclose(logits(twin, *asked), logits(backbone, *asked), atol=1e-3)
+    exact = Backbone(copy.deepcopy(backbone.model).double(), byte_level(), name="exact")
+    torch.testing.assert_close(logits(exact, *asked).float(), logits(backbone, *asked), atol=1e-5, rtol=0)
+
+
+def test_loading_packs_where_it_helps_and_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock = make_backbone("llama")
+    stock.model.save_pretrained(tmp_path)
+    stock.tokenizer.save_pretrained(tmp_path)
+
+    def is_packed(dtype: torch.dtype = torch.float32, *, packed: bool = True) -> bool:
+        opened = Backbone.load(tmp_path, device="cpu", dtype=dtype, packed=packed)
+        return any(isinstance(layer, PackedLinear) for layer in opened.model.modules())
+
+    assert is_packed() and not is_packed(packed=False) and not is_packed(torch.bfloat16)
+    monkeypatch.setattr(packed, "LARGEST", 1000)
+    assert not is_packed()
