@@ -31,12 +31,12 @@ def test_a_row_draws_the_same_wherever_it_stands() -> None:
 def test_each_part_of_a_key_changes_the_noise(change: dict[str, int]) -> None:
     key = RowKey(seed=0, prompt=5, sample=0)
     other = dataclasses.replace(key, **change)
-    assert not np.array_equal(gumbel(key, step=0, size=20), gumbel(other, step=0, size=20))
-    assert not np.array_equal(gumbel(key, step=0, size=20), gumbel(key, step=1, size=20))
+    assert not np.array_equal(gumbel([(key, 0)], size=20)[0], gumbel([(other, 0)], size=20)[0])
+    assert not np.array_equal(gumbel([(key, 0)], size=20)[0], gumbel([(key, 1)], size=20)[0])
 
 
 def test_keys_of_64_bits_are_told_apart_to_the_last_bit() -> None:
-    draws = [gumbel(RowKey(seed, prompt, 0), step=0, size=4).tobytes()
+    draws = [gumbel([(RowKey(seed, prompt, 0), 0)], size=4).tobytes()
              for seed in (2**62, 2**62 + 1) for prompt in (3, 2**63, 2**63 + 1, 2**64 - 2, 2**64 - 1)]
     assert len(set(draws)) == len(draws)
 
@@ -50,7 +50,7 @@ def test_a_prompt_counts_by_its_text() -> None:
 
 def test_a_longer_vocabulary_only_adds_noise_to_the_end() -> None:
     key = keys(1)[0]
-    assert np.array_equal(gumbel(key, step=0, size=300)[:259], gumbel(key, step=0, size=259))
+    assert np.array_equal(gumbel([(key, 0)], size=300)[0][:259], gumbel([(key, 0)], size=259)[0])
 
 
 def test_tokens_come_as_often_as_their_probabilities_say() -> None:
