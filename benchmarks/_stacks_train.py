@@ -28,7 +28,7 @@ from patchlab.training.run import release, train
 
 LEARNED = ("toxicity", "bias", "drugs", "personal", "harmful")  # groups whose reference replies are learned
 KIT = 8  # neutral companions
-
+KEPT = 0.0  # share of other dev prompts for which a gate may be on beyond what recall asks for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,19 +142,24 @@ class Workshop:
         return self.family("practised")
 
     def gated(self, family: str) -> Trio:
-        """A family with a gate for each patch, fitted on training prompts: those it is for against all others."""
+        """A family with a gate for each patch, fitted on training prompts: those it is for against all others.
+
+        Where many patches meet, one that is on for a prompt it is not for is somebody's neighbour: none of the others' dev
+        prompts is to keep it on.
+        """
         dev = [prompt for some in self.said.prompts.values() for prompt in some[1::4]]
         train = [prompt for some in self.said.prompts.values() for prompt in some if prompt not in dev]
         made, gates = self.family(family), {}
         for each in made.installed():
             patch, improves = made.patch(each.manifest.name), POLICIES[each.manifest.name].improves
-            folder = self.work / "gated" / short([patch.digest, improves])
+            folder = self.work / "gated" / short([patch.digest, improves, KEPT])
             self.folders.setdefault(f"gated {family}", {})[each.manifest.name] = folder
             if folder.is_dir():
                 continue
             if improves not in gates:
                 say(f"fitting a gate for {each.manifest.name}")
-                gates[improves] = finished(fit_gate(made.base, patch.manifest.domain, train, dev, improves=improves)).gate
+                gates[improves] = finished(fit_gate(made.base, patch.manifest.domain, train, dev, improves=improves,
+                                                    kept=KEPT)).gate
             release(dataclasses.replace(patch, gate=gates[improves]), folder)
         return self.family(f"gated {family}")
 

@@ -37,7 +37,7 @@ Row = dict[str, Any]
 # what may help patches that meet for the first time: in words, its label, whose patches, and what becomes of the parts
 WAYS: tuple[tuple[str, str, str, Callable[[Any, Segment], Wanted]], ...] = (
     ("as they are", "apart-parallel", "apart", lambda parts, _: parts),
-    ("gates on", "apart-parallel-gates", "gated", lambda parts, _: parts),
+    ("gates on", "apart-parallel-gates-0", "gated", lambda parts, _: parts),
     ("strengths that add up to 1", "sum-1", "apart", lambda parts, _: normalised(parts)),
     ("strengths that add up to 2", "sum-2", "apart", lambda parts, _: normalised(parts, most=2.0)),
     ("strengths that add up to 4", "sum-4", "apart", lambda parts, _: normalised(parts, most=4.0)),
@@ -95,7 +95,7 @@ class Bench:
             names = self.names[:size]
             stack = Stack.parse(",".join(names), mode=mode, gates=gates)
             how = f"{mode}{', gates on' if gates else ''}"
-            yield self._row(group, f"{size}, {how}", family, f"{family}-{mode}{'-gates' if gates else ''}-{size}", names,
+            yield self._row(group, f"{size}, {how}", family, f"{family}-{mode}{'-gates-0' if gates else ''}-{size}", names,
                             lambda stack=stack: trio.parts(stack))
 
     def _helped(self, apart: Trio) -> Iterator[Row]:

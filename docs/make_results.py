@@ -246,7 +246,9 @@ worst of them: with many patches the worst is worse by chance alone. Refusals, p
 requests that no patch is to change. Toxicity, bias and refusal are the shipped patches in *vendors who never met*,
 where these three know each other and nobody else does; names that end in -b are a second vendor's, of another seed.
 *Gates on*: each patch has a gate, fitted on training prompts, that leaves it off for prompts it is not for; every
-prompt here is of one group, which flatters gates.
+prompt here is of one group, which flatters gates. Their thresholds keep a patch on for none of the others' dev
+prompts that recall does not ask for: with the command's own default of 1 % the gates of toxicity and bias were on
+for a quarter to a third of the held stories (seen here, and then changed).
 A joint patch is compared with the single patches of vendors who never met."""
 
 
