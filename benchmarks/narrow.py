@@ -19,6 +19,7 @@ from benchmarks._timing import RESULTS, Figure, machine, race, ratio, say
 from benchmarks.ablations import QUICK, Reader, Size
 from patchlab.engine import Backbone, Bank, Lane, Sampling, load_trio, stream
 from patchlab.engine.narrow import narrow
+from patchlab.engine.packed import pack
 from patchlab.files import write_json
 from patchlab.pocket.judge import OWN
 
@@ -55,6 +56,7 @@ def costs(label: str, *, repeats: int, tokens: int) -> Iterator[Row]:
         backbone = made(label)
         if bits:
             narrow(backbone.model, bits)
+        pack(backbone.model)  # what is left of 32 bits, as loading does
         [patch] = patches(backbone, 1)
         lanes[name_of(bits)] = Lane("patched", backbone, ((Bank(backbone).segment([patch]), 1.0),))
         sizes[name_of(bits)] = held(backbone)
