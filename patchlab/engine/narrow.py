@@ -35,7 +35,7 @@ def narrow(model: PreTrainedModel, bits: int) -> None:
     found = [(name, child) for name, child in model.named_modules()
              if isinstance(child, (nn.Linear, Conv1D)) and child is not output]
     for name, child in found:
-        _, wide, out = _weights(child)
+        wide, out = _widths(child)
         if not child.weight.is_floating_point():
             raise ModelError(f"layer {name} of {child.weight.dtype}", expected="weights not narrowed before",
                              do="load the model as it is")
@@ -69,23 +69,28 @@ def library(bits: int) -> Any:
     return narrowed
 
 
-def _weights(layer: Any) -> tuple[torch.Tensor, int, int]:
-    """Weights [out, in] of either kind of layer, and the widths in and out."""
-    weight = layer.weight.data.T.contiguous() if isinstance(layer, Conv1D) else layer.weight.data
-    return weight, weight.shape[1], weight.shape[0]
+def _widths(layer: Any) -> tuple[int, int]:
+    """The widths in and out of either kind of layer."""
+    first, second = layer.weight.shape
+    return (first, second) if isinstance(layer, Conv1D) else (second, first)
+
+
+def _weight(layer: Any) -> torch.Tensor:
+    """The weights [out, in] of either kind of layer."""
+    return layer.weight.data.T.contiguous() if isinstance(layer, Conv1D) else layer.weight.data
 
 
 def _four(narrowed: Any, layer: Any) -> nn.Module:
-    weight, wide, out = _weights(layer)
-    made = narrowed.Linear4bit(wide, out, bias=layer.bias is not None, compute_dtype=weight.dtype, quant_type="nf4",
+    weight = _weight(layer)
+    made = narrowed.Linear4bit(*_widths(layer), bias=layer.bias is not None, compute_dtype=weight.dtype, quant_type="nf4",
                               device="meta")
     made.weight = narrowed.Params4bit(weight, requires_grad=False, quant_type="nf4", module=made)
     return _placed(made, layer, weight)
 
 
 def _eight(narrowed: Any, layer: Any) -> nn.Module:
-    weight, wide, out = _weights(layer)
-    made = narrowed.Linear8bitLt(wide, out, bias=layer.bias is not None, has_fp16_weights=False, device="meta")
+    weight = _weight(layer)
+    made = narrowed.Linear8bitLt(*_widths(layer), bias=layer.bias is not None, has_fp16_weights=False, device="meta")
     # on the CPU first: only a move narrows it, and only from there
     made.weight = narrowed.Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False)
     return _placed(made, layer, weight)

@@ -94,7 +94,7 @@ class Companions:
     training at any place among them, as in the paper; else side by side. What is held to stands side by side in both:
     companions that were not made for a sequence are a bad example of one.
 
-    What undoes a patch in a sequence is mostly its distance to the text, which every patch behind it adds to. So in half of
+    Much of what undoes a patch in a sequence is its distance to the text, which every patch behind it adds to. So in half of
     the other steps the text begins up to `distance` positions further from the patch.
     """
 
