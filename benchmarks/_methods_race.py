@@ -25,7 +25,7 @@ BARE = "base"
 def decoding(dials: Dials) -> dict[str, Figure]:
     """Seconds of so many decode steps, prompt already read, over those of the bare base; what an adapter holds matters not."""
     base = load("base")
-    [patch] = patches(base, 1, length=dials.shipped.length)
+    [patch] = patches(base, 1)
     parts = ((Bank(base).segment([patch]), 1.0),)
     written = Instructed(base, dials.shipped.instruction).encode(PROMPT)
     ids = base.encode(PROMPT)
@@ -48,7 +48,7 @@ def decoding(dials: Dials) -> dict[str, Figure]:
         merged = lora(load("base"), rank=rank, seed=0).merge_and_unload().eval()
         sides[f"LoRA rank {rank}, merged"] = bare(merged, ids)
     tuned = load("base")
-    wrapped = prompt_tuned(tuned, patches(tuned, 1, length=dials.shipped.length))
+    wrapped = prompt_tuned(tuned, patches(tuned, 1))
     sides["prompt tuning (peft + trl)"] = whole(lambda: tuned_step(tuned, wrapped))
     taken = race(sides, repeats=dials.repeats)
     return {name: ratio(name, taken, name, BARE) for name in sides}

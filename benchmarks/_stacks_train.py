@@ -43,6 +43,7 @@ class Plan:
     rows: int = 16
     tokens: int = 64
     seed: int = 0
+    length: int = 10  # P, that of the patches that come with PatchLab
 
     @property
     def sampling(self) -> Sampling:
@@ -134,7 +135,7 @@ class Workshop:
         for number, name in enumerate(kit):
             self.folders.setdefault("kit", {})[name] = self.work / "kit" / name
             if not (self.work / "kit" / name).is_dir():
-                release(_neutral(self.trio.base, name, 1000 + number), self.work / "kit" / name)
+                release(_neutral(self.trio.base, name, self.plan.length, 1000 + number), self.work / "kit" / name)
         room = self.family("apart", "kit")
         for name in names:
             self._train("practised", recipe(POLICIES[name], self.plan, steps=self.plan.further, continue_from=name,
@@ -196,10 +197,10 @@ class Workshop:
         release(finished(train(room, made, asked, pairs=pairs, work=folder)), folder / "patch")
 
 
-def _neutral(base: Backbone, name: str, seed: int) -> Patch:
+def _neutral(base: Backbone, name: str, length: int, seed: int) -> Patch:
     """A prefix that means nothing: random words behind the opening token."""
     table = base.embeddings.detach().float().cpu()
-    words = table[torch.randint(table.shape[0], (50,), generator=torch.Generator().manual_seed(seed))]
+    words = table[torch.randint(table.shape[0], (length,), generator=torch.Generator().manual_seed(seed))]
     words[0] = table[base.tokenizer.bos_token_id or 0]
     manifest = Manifest(name=name, version="1.0.0", title="Neutral", summary="Random words.", domain="neutral",
                         base=base.identity, reference="none", length=len(words), width=base.width, licence="Apache-2.0")
@@ -218,7 +219,7 @@ def recipe(policy: Policy, plan: Plan, *, steps: int, **dials: Any) -> Recipe:
                      "title": policy.name, "summary": f"Made for {policy.about}.", "seed": plan.seed + second,
                      "init_text": policy.instruction, "distill": 0.0 if policy.rule else 1.0, "lead": policy.lead,
                      "sft_steps": steps, "sft_rate": 0.02, "dpo_steps": 0, "rows": plan.rows, "hold_rows": plan.rows,
-                     "hold": 5.0, "winner": 0.5, **dials})
+                     "hold": 5.0, "winner": 0.5, "length": plan.length, **dials})
 
 
 __all__ = ["QUICK", "Plan", "Said", "Workshop", "recipe", "short"]

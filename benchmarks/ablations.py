@@ -55,14 +55,13 @@ GROUPS: dict[str, tuple[str, Dials, list[Dials]]] = {
     "SFT term in DPO": ("toxicity", PAIRS, [{}, {"sft_in_dpo": 0.0}, {"sft_in_dpo": 2.0}]),
     "Harmless pairs in DPO": ("refusal", {}, [{}, {"benign_pairs": 1.0}]),
     "Other patches present in training, read with them": ("refusal", {"companions": ("bias", "toxicity")}, [
-        {}, {"held_to": "base"}, {"companions": ()}, {"in_sequence": 0.5}, {"distance": 110},
-        {"in_sequence": 0.3, "distance": 110}]),
+        {}, {"held_to": "base"}, {"companions": ()}, {"in_sequence": 0.4}, {"distance": 20}]),
     "The same for toxicity": ("toxicity", {"companions": ("bias", "refusal")}, [
-        {}, {"distance": 110}, {"in_sequence": 0.3, "distance": 110}]),
+        {}, {"in_sequence": 0.4}, {"distance": 20}, {"length": 50}, {"length": 50, "in_sequence": 0.4}]),
     "Initialisation": ("toxicity", {}, [{}, {"init": "vocabulary"}, {"init": "random"}]),
     "What the KL term holds": ("toxicity", {}, [{}, {"holds": ("benign",)}, {"holds": ("benign", "lookalike", "chat", "story")}]),
     "Weight of the KL term": ("toxicity", {}, [{}, {"hold": 0.5}, {"hold": 10.0}]),
-    "Prefix length": ("toxicity", {}, [{}, {"length": 10}, {"length": 25}, {"length": 100}]),
+    "Prefix length": ("toxicity", {}, [{}, {"length": 3}, {"length": 25}, {"length": 50}, {"length": 100}]),
     "SFT learns the reference's distribution, or its drawn tokens": ("toxicity", {}, [{}, {"distill": 0.0}]),
 }
 

@@ -136,8 +136,7 @@ class Batch:
             self._lay([(self, range(len(self)))], room=self.room)
         said = [token for token, count in zip(tokens, self.counts, strict=True) for _ in range(count)]
         ids = torch.tensor(said, device=self.offsets.device)[:, None]
-        mask = None if self.masks.plain else self.masks.decode(self.at)
-        return self._forward(ids, (self.offsets + self.at)[:, None], mask)
+        return self._forward(ids, (self.offsets + self.at)[:, None], self.masks.decode(self.at))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows of the batch only; the others' memory is freed, with slots and columns none uses."""

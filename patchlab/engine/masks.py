@@ -61,6 +61,8 @@ class Masks:
         self.sliding = self.full.clone() if self.window else self.full
         # whether the model's own mask would do: no slot, no padding; a row is then the base to the bit
         self.plain = bias.shape[1] == 0 and not bool(pads.any())
+        # whether a decode step sees all there is: no mask then, which a step pays for in every layer
+        self.open = self.plain or not (self.window or bool(pads.any()) or bool(bias.any()))
 
     def prefill(self, queries: int) -> Mask:
         """The mask of the first `queries` text tokens, all at once."""
@@ -75,8 +77,10 @@ class Masks:
         windowed[..., slots:].masked_fill_(place[:, None] - place[None] >= self.window, self.low)
         return self._by_kind(rows, windowed)
 
-    def decode(self, query: int) -> Mask:
-        """The mask of the single text token at index `query`; called with rising `query`."""
+    def decode(self, query: int) -> Mask | None:
+        """The mask of the single text token at index `query`, None where nothing is hidden; called with rising `query`."""
+        if self.open:
+            return None
         slots = self.bias.shape[1]
         if self.window and query >= self.window:
             self.sliding[..., slots:slots + query - self.window + 1] = self.low

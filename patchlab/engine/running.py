@@ -13,7 +13,7 @@ from torch import Tensor
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.batch import Batch, Row
 from patchlab.engine.gates import Wanted, resolved, whole
-from patchlab.engine.sampling import RowKey, Sampling, choose
+from patchlab.engine.sampling import BROKEN, RowKey, Sampling, choose
 from patchlab.engine.text import Text
 from patchlab.engine.voices import start_of
 from patchlab.errors import ContextError
@@ -42,10 +42,10 @@ class _Row:
         self.text = Text(backbone, request.ids)
         self.taken, self.token = 0, 0
 
-    def take(self, token: int, *, finite: bool) -> Delta:
-        """What one more token adds; a token drawn from numbers that are none ends the row and no other."""
+    def take(self, token: int) -> Delta:
+        """What one more token adds; one drawn from numbers that are none ends the row and no other."""
         self.taken, self.token = self.taken + 1, token
-        if not finite:
+        if token == BROKEN:
             return self.end("error", error=FAILED)
         if token in self.stops:
             return self.end("end")
@@ -130,7 +130,6 @@ class Running:
 
 def _draw(logits: Tensor, rows: Sequence[_Row]) -> list[Delta]:
     """Give each row its next token: those drawn alike together, each at its own step."""
-    finite = logits.amax(-1).isfinite().tolist()  # a maximum is no number where any value is none
     alike: dict[tuple[float, float], list[int]] = {}
     for k, row in enumerate(rows):
         alike.setdefault((row.request.sampling.temperature, row.request.sampling.top_p), []).append(k)
@@ -141,7 +140,7 @@ def _draw(logits: Tensor, rows: Sequence[_Row]) -> list[Delta]:
                         step=[row.taken for row in some], sampling=some[0].request.sampling)
         for k, token in zip(places, chosen, strict=True):
             tokens[k] = token
-    return [row.take(token, finite=good) for row, token, good in zip(rows, tokens, finite, strict=True)]
+    return [row.take(token) for row, token in zip(rows, tokens, strict=True)]
 
 
 def check_context(backbone: Backbone, lane: str, asked: Wanted, prompt: Prompt, ids: Sequence[int], longest: int) -> None:

@@ -57,6 +57,8 @@ class RowKey:
         return cls(seed, int.from_bytes(digest[:8], "big"), sample)
 
 
+BROKEN = -1  # in place of a token
+
 Place = tuple[RowKey, int]  # a row's noise at one step
 
 
@@ -74,18 +76,25 @@ def gumbel(places: Sequence[Place], *, size: int) -> np.ndarray:
 
 
 def choose(logits: Tensor, keys: Sequence[RowKey], *, step: int | Sequence[int], sampling: Sampling) -> list[int]:
-    """The next token of each row of `logits` [B, V]; `step` is the one that all rows are at, or each its own."""
-    if sampling.temperature == 0:
-        return logits.max(-1).indices.tolist()
-    scaled = logits.float() / sampling.temperature
-    if sampling.top_p < 1:
-        scaled = _nucleus(scaled, sampling.top_p)
-    places = list(zip(keys, [step] * len(keys) if isinstance(step, int) else step, strict=True))
-    lines = {place: line for line, place in enumerate(dict.fromkeys(places))}
-    noise = torch.from_numpy(gumbel(list(lines), size=logits.shape[-1]))
-    if len(lines) < len(places):  # lanes share their noise
-        noise = noise[[lines[place] for place in places]]
-    return (scaled + noise.to(scaled.device)).max(-1).indices.tolist()  # several times as fast as argmax on a CPU
+    """The next token of each row of `logits` [B, V], BROKEN where they are no numbers.
+
+    `step` is the one that all rows are at, or each its own.
+    """
+    scaled = logits.float()
+    if sampling.temperature > 0:
+        scaled = scaled / sampling.temperature
+        if sampling.top_p < 1:
+            scaled = _nucleus(scaled, sampling.top_p)
+    found = scaled.cpu().numpy()  # the noise is drawn there: one of the two has to move, and here the likeliest is found soonest
+    if sampling.temperature > 0:
+        places = list(zip(keys, [step] * len(keys) if isinstance(step, int) else step, strict=True))
+        lines = {place: line for line, place in enumerate(dict.fromkeys(places))}
+        noise = gumbel(list(lines), size=found.shape[-1])
+        # lanes share their noise
+        found = np.add(noise, found, out=noise) if len(lines) == len(places) else found + noise[[lines[p] for p in places]]
+    best = found.argmax(-1)
+    finite = np.isfinite(found[np.arange(len(found)), best])  # a maximum is no number where any value is none
+    return np.where(finite, best, BROKEN).tolist()
 
 
 def _nucleus(scaled: Tensor, top_p: float) -> Tensor:

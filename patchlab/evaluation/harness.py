@@ -22,10 +22,11 @@ from torch.nn import functional
 
 from patchlab.engine import Backbone, Gated, Sampling, Wanted
 from patchlab.engine.batch import Batch, Row
-from patchlab.engine.sampling import RowKey, choose
+from patchlab.engine.running import FAILED
+from patchlab.engine.sampling import BROKEN, RowKey, choose
 from patchlab.engine.teacher import pad_texts, reply_logits
 from patchlab.engine.voices import start_of
-from patchlab.errors import ContextError, InputError, MissingExtraError
+from patchlab.errors import ContextError, InputError, MissingExtraError, ModelError
 from patchlab.records import Prompt
 
 try:
@@ -180,6 +181,9 @@ class _Writing:
         logits: Tensor = self.batch.prefill()
         for step in range(max(self.limits)):
             chosen = choose(logits, [self.keys[k] for k in going], step=step, sampling=sampling)
+            if BROKEN in chosen:
+                raise ModelError(f"{self.model.backbone.name} failed: {FAILED}", expected="numbers",
+                                 do="load the model in another precision, or switch its patches off")
             for k, token in zip(going, chosen, strict=True):
                 self.tokens[k].append(token)
             keep = [at for at, k in enumerate(going) if not self._done(k)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from patchlab.engine.sampling import RowKey, Sampling, choose, gumbel
+from patchlab.engine.sampling import BROKEN, RowKey, Sampling, choose, gumbel
 from patchlab.errors import InputError
 from patchlab.records import Prompt
 
@@ -72,6 +72,18 @@ def test_temperature_zero_takes_the_likeliest() -> None:
     assert choose(logits, keys(5), step=0, sampling=Sampling(temperature=0)) == logits.argmax(-1).tolist()
     narrow = Sampling(temperature=1.0, top_p=0.01)  # a nucleus of one, whatever the noise
     assert choose(logits, keys(5), step=0, sampling=narrow) == logits.argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("sampling", [
+    Sampling(), Sampling(temperature=0), Sampling(temperature=0.7, top_p=0.9)], ids=["drawn", "greedy", "nucleus"])
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_a_row_of_no_numbers_is_told_and_no_other(wrong: float, sampling: Sampling) -> None:
+    logits = torch.randn(4, 40, generator=torch.Generator().manual_seed(2))
+    whole = choose(logits, keys(4), step=0, sampling=sampling)
+    logits[2, 17] = wrong
+    assert choose(logits, keys(4), step=0, sampling=sampling) == [*whole[:2], BROKEN, whole[3]]
+    shared = [keys(4)[0]] * 4  # rows that share their noise
+    assert [token == BROKEN for token in choose(logits, shared, step=0, sampling=sampling)] == [False, False, True, False]
 
 
 @pytest.mark.parametrize("wrong", [
