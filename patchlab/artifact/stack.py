@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import geometric_mean
 from typing import Literal, NoReturn, get_args
 
 from patchlab.artifact.manifest import MAX_STRENGTH, is_name, is_version
@@ -50,12 +52,21 @@ class Entry:
         return f"{self.name}{version}{strength}"
 
 
+def common_strength(strengths: Sequence[float]) -> float:
+    """The strength of a sequence of patches that were calibrated to these, each alone: their geometric mean.
+
+    A sequence is one segment with one strength, whose logarithm is added to what its positions score; so logarithms average.
+    """
+    return round(geometric_mean(strengths), 2) if strengths else 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """Patches in order, each once, with the mode that combines them. Every change gives a new stack.
 
     With `gates` a patch that has a gate is on only for prompts that its gate does not let through; without, gates count
-    for nothing. In sequential mode the patches are one segment, so the strengths that are given must be equal.
+    for nothing. In sequential mode the patches are one segment, so the strengths that are given must be equal; where none is
+    given it is `common_strength` of the calibrated ones.
     Raises StackError.
     """
 

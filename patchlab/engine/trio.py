@@ -8,6 +8,7 @@ from functools import partial
 
 from patchlab.artifact import Installed, Patch, Registry, Stack, default_registry
 from patchlab.artifact.manifest import version_key
+from patchlab.artifact.stack import common_strength
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.bank import Bank
 from patchlab.engine.gates import Gated, Wanted, check_gate, let_through
@@ -73,8 +74,9 @@ class Trio:
         """The parts of a stack without some of its patches."""
         stack = replace(stack, entries=tuple(entry for entry in stack.entries if entry.name not in without))
         patches = [self.patch(entry.name, entry.version) for entry in stack.entries]
-        # a strength that was calibrated alone says nothing of a sequence, which is one segment: there it is as trained
-        ready = [1.0 if stack.mode == "sequential" else patch.manifest.strength for patch in patches]
+        ready = [patch.manifest.strength for patch in patches]
+        if stack.mode == "sequential" and patches:
+            ready = [common_strength(ready)] * len(patches)
         strengths = [own if entry.strength is None else entry.strength for entry, own in zip(stack.entries, ready, strict=True)]
         on = [(patch, strength) for patch, strength in zip(patches, strengths, strict=True) if strength > 0]
         if stack.mode == "sequential" and on:

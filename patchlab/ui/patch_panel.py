@@ -14,7 +14,7 @@ import gradio as gr
 
 from patchlab.artifact.compatibility import warnings
 from patchlab.artifact.interactions import Interactions
-from patchlab.artifact.stack import Stack
+from patchlab.artifact.stack import Stack, common_strength
 from patchlab.ui import texts
 from patchlab.ui.diff import escaped
 from patchlab.ui.session import moved, stack_of
@@ -93,7 +93,8 @@ def build(manifests: Sequence[Manifest], interactions: Interactions | None = Non
     slots = tuple(_slot(manifest, index, len(known)) for index, manifest in enumerate(known.values()))
     several = len(known) > 1
     mode = gr.Radio(texts.MODES, value="parallel", label=texts.MODE_LABEL, visible=several, elem_id="mode")
-    shared = gr.Slider(0, STRONGEST, value=1.0, step=0.05, label=texts.SHARED_STRENGTH, visible=False, elem_id="shared")
+    common = common_strength([manifest.strength for manifest in known.values()])
+    shared = gr.Slider(0, STRONGEST, value=round(20 * common) / 20, step=0.05, label=texts.SHARED_STRENGTH, visible=False, elem_id="shared")
     gates = gr.Checkbox(False, label=texts.GATES_LABEL, info=texts.GATES_NOTE, elem_id="gates",
                          visible=any(manifest.gated for manifest in known.values()))
     warning = gr.HTML("", apply_default_css=False, elem_id="warning")

@@ -57,12 +57,15 @@ def test_toggling_and_turning_strengths_compile_each_patch_once(trio: Trio) -> N
     assert trio.bank.compilations == 2
 
 
-def test_a_sequence_is_as_trained_unless_one_strength_is_given(trio: Trio) -> None:
+def test_a_sequence_has_the_mean_of_the_calibrated_strengths_unless_one_is_given(trio: Trio) -> None:
+    own = [trio.patch(name).manifest.strength for name in ("calm", "kind")]
     [(_, strength)] = trio.parts(Stack.parse("calm,kind", mode="sequential"))
-    assert strength == 1.0 != trio.patch("calm").manifest.strength  # calibrated alone, which says nothing of a sequence
+    assert strength == pytest.approx((own[0] * own[1]) ** 0.5, abs=0.005) != own[0]
+    [(_, strength)] = trio.parts(Stack.parse("calm", mode="sequential"))
+    assert strength == own[0]
     [(_, strength)] = trio.parts(Stack.parse("calm:0.3,kind:0.3", mode="sequential"))
     assert strength == 0.3
-    with pytest.raises(StackError, match=r"strengths 0\.5, 1"):
+    with pytest.raises(StackError, match=r"strengths 0\.5, 0\.71"):
         trio.parts(Stack.parse("calm:0.5,kind", mode="sequential"))
 
 
