@@ -116,6 +116,8 @@ def _bucket(count: int, edges: tuple[int, ...]) -> int:
 
 
 def _found(text: str) -> set[str]:
+    if not text:
+        return set()
     names = {name for name, pattern in PHRASES.items() if pattern.search(text)}
     if _CLEAR.search(text):
         names.add("clear")
@@ -147,9 +149,11 @@ def shape(text: str) -> set[str]:
     steps = _bucket(len(_MARKER.findall(plain)), (1, 2, 4))
     parts = [piece.replace("’", "'") for piece in sentences(plain)] or [""]
     after = " ".join(parts[1:])
-    first, second, rest = _found(parts[0]), _found(" ".join(parts[1:2])), _found(after)
-    zones = {"first": first, "second": second, "rest": rest, "last": _found(parts[-1]) if len(parts) > 1 else set(),
-             "quoted": _found(" ".join(spans).replace("’", "'"))}
+    places = {"first": parts[0], "second": " ".join(parts[1:2]), "rest": after, "last": parts[-1] if after else "",
+              "quoted": " ".join(spans).replace("’", "'")}
+    known = {piece: _found(piece) for piece in set(places.values())}  # of a short reply several places are one
+    zones = {zone: known[piece] for zone, piece in places.items()}
+    first, second, rest = zones["first"], zones["second"], zones["rest"]
     names = {f"{zone} {name}" for zone, found in zones.items() for name in found}
     words = len(plain.split())
     order = _bucket(len(_ORDINAL.findall(plain)), (1, 2, 3))
