@@ -60,16 +60,21 @@ class RowKey:
 BROKEN = -1  # in place of a token
 
 Place = tuple[RowKey, int]  # a row's noise at one step
+_UNREAD = np.zeros(4, dtype=np.uint64)  # Philox makes four words at a time; none of an earlier line may be left to read
 
 
 def gumbel(places: Sequence[Place], *, size: int) -> np.ndarray:
     """Gumbel noise [N, size] float32, one line a place; a longer vocabulary only adds to the end of each."""
     noise = np.empty((len(places), size), dtype=np.float32)
+    bits = np.random.Philox(key=0)
+    draw = np.random.Generator(bits).standard_exponential
     for line, (key, step) in zip(noise, places, strict=True):
-        # said to be 64 bits each: numpy would make floats of a list with numbers on both sides of 2**63
-        words = np.array([key.seed, key.prompt], dtype=np.uint64)
-        bits = np.random.Philox(key=words, counter=[0, 0, step, key.sample])
-        np.random.Generator(bits).standard_exponential(dtype=np.float32, out=line)
+        # one generator set anew for each line: to make one takes as long as half the line's numbers
+        bits.state = {
+            "bit_generator": "Philox", "buffer": _UNREAD, "buffer_pos": len(_UNREAD), "has_uint32": 0, "uinteger": 0,
+            "state": {"key": np.array([key.seed, key.prompt], dtype=np.uint64),
+                      "counter": np.array([0, 0, step, key.sample], dtype=np.uint64)}}
+        draw(dtype=np.float32, out=line)
     noise += 1e-30  # a logarithm of all lines at once, and in place: this is done at every step of every row
     np.log(noise, out=noise)
     return np.negative(noise, out=noise)
