@@ -9,6 +9,7 @@ seven minutes. Without a GPU it says so and exits 0. Progress goes to stderr.
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import sys
 import tempfile
@@ -20,9 +21,10 @@ import torch
 
 from benchmarks import clients, decode, installed, loop, toggle, trio
 from benchmarks._sizes import PROMPT, made, patches
-from benchmarks._timing import RESULTS, Figure, Side, machine, milliseconds, race, report, say
+from benchmarks._timing import RESULTS, Figure, Side, machine, milliseconds, race, ratio, report, say
 from patchlab.engine import Backbone, Bank
-from patchlab.engine.batch import Row
+from patchlab.engine.batch import Batch, Row
+from patchlab.engine.static import PATIENCE
 from patchlab.records import Pair, Prompt
 from patchlab.training.hold import Companions, Hold, Rows
 from patchlab.training.log import StepLog
@@ -57,6 +59,26 @@ def floor(backbone: Backbone, label: str, *, rate: float, repeats: int, turns: i
     least = (weights + keys) / rate
     return [Figure.of(f"{label}: a patched decode step / memory-bandwidth floor ({1000 * least:.3g} ms)",
                       [seconds / turns / least for seconds in taken["step"]])]
+
+
+def replayed(backbone: Backbone, label: str, *, repeats: int, turns: int) -> list[Figure]:
+    """Decode steps replayed as one CUDA graph over those launched kernel by kernel, one row and sixteen, all patched."""
+    fixed, found = copy.copy(backbone), []
+    fixed.static = True
+    parts = ((Bank(backbone).segment(patches(backbone, 1)), 1.0),)
+
+    def stepping(engine: Backbone, rows: int) -> Callable[[], object]:
+        batch = Batch(engine, [Row(engine.encode(PROMPT), parts)] * rows, room=turns + PATIENCE + 1)
+        batch.prefill()
+        for _ in range(PATIENCE):  # the graph is recorded in the last of these
+            batch.step([5] * rows)
+        return lambda: batch.step([5] * rows)
+
+    for rows in (1, 16):
+        taken = race({"graph": lambda rows=rows: stepping(fixed, rows), "launches": lambda rows=rows: stepping(backbone, rows)},
+                     repeats=repeats, turns=turns, device=backbone.device)
+        found.append(ratio(f"{label}: a step of {rows} as one graph / launch by launch", taken, "graph", "launches"))
+    return found
 
 
 def dpo(backbone: Backbone, label: str, *, steps: int, rows: int) -> list[Figure]:
@@ -96,6 +118,7 @@ def families(base: Backbone, label: str, *, rate: float, quick: bool) -> Iterato
 
     yield "floor", lambda: floor(base, label, rate=rate, repeats=few, turns=turns)
     yield "decode", lambda: decode.measure(base, label, repeats=few, turns=turns)
+    yield "static", lambda: replayed(base, label, repeats=few, turns=turns)
     yield "toggle", lambda: toggle.measure(base, label, repeats=2 if quick else 15)
     yield "dpo", lambda: dpo(base, label, steps=few, rows=4 if quick else 16)
     yield "clients", lambda: clients.measure(base, label, repeats=few, tokens=tokens)

@@ -23,6 +23,7 @@ from transformers import DynamicCache
 
 from benchmarks._timing import RESULTS, machine, say
 from patchlab.artifact import Stack
+from patchlab.artifact.stack import common_strength
 from patchlab.engine import Backbone, Lane, Sampling, Segment, Trio, compile_prefix, load_trio, replies
 from patchlab.engine.masks import smallest
 from patchlab.engine.voices import Part
@@ -32,7 +33,7 @@ from patchlab.files import write_json
 from patchlab.pocket.judge import EVEN, OWN, RATES
 
 Row = dict[str, Any]
-ROOM = (0, 50, 100)  # positions between one patch and the text: none, one patch, two
+ROOM = (0, 10, 20, 50, 100)  # positions between one patch and the text: none, one shipped patch, two, more
 HARMLESS = "benign"
 
 
@@ -53,32 +54,33 @@ def compiled(backbone: Backbone, prefixes: Sequence[Tensor], *, read: bool, plac
     return Segment(tuple(layer.keys[0] for layer in layers), tuple(layer.values[0] for layer in layers))
 
 
-def cut(whole: Segment, lengths: Sequence[int]) -> tuple[Part, ...]:
+def cut(whole: Segment, lengths: Sequence[int], strength: float) -> tuple[Part, ...]:
     """A segment as one part for each prefix of it, so that text begins behind the longest and not behind all."""
     ends = torch.tensor(lengths).cumsum(0).tolist()
-    return tuple((Segment(*(tuple(each[:, end - length:end] for each in kind) for kind in (whole.keys, whole.values))), 1.0)
+    return tuple((Segment(*(tuple(each[:, end - length:end] for each in kind) for kind in (whole.keys, whole.values))), strength)
                  for length, end in zip(lengths, ends, strict=True))
 
 
 def stacks(trio: Trio, names: Sequence[str]) -> Iterator[tuple[str, str, tuple[Part, ...]]]:
-    """What is read: a group, a name and the parts that are on, all at strength 1."""
+    """What is read: a group, a name and the parts that are on, all at the strength that a sequence of these patches has."""
     prefixes = {name: torch.from_numpy(trio.patch(name).prefix.copy()) for name in names}
+    strength = common_strength([trio.patch(name).manifest.strength for name in names])
     with torch.no_grad():
         single = {name: compile_prefix(trio.base, prefix) for name, prefix in prefixes.items()}
     for order in (tuple(names), tuple(reversed(names))):
         group, some = f"In the order {', '.join(order)}", [prefixes[name] for name in order]
         lengths = [len(each) for each in some]
         behind, same = torch.arange(sum(lengths)), torch.cat([torch.arange(each) for each in lengths])
-        yield group, "in parallel", tuple((single[name], 1.0) for name in order)
+        yield group, "in parallel", tuple((single[name], strength) for name in order)
         yield group, "at the places of a sequence, hidden from each other", (
-            (compiled(trio.base, some, read=False, places=behind), 1.0),)
+            (compiled(trio.base, some, read=False, places=behind), strength),)
         yield group, "each reads those before it, at its own places", cut(
-            compiled(trio.base, some, read=True, places=same), lengths)
-        yield group, "in sequence", ((compiled(trio.base, some, read=True, places=behind), 1.0),)
+            compiled(trio.base, some, read=True, places=same), lengths, strength)
+        yield group, "in sequence", ((compiled(trio.base, some, read=True, places=behind), strength),)
     for name in names:
         for room in ROOM:
             yield "One patch, further from the text", f"{name}, {room} positions", (
-                (dataclasses.replace(single[name], room=room), 1.0),)
+                (dataclasses.replace(single[name], room=room), strength),)
 
 
 class Reader:
@@ -122,9 +124,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     trio = load_trio("pocket", device="cpu")
     names = [each.manifest.name for each in trio.installed()]
     reader, found = Reader(trio, n, tokens), []
-    about = (f"`python -m benchmarks.sequence`: the shipped patches at strength 1, on {n} held-out prompts a domain, temperature "
-             "0.8, seed 0, 95 % bootstrap intervals. The two middle rows of an order are no modes of the engine: each is half of "
-             "what a sequence is. Room is positions left free behind a patch, as others would take them.")
+    about = ("`python -m benchmarks.sequence`: the shipped patches at the strength that a sequence of them has, on "
+             f"{n} held-out prompts a domain, temperature 0.8, seed 0, 95 % bootstrap intervals. The two middle rows of an "
+             "order are no modes of the engine: each is half of what a sequence is. Room is positions left free behind a "
+             "patch, as others would take them.")
     for group, name, parts in stacks(trio, names):
         say(f"{group}: {name}")
         own = [name.split(",")[0]] if group.startswith("One") else names

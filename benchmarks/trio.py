@@ -2,7 +2,8 @@
 
 Base, patched and reference streamed to 64 tokens as text, against three `generate` calls one after another for the same
 prompt: the base, the base under PEFT's prompt tuning, the reference (bars 0.5x pocket, 0.7x 120 M). The library runs on stock
-layers, the engine on its own, which it packs on a CPU. About two and a half minutes on two cores.
+layers, the engine on its own, which it packs on a CPU. Beside it the floor: the forward passes that any trio takes, two rows of
+the base and one of the reference a token, bare and on the engine's layers. About three minutes on two cores.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from benchmarks._sizes import PROMPT, generate, pair, patches, prompt_tuned, served
+import torch
+
+from benchmarks._sizes import LENGTH, PROMPT, Bare, generate, pair, patches, prompt_tuned, served
 from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
 from patchlab.engine import Backbone, Bank, Lane, Sampling, stream
 
-STREAM, CALLS = "trio streamed", "three generate calls"
+STREAM, CALLS, FLOOR = "trio streamed", "three generate calls", "bare forwards"
 BARS = {"pocket": "<= 0.5", "120M": "<= 0.7"}
 
 
@@ -22,9 +25,9 @@ def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, to
             bar: str = BARS["120M"]) -> list[Figure]:
     """The trio as one stream against its lanes in turn."""
     [patch] = patches(base, 1)
-    engine = served(base)
+    engine, second = served(base), served(reference)
     parts = ((Bank(engine).segment([patch]), 1.0),)
-    lanes = [Lane("base", engine), Lane("patched", engine, parts), Lane("reference", served(reference))]
+    lanes = [Lane("base", engine), Lane("patched", engine, parts), Lane("reference", second)]
     wrapped = prompt_tuned(base, [patch])
     models = [(base.model, base), (wrapped, base), (reference.model, reference)]
 
@@ -36,8 +39,17 @@ def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, to
         for model, backbone in models:
             generate(model, backbone, PROMPT, tokens=tokens)
 
-    taken = race({STREAM: lambda: streamed, CALLS: lambda: called}, repeats=repeats, device=base.device)
+    def bare() -> None:
+        ids = torch.tensor([engine.encode(PROMPT)], device=base.device)
+        rows = torch.cat([ids[:, :1].expand(-1, LENGTH), ids], dim=1).repeat(2, 1)  # keys as many as the engine's rows see
+        both = Bare(engine.model, rows), Bare(second.model, ids)
+        for _ in range(tokens - 1):
+            for forward in both:
+                forward()
+
+    taken = race({STREAM: lambda: streamed, CALLS: lambda: called, FLOOR: lambda: bare}, repeats=repeats, device=base.device)
     return [ratio(f"{label}: trio streamed to {tokens} tokens / three generate calls", taken, STREAM, CALLS, bar=bar),
+            ratio(f"{label}: the bare forwards of a trio / three generate calls", taken, FLOOR, CALLS),
             milliseconds(f"{label}: a step of the trio", taken, STREAM, turns=tokens)]
 
 

@@ -43,6 +43,7 @@ class Backbone:
         # ids that text never shows
         self.unseen = frozenset(k for k, token in tokenizer.added_tokens_decoder.items()
                                 if token.special and not tokenizer.decode([k], skip_special_tokens=True))
+        self.static = False  # whether decode steps may be replayed as a CUDA graph: see `static`
         self.pieces: dict[int, str] = {}  # what single tokens say, kept by those who turned them into text
         # any text may hold what a tokenizer does not know
         self._reserved = {tokenizer.convert_tokens_to_ids(mark) for mark in self._specials} - {tokenizer.unk_token_id}

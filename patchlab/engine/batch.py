@@ -19,6 +19,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from patchlab.engine.backbone import Backbone
 from patchlab.engine.bank import Segment
 from patchlab.engine.masks import Masks, smallest
+from patchlab.engine.static import PATIENCE, StaticStep
 from patchlab.engine.voices import Part, Parts, Voice, blended, start_of, voices
 
 __all__ = ["Batch", "Part", "Row", "start_of"]
@@ -42,6 +43,7 @@ class _Layer(DynamicLayer):
         super().__init__()
         self.runs, self.layer, self.slots, self.columns = runs, layer, slots, columns
         self.used = slots
+        self.column: Tensor | None = None
         self.block_keys: Tensor
         self.block_values: Tensor
 
@@ -65,9 +67,13 @@ class _Layer(DynamicLayer):
         return block
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write new keys and values behind the used ones; returns views of all that are used."""
+        """Write new keys and values behind the used ones; returns views of all that are used, once fixed of all there are."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        if self.column is not None:
+            self.block_keys.index_copy_(2, self.column, key_states)
+            self.block_values.index_copy_(2, self.column, value_states)
+            return self.block_keys, self.block_values
         end = self.used + key_states.shape[-2]
         self.block_keys[:, :, self.used:end] = key_states
         self.block_values[:, :, self.used:end] = value_states
@@ -78,6 +84,12 @@ class _Layer(DynamicLayer):
     def get_seq_length(self) -> int:
         """Slots and text so far."""
         return self.used
+
+    def fix(self, column: Tensor) -> None:
+        """From now on write one token at `column` [1] and give out whole blocks; `used` is then the caller's to move."""
+        self.column = column
+        self.block_keys[:, :, self.used:] = 0  # hidden, as above
+        self.block_values[:, :, self.used:] = 0
 
     def take(self, pieces: Sequence[tuple[_Layer, list[int], int]], at: int) -> None:
         """Begin with rows of other layers below each other: of each its last columns of text, all ending at column `at`."""
@@ -114,6 +126,8 @@ class Batch:
         pad = backbone.tokenizer.pad_token_id or 0
         self.ids = torch.tensor([[pad] * (longest - len(one)) + one for one in ids], device=backbone.device)
         self.at = 0  # columns of text already in the cache
+        self.still = 0  # steps since the rows were laid
+        self.static: StaticStep | None = None
         self._settle(longest + room)
         self.cache = Cache(layers=[self._layer(k) for k in range(backbone.model.config.num_hidden_layers)])
 
@@ -136,7 +150,12 @@ class Batch:
             self._lay([(self, range(len(self)))], room=self.room)
         said = [token for token, count in zip(tokens, self.counts, strict=True) for _ in range(count)]
         ids = torch.tensor(said, device=self.offsets.device)[:, None]
-        return self._forward(ids, (self.offsets + self.at)[:, None], self.masks.decode(self.at))
+        self.still += 1
+        if not self.backbone.static or self.still < PATIENCE:
+            return self._forward(ids, (self.offsets + self.at)[:, None], self.masks.decode(self.at))
+        if self.static is None:
+            self.static = StaticStep(self)
+        return self._taken(self.static(ids), 1)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows of the batch only; the others' memory is freed, with slots and columns none uses."""
@@ -168,6 +187,7 @@ class Batch:
 
     def _settle(self, columns: int) -> None:
         """Masks, positions and blends of the voices at hand, for so many columns of text."""
+        self.still, self.static = 0, None
         device, dtype = self.backbone.device, self.backbone.dtype
         stacks = groupby(tuple(segment for segment, _ in voice.parts) for voice in self.voices)
         self.runs = [(segments, len(list(same))) for segments, same in stacks]
@@ -194,11 +214,18 @@ class Batch:
         first = sum(self.counts[:row])
         return range(first, first + self.counts[row])
 
-    def _forward(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
+    def logits(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
+        """The model's own logits [B, V] after ids [B, K], a row a voice; the cache is written, and nothing else changes."""
         out = self.backbone.model(input_ids=ids, attention_mask=mask, position_ids=positions,
                                   past_key_values=self.cache, use_cache=True, logits_to_keep=1)
-        self.at += ids.shape[1]
-        logits = out.logits[:, -1]
+        return out.logits[:, -1]
+
+    def _forward(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
+        return self._taken(self.logits(ids, positions, mask), ids.shape[1])
+
+    def _taken(self, logits: Tensor, columns: int) -> Tensor:
+        """The rows' logits of their voices', so many columns of text having been read."""
+        self.at += columns
         if not self.blends:
             return logits
         found = logits[self.firsts].float()

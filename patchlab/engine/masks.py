@@ -59,6 +59,7 @@ class Masks:
         text = torch.zeros_like(hidden, dtype=bias.dtype).masked_fill_(hidden, self.low)
         self.full = torch.cat([bias, text], dim=1)[:, None, None]  # [B, 1, 1, S + length]: a decode step's row
         self.sliding = self.full.clone() if self.window else self.full
+        self._fixed: tuple[Tensor, Tensor] | None = None
         # whether the model's own mask would do: no slot, no padding; a row is then the base to the bit
         self.plain = bias.shape[1] == 0 and not bool(pads.any())
         # whether a decode step sees all there is: no mask then, which a step pays for in every layer
@@ -81,11 +82,25 @@ class Masks:
         """The mask of the single text token at index `query`, None where nothing is hidden; called with rising `query`."""
         if self.open:
             return None
+        end = self._slide(query)
+        return self._by_kind(self.full[..., :end], self.sliding[..., :end])
+
+    def fixed(self, query: int) -> Mask:
+        """What `decode` says over all columns, those of later tokens hidden: in the same tensors at every query."""
+        end = self._slide(query)
+        kinds = (self.full, self.sliding)
+        if self._fixed is None:
+            self._fixed = torch.full_like(self.full, self.low), torch.full_like(self.full, self.low)
+        for fixed, kind in zip(self._fixed, kinds, strict=True):
+            fixed[..., :end] = kind[..., :end]
+        return self._by_kind(*self._fixed)
+
+    def _slide(self, query: int) -> int:
+        """Let text leave the window as the token at `query` comes; returns where that token's columns end."""
         slots = self.bias.shape[1]
         if self.window and query >= self.window:
             self.sliding[..., slots:slots + query - self.window + 1] = self.low
-        end = slots + query + 1
-        return self._by_kind(self.full[..., :end], self.sliding[..., :end])
+        return slots + query + 1
 
     def _by_kind(self, full: Tensor, sliding: Tensor) -> Mask:
         if self.by_kind:

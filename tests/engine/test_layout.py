@@ -38,16 +38,22 @@ def check(got: Tensor, expected: Sequence[Tensor], step: int) -> None:
         torch.testing.assert_close(mine, alone[step], atol=1e-5, rtol=0)
 
 
-def test_a_row_has_its_own_slots_only_and_the_logits_it_has_alone(backbone: Backbone,
-                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    """As wide as the widest row's stack, whatever stand in the others; wider and narrower as rows come and go."""
+@pytest.mark.parametrize("static", [False, True])
+def test_a_row_has_its_own_slots_only_and_the_logits_it_has_alone(backbone: Backbone, monkeypatch: pytest.MonkeyPatch,
+                                                                  static: bool) -> None:
+    """As wide as the widest row's stack, whatever stand in the others; wider and narrower as rows come and go.
+
+    Also where a step's shapes stay the same, from the first step of a layout on.
+    """
     monkeypatch.setattr(Tensor, "new_empty", lambda self, *shape: self.new_full(shape, torch.nan))  # memory as found
+    monkeypatch.setattr("patchlab.engine.batch.PATIENCE", 1)
     rows, said = own_stacks(backbone), some_ids(ROOM, seed=77)
     alone = []
     for row in rows:
         batch = Batch(backbone, [row], room=ROOM)
         alone.append(torch.cat([batch.prefill(), *(batch.step([token]) for token in said)]))
 
+    monkeypatch.setattr(backbone, "static", static)
     first, second = Batch(backbone, rows[:4], room=ROOM), Batch(backbone, rows[4:], room=ROOM)
     for batch, slots, longest, expected in ((first, 11, 15, alone[:4]), (second, 10, 11, alone[4:])):
         check(batch.prefill(), expected, 0)
