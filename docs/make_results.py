@@ -18,7 +18,8 @@ RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 COLUMNS = 6  # figures side by side; a wider table is cut
 SPEED = {"decode": "Decoding with a patch", "toggle": "Toggling a patch", "trio": "Three lanes at once",
          "clients": "Many clients with stacks of their own", "installed": "Many patches installed",
-         "loop": "What the engine adds to a model's step", "page": "The page", "train": "Training a patch", "gpu": "On a GPU"}
+         "loop": "What the engine adds to a model's step", "page": "The page", "scoring": "Scoring a reply",
+         "train": "Training a patch", "gpu": "On a GPU"}
 BY_GROUP = {"sequence": "What undoes patches in a sequence", "port": "Patches on the base's next release",
             "context": "Patches in a long context", "narrow": "Bases in 8 and 4 bits", "ablations": "Ablations"}
 GOAL = 8  # patches in the stack that is shown patch by patch

@@ -145,7 +145,7 @@ class Batch:
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> Tensor:
-        """Read one more token a row; returns the logits [B, V] after it."""
+        """Read one more token a row; returns the logits [B, V] after it, which the next step may overwrite."""
         if self.at == self.masks.length:
             self._lay([(self, range(len(self)))], room=self.room)
         said = [token for token, count in zip(tokens, self.counts, strict=True) for _ in range(count)]

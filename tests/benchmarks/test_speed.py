@@ -11,13 +11,16 @@ import torch
 
 pytest.importorskip("peft")
 
-from benchmarks import clients, decode, gpu, installed, loop, toggle, train, trio
+from benchmarks import clients, decode, gpu, installed, loop, scoring, toggle, train, trio
 from benchmarks._timing import Figure, race, ratio, report
 
 pytestmark = pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft")
 
 
-@pytest.mark.parametrize("benchmark", [clients, decode, installed, loop, toggle, train, trio], ids=lambda each: each.__name__)
+QUICK = (clients, decode, installed, loop, scoring, toggle, train, trio)
+
+
+@pytest.mark.parametrize("benchmark", QUICK, ids=lambda each: each.__name__)
 def test_a_quick_run_writes_figures(benchmark: types.ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark.main(["--quick", "--out", str(tmp_path / "found.json")]) == 0
     found = json.loads((tmp_path / "found.json").read_text())
@@ -34,7 +37,7 @@ def test_the_gpu_benchmark_runs_the_same_code_on_a_cpu(tmp_path: Path, monkeypat
     assert gpu.main(["--quick", "--device", "cpu", "--out", str(tmp_path / "gpu.json")]) == 0
     found = json.loads((tmp_path / "gpu.json").read_text())
     names = " ".join(figure["name"] for figure in found["figures"])
-    for what in ("floor", "toggling", "DPO step", "16 clients", "trio", "4 installed", "stream"):
+    for what in ("floor", "one graph", "toggling", "DPO step", "16 clients", "trio", "4 installed", "stream"):
         assert what in names
     assert found["left_out"] == []
 

@@ -1,6 +1,5 @@
 """Laws of the hashed features: stable, blind to spelling tricks, quick."""
 
-import time
 
 import numpy as np
 import pytest
@@ -15,9 +14,6 @@ from patchlab.scoring.features import (
     word_buckets,
 )
 from patchlab.scoring.replies import refusal_features, sentences, shape, unquoted
-
-FORTY_WORDS = ("The committee met on Tuesday to discuss the budget, and most members agreed that the new library should open in "
-               "spring. Some asked for longer hours, while others wanted a quiet room for students who study late at night.")
 
 
 def test_buckets_are_the_same_on_every_machine() -> None:
@@ -56,19 +52,6 @@ def test_a_very_long_word_is_hashed_and_not_kept() -> None:
 def test_lone_surrogates_and_nulls_are_hashed() -> None:
     assert len(toxicity_features("a\ud800b \x00")[0]) > 0
     assert len(refusal_features("a\ud800b \x00", "\udfff")[0]) > 0
-
-
-@pytest.mark.parametrize("make", [toxicity_features, refusal_features])
-def test_features_of_forty_words_take_under_a_millisecond(make) -> None:
-    make(FORTY_WORDS)
-    best = min(_seconds(make) for _ in range(50))
-    assert best < 1e-3
-
-
-def _seconds(make) -> float:
-    start = time.perf_counter()
-    make(FORTY_WORDS)
-    return time.perf_counter() - start
 
 
 def test_sentences_end_at_marks_and_lines_and_keep_a_bare_no() -> None:
