@@ -12,7 +12,8 @@ from test_run import drain
 
 from patchlab.engine import Trio
 from patchlab.engine.teacher import encode_texts
-from patchlab.files import read_jsonl
+from patchlab.errors import TrainingError
+from patchlab.files import read_jsonl, write_jsonl
 from patchlab.records import Prompt
 from patchlab.training.own import overreach
 from patchlab.training.recipe import Recipe
@@ -63,3 +64,16 @@ def test_own_replies_are_drawn_anew_each_round_and_training_differs(trio: Trio, 
     assert [path.name for path in rounds] == ["own1.jsonl", "own2.jsonl", "own3.jsonl"]
     first, last = ({row["prompt"]: row["reply"] for row in read_jsonl(path)} for path in (rounds[0], rounds[2]))
     assert any(first[prompt] != last[prompt] for prompt in first.keys() & last.keys())
+
+
+@pytest.mark.parametrize("short", [["so late"], []])
+def test_replies_that_have_no_place_in_the_model_are_left_out(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
+                                                              short: list[str]) -> None:
+    """A reply may have been drawn where there was more room than where it is learned from."""
+    write_jsonl(tmp_path / "own1.jsonl", [{"prompt": 0, "reply": reply} for reply in [*short, "so late " * trio.base.context]])
+    owned = dataclasses.replace(recipe, dpo_steps=0, own_steps=1, refresh=1)
+    if short:
+        assert drain(trio, owned, prompts, tmp_path) is not None
+    else:
+        with pytest.raises(TrainingError, match="overlong replies at own step 0"):
+            drain(trio, owned, prompts, tmp_path)
