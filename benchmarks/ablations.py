@@ -23,7 +23,7 @@ from patchlab.engine import Sampling, Trio, load_trio
 from patchlab.engine.presets import ASSETS
 from patchlab.evaluation.statistics import interval
 from patchlab.evaluation.suites import FOLDER, read_prompts
-from patchlab.files import write_json
+from patchlab.files import read_jsonl, write_json, write_jsonl
 from patchlab.pocket.judge import OWN, Values, drift, gap, rates
 from patchlab.records import Prompt, Reply
 from patchlab.training.recipe import Recipe, read_recipe
@@ -35,7 +35,8 @@ FEW = {"sft_steps": 120, "own_steps": 80, "dpo_steps": 80, "refresh": 40, "rows"
 PLAIN = {"refusal_budget": 1.0, "drift_budget": 0.0, "rounds": 1,  # dials are compared at one strength
          "distance": 0, "in_sequence": 0.0}  # and, but in a group of its own, in no sequence
 TOY = {"sft_steps": 1, "own_steps": 1, "dpo_steps": 1, "rows": 2, "hold_rows": 2, "max_new_tokens": 12, "margin": 0.1}
-SAMPLED = ("held.jsonl", "candidates.jsonl")
+HELD = "held.jsonl"
+SAMPLED = (HELD, "candidates.jsonl")
 
 Returned = TypeVar("Returned")
 
@@ -99,7 +100,10 @@ def patch_of(trio: Trio, recipe: Recipe, size: Size, work: Path) -> Registry:
         for name in SAMPLED:
             if (shared / name).is_file() and not (folder / name).is_file():
                 folder.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(shared / name, folder / name)
+                rows = read_jsonl(shared / name)
+                # as training would have sampled it: a recipe may hold fewer domains than were sampled
+                write_jsonl(folder / name, (row for row in rows if not (name == HELD and recipe.holds)
+                                            or row["domain"] in recipe.holds))
         patch = finished(train(trio, recipe, asked(size), work=folder))
         if not shared.is_dir():
             shared.mkdir(parents=True)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.ablations import GROUPS, QUICK, main, recipe_for
+from benchmarks.ablations import GROUPS, QUICK, main, patch_of, recipe_for
+from patchlab.engine import load_trio
+from patchlab.files import read_jsonl, write_jsonl
+from patchlab.training.recipe import Recipe
 
 
 def test_rows_differ_and_a_second_run_reads_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +34,20 @@ def test_every_row_is_a_recipe_of_its_own(group: str) -> None:
     domain, shared, changes = GROUPS[group]
     digests = {recipe_for(domain, {**shared, **change}, QUICK).digest for change in changes}
     assert len(digests) == len(changes) and changes[0] == {}
+
+
+def test_a_recipe_that_holds_less_is_given_less_to_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though all start from the same sampled replies."""
+    held = [{"text": domain, "domain": domain} for domain in ("benign", "bias")]
+    write_jsonl(tmp_path / "sampled-toxicity" / "held.jsonl", held)
+    given: list[list[str]] = []
+
+    def trained(trio: Any, recipe: Recipe, prompts: Any, work: Path) -> Iterator[None]:
+        given.append([row["domain"] for row in read_jsonl(work / "held.jsonl")])
+        yield
+
+    monkeypatch.setattr("benchmarks.ablations.train", trained)
+    monkeypatch.setattr("benchmarks.ablations.release", lambda patch, folder: folder)
+    for change in ({}, {"holds": ("benign",)}):
+        patch_of(load_trio("pocket"), recipe_for("toxicity", change, QUICK), QUICK, tmp_path)
+    assert given == [["benign", "bias"], ["benign"]]
