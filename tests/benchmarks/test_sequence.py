@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.sequence import compiled, cut, main
+from benchmarks.sequence import ROOM, compiled, cut, main
 from patchlab.engine import Segment, Trio, compile_prefix, load_trio
 
 
@@ -29,11 +29,11 @@ def test_both_halves_are_the_sequence_and_neither_is_the_parallel_stack(trio: Tr
         whole = compile_prefix(trio.base, torch.cat(some))
         single = [compile_prefix(trio.base, each) for each in some]
     assert alike(compiled(trio.base, some, read=True, places=behind), whole)
-    apart = cut(compiled(trio.base, some, read=False, places=same), (4, 3))
+    apart = cut(compiled(trio.base, some, read=False, places=same), (4, 3), 2.0)
     assert [segment.length for segment, _ in apart] == [4, 3]
     assert all(alike(segment, alone) for (segment, _), alone in zip(apart, single, strict=True))
     for read, places in ((False, behind), (True, same)):
-        half = cut(compiled(trio.base, some, read=read, places=places), (4, 3))
+        half = cut(compiled(trio.base, some, read=read, places=places), (4, 3), 2.0)
         assert alike(half[0][0], single[0]) and not alike(half[1][0], single[1])
         assert not alike(compiled(trio.base, some, read=read, places=places), whole)
 
@@ -41,5 +41,5 @@ def test_both_halves_are_the_sequence_and_neither_is_the_parallel_stack(trio: Tr
 def test_it_runs_and_reads_every_patch(tmp_path: Path) -> None:
     assert main(["--quick", "--out", str(tmp_path / "found.json")]) == 0
     rows = json.loads((tmp_path / "found.json").read_text())["rows"]
-    assert len(rows) == 2 * 4 + 3 * 3
+    assert len(rows) == 2 * 4 + 3 * len(ROOM)
     assert all("refusal gap closed" in row["figures"] for row in rows[:8])
