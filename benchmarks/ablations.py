@@ -100,10 +100,9 @@ def patch_of(trio: Trio, recipe: Recipe, size: Size, work: Path) -> Registry:
         for name in SAMPLED:
             if (shared / name).is_file() and not (folder / name).is_file():
                 folder.mkdir(parents=True, exist_ok=True)
-                rows = read_jsonl(shared / name)
                 # as training would have sampled it: a recipe may hold fewer domains than were sampled
-                write_jsonl(folder / name, (row for row in rows if not (name == HELD and recipe.holds)
-                                            or row["domain"] in recipe.holds))
+                held = recipe.holds if name == HELD else ()
+                write_jsonl(folder / name, (row for row in read_jsonl(shared / name) if not held or row["domain"] in held))
         patch = finished(train(trio, recipe, asked(size), work=folder))
         if not shared.is_dir():
             shared.mkdir(parents=True)

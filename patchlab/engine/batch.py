@@ -126,8 +126,7 @@ class Batch:
         pad = backbone.tokenizer.pad_token_id or 0
         self.ids = torch.tensor([[pad] * (longest - len(one)) + one for one in ids], device=backbone.device)
         self.at = 0  # columns of text already in the cache
-        self.still = 0  # steps since the rows were laid
-        self.static: StaticStep | None = None
+        self.static: StaticStep | None
         self._settle(longest + room)
         self.cache = Cache(layers=[self._layer(k) for k in range(backbone.model.config.num_hidden_layers)])
 
@@ -155,7 +154,7 @@ class Batch:
             return self._forward(ids, (self.offsets + self.at)[:, None], self.masks.decode(self.at))
         if self.static is None:
             self.static = StaticStep(self)
-        return self._taken(self.static(ids), 1)
+        return self._taken(self.static(self, ids), 1)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows of the batch only; the others' memory is freed, with slots and columns none uses."""
@@ -187,7 +186,8 @@ class Batch:
 
     def _settle(self, columns: int) -> None:
         """Masks, positions and blends of the voices at hand, for so many columns of text."""
-        self.still, self.static = 0, None
+        self.still = 0  # steps since the rows were laid
+        self.static = None
         device, dtype = self.backbone.device, self.backbone.dtype
         stacks = groupby(tuple(segment for segment, _ in voice.parts) for voice in self.voices)
         self.runs = [(segments, len(list(same))) for segments, same in stacks]

@@ -23,61 +23,63 @@ WARM = 2  # runs before the capture, in which libraries take the memory they kee
 
 
 class StaticStep:
-    """The decode step of a batch as it is laid out now; not to be used after the batch was laid anew."""
+    """The decode step of a batch as it is laid out now; not to be used after the batch was laid anew.
+
+    It is given the batch at every call and does not keep it: each would keep the other, and keys and values with them.
+    """
 
     def __init__(self, batch: Batch) -> None:
-        self.batch, device = batch, batch.offsets.device
+        device = batch.offsets.device
         self.ids = torch.zeros(len(batch.voices), 1, dtype=torch.long, device=device)
         self.positions = torch.zeros_like(self.ids)
         self.column = torch.zeros(1, dtype=torch.long, device=device)
         self.mask = batch.masks.fixed(batch.at)
-        for layer in self._layers:
+        for layer in _layers(batch):
             layer.fix(self.column)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.logits: Tensor
 
-    @property
-    def _layers(self) -> list[Any]:
-        return self.batch.cache.layers
-
-    def __call__(self, ids: Tensor) -> Tensor:
+    def __call__(self, batch: Batch, ids: Tensor) -> Tensor:
         """Read one more token a voice, ids [B, 1]; returns logits [B, V], which the next call overwrites.
 
         Raises ModelError for a model that a graph cannot hold.
         """
-        batch = self.batch
         self.ids.copy_(ids)
         self.positions.copy_((batch.offsets + batch.at)[:, None])
         self.column.fill_(batch.masks.bias.shape[1] + batch.at)
         batch.masks.fixed(batch.at)
         if self.ids.device.type != "cuda":
-            self.logits = self._forward()
+            self.logits = self._forward(batch)
         else:
             if self.graph is None:
-                self._capture()
+                self._capture(batch)
             self.graph.replay()  # type: ignore[union-attr]
-        for layer in self._layers:
+        for layer in _layers(batch):
             layer.used += 1
         return self.logits
 
-    def _forward(self) -> Tensor:
-        return self.batch.logits(self.ids, self.positions, self.mask)
+    def _forward(self, batch: Batch) -> Tensor:
+        return batch.logits(self.ids, self.positions, self.mask)
 
-    def _capture(self) -> None:
+    def _capture(self, batch: Batch) -> None:
         """Record the step. It may run any number of times before: it writes the same column with the same numbers."""
         graph, aside = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         try:
             with torch.cuda.stream(aside):
                 for _ in range(WARM):
-                    self._forward()
+                    self._forward(batch)
             torch.cuda.current_stream().wait_stream(aside)
             with torch.cuda.graph(graph):
-                self.logits = self._forward()
+                self.logits = self._forward(batch)
         except RuntimeError as error:
             raise ModelError(f"a decode step that a CUDA graph cannot hold ({str(error).splitlines()[0][:200]})",
                              expected="a step that never waits for the GPU", do="set static to False on its backbone") from error
         self.graph = graph
+
+
+def _layers(batch: Batch) -> list[Any]:
+    return batch.cache.layers
 
 
 __all__ = ["PATIENCE", "StaticStep"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -52,6 +55,23 @@ def test_the_step_is_begun_once_a_layout_and_only_where_it_stays(llama: Backbone
     assert made == [PATIENCE]
     batch.step([5])
     assert made == [PATIENCE] * 2
+
+
+def test_what_a_stream_held_is_free_once_it_is_closed(llama: Backbone, held: Callable[[], list[weakref.ref[torch.Tensor]]],
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, and not when rubbish is next collected."""
+    monkeypatch.setattr(llama, "static", True)
+    gc.disable()
+    try:
+        running = stream([Lane("base", llama)], [Prompt("a b")], sampling=Sampling(max_new_tokens=40))
+        for _ in range(PATIENCE + 2):
+            next(running)
+        blocks = held()
+        assert blocks and all(block() is not None for block in blocks)
+        running.close()  # type: ignore[attr-defined]
+        assert all(block() is None for block in blocks)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a graph needs a GPU")

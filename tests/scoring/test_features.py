@@ -1,5 +1,4 @@
-"""Laws of the hashed features: stable, blind to spelling tricks, quick."""
-
+"""Laws of the hashed features: stable, and blind to spelling tricks."""
 
 import numpy as np
 import pytest
