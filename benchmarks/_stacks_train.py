@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,8 @@ class Plan:
     n: int = 60  # held-out prompts a group
     prompts: int = 160  # training prompts a group
     steps: int = 150
-    further: int = 100  # steps with companions
+    further: int = 100  # steps with companions, a round
+    rounds: int = 3  # in which patches that are to live together meet what the others have become
     rows: int = 16
     tokens: int = 64
     seed: int = 0
@@ -53,7 +53,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """What trainings and readings depend on."""
-        return short(dataclasses.asdict(self))
+        return short(asdict(self))
 
 
 QUICK = Plan(sizes=(2, 4), n=2, prompts=3, steps=1, further=1, rows=2, tokens=5)
@@ -120,13 +120,16 @@ class Workshop:
         return self.family("apart")
 
     def together(self, names: Sequence[str]) -> Trio:
-        """Every patch trained on with all the others present at random, however many."""
+        """Every patch trained on with all the others present at random, however many, in rounds."""
         met = self.apart(names)
-        for name in names:
-            others = tuple(other for other in names if other != name)
-            self._train("together", recipe(POLICIES[name], self.plan, steps=self.plan.further, continue_from=name,
-                                           companions=others, presence="number"), met)
-        return self.family("together")
+        for number in range(self.plan.rounds):
+            for name in names:
+                others = tuple(other for other in names if other != name)
+                made = recipe(POLICIES[name], self.plan, steps=self.plan.further, continue_from=name, companions=others,
+                              presence="number")
+                self._train("together", replace(made, seed=made.seed + 10 * number), met)
+            met = self.family("together")  # as this round left them
+        return met
 
     def practised(self, names: Sequence[str]) -> Trio:
         """Every patch trained on by its own vendor with neutral companions that stand for patches it has never met."""
@@ -161,7 +164,7 @@ class Workshop:
                 say(f"fitting a gate for {each.manifest.name}")
                 gates[improves] = finished(fit_gate(made.base, patch.manifest.domain, train, dev, improves=improves,
                                                     kept=KEPT)).gate
-            release(dataclasses.replace(patch, gate=gates[improves]), folder)
+            release(replace(patch, gate=gates[improves]), folder)
         return self.family(f"gated {family}")
 
     def joint(self, names: Sequence[str]) -> Trio:
@@ -172,7 +175,7 @@ class Workshop:
                        instruction="You are a careful and polite assistant. Keep to the rules of the house.")
         pairs = {(pair.prompt.text, pair.chosen): pair for policy in policies for pair in self.said.pairs(policy)}
         steps = max(1, self.plan.steps * len(names) // 2)
-        made = dataclasses.replace(recipe(whole, self.plan, steps=steps), distill=0.0)
+        made = replace(recipe(whole, self.plan, steps=steps), distill=0.0)
         self._train("joint", made, self.trio, list(pairs.values()))
         return self.family("joint")
 

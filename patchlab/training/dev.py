@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from patchlab.engine import Backbone, Lane, Sampling, Segment, compile_prefix, replies
+from patchlab.engine import Backbone, Lane, Sampling, Segment, replies
 from patchlab.engine.batch import Part
 from patchlab.errors import TrainingError
 from patchlab.evaluation.likelihood import divergences
@@ -109,9 +109,8 @@ class Watch:
             return None
         seen = [0.0, 0.0]
         if trainer.processes.first:
-            with torch.no_grad():
-                part = (compile_prefix(trainer.backbone, trainer.prefix), 1.0)
-            seen = [self.dev.unsafe((part,)), self.dev.refused((part,))]
+            parts = (trainer.part(),)
+            seen = [self.dev.unsafe(parts), self.dev.refused(parts)]
         unsafe, refused = trainer.processes.told(seen, device=trainer.prefix.device)
         beside = trainer.beside
         if not beside or unsafe + refused < float(beside["score"]):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from patchlab.artifact.stack import common_strength
 from patchlab.engine import Backbone, Segment, compile_prefix
 from patchlab.engine.batch import Part
 from patchlab.engine.teacher import Texts, pad_texts, reply_logits
@@ -63,6 +64,7 @@ class Present:
 
     In sequence the patch is compiled between `before` and `after`, the prefixes [P, D] of those companions, as one segment;
     else `distance` positions are left free between the longest of them and the text: companions are further away too.
+    `strength` is what the patch stands at, or in sequence all of it.
     """
 
     beside: tuple[Part, ...] = ()
@@ -70,6 +72,7 @@ class Present:
     before: tuple[Tensor, ...] = ()
     after: tuple[Tensor, ...] = ()
     distance: int = 0
+    strength: float = 1.0
 
     def around(self, prefix: Tensor) -> Tensor:
         """What is to be compiled: the prefix, or in sequence with its companions."""
@@ -78,15 +81,17 @@ class Present:
     def parts(self, compiled: Segment) -> tuple[Part, ...]:
         """All that is on, given what `around` was compiled to."""
         if self.sequence:
-            return ((compiled, 1.0),)
+            return ((compiled, self.strength),)
         if not self.distance:
-            return ((compiled, 1.0), *self.beside)
+            return ((compiled, self.strength), *self.beside)
         furthest = max(segment.length for segment in (compiled, *(segment for segment, _ in self.beside)))
-        return ((replace(compiled, room=furthest + self.distance - compiled.length), 1.0), *self.beside)
+        return ((replace(compiled, room=furthest + self.distance - compiled.length), self.strength), *self.beside)
 
 
 class Companions:
-    """Other patches, each present with probability 1/2 in a step; the choice depends on seed and step only.
+    """Other patches beside the one in training, which stands at strength `own`, each present with probability 1/2 in a step.
+
+    Who is present depends on seed and step only. Each stands at its own of the `strengths`, 1 where none are given.
 
     By `presence` number it is drawn first how many: of many companions few, or none, would never be seen else.
 
@@ -98,11 +103,13 @@ class Companions:
     the other steps the text begins up to `distance` positions further from the patch.
     """
 
-    def __init__(self, backbone: Backbone, prefixes: Sequence[Tensor], *, seed: int, in_sequence: float = 0.0,
-                 presence: Presence = "each", distance: int = 0) -> None:
+    def __init__(self, backbone: Backbone, prefixes: Sequence[Tensor], *, seed: int, own: float = 1.0,
+                 strengths: Sequence[float] = (), in_sequence: float = 0.0, presence: Presence = "each",
+                 distance: int = 0) -> None:
         self.backbone, self.seed, self.in_sequence, self.presence = backbone, seed, in_sequence, presence
-        self.distance = distance
+        self.own, self.distance = own, distance
         self.prefixes = [prefix.to(backbone.device) for prefix in prefixes]
+        self.strengths = list(strengths) or [1.0] * len(prefixes)
         every = range(len(prefixes))
         self.sets = [] if presence == "number" else [c for size in range(len(every) + 1) for c in combinations(every, size)]
         self._compiled: dict[int, Segment] = {}
@@ -111,13 +118,15 @@ class Companions:
         """Who is present in a step, and how they stand."""
         draw = random.Random(f"{self.seed}|{step}")
         chosen = self._chosen(draw)
-        beside = tuple((self._segment(k), 1.0) for k in chosen)
+        beside = tuple((self._segment(k), self.strengths[k]) for k in chosen)
         if not chosen or draw.random() >= self.in_sequence:
-            return Present(beside, distance=draw.randint(1, self.distance) if self.distance and draw.random() < 0.5 else 0)
+            distance = draw.randint(1, self.distance) if self.distance and draw.random() < 0.5 else 0
+            return Present(beside, distance=distance, strength=self.own)
         draw.shuffle(chosen)
         place = draw.randrange(len(chosen) + 1)
         mates = [self.prefixes[k] for k in chosen]
-        return Present(beside, True, tuple(mates[:place]), tuple(mates[place:]))
+        together = common_strength([self.own, *(self.strengths[k] for k in chosen)])
+        return Present(beside, True, tuple(mates[:place]), tuple(mates[place:]), strength=together)
 
     def _chosen(self, draw: random.Random) -> list[int]:
         """The companions that are present."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchlab.engine import Backbone, Lane, Sampling, compile_prefix, replies
+from patchlab.engine import Backbone, Lane, Sampling, replies
 from patchlab.engine.batch import Part
 from patchlab.engine.teacher import reply_logits
 from patchlab.errors import TrainingError
@@ -102,13 +102,11 @@ class OwnReplies:
 
     def _draw(self, number: int) -> list[dict[str, Any]]:
         recipe, trainer = self.desk.recipe, self.desk.trainer
-        with torch.no_grad():
-            part = (compile_prefix(trainer.backbone, trainer.prefix), 1.0)
         some = random.Random(f"{recipe.seed}|{number}").sample(
             range(len(self.prompts)), min(len(self.prompts), BATCHES * recipe.rows))
         # at temperature 1, above that of use, rarer slips show too
         sampling = Sampling(temperature=1.0, max_new_tokens=recipe.max_new_tokens, seed=recipe.seed + number)
-        lane = Lane("patched", trainer.backbone, (part,))
+        lane = Lane("patched", trainer.backbone, (trainer.part(),))
         drawn = [reply for chunk in replies([lane], [self.prompts[k] for k in some], sampling=sampling, rows=ROWS)
                  for reply in chunk]
         return [{"prompt": some[reply.row], "reply": reply.text} for reply in sorted(drawn, key=lambda reply: reply.row)

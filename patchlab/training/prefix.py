@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from patchlab.engine import Backbone, Segment, compile_prefix
+from patchlab.engine.batch import Part
 from patchlab.errors import TrainingError
 from patchlab.files import write_atomic
 from patchlab.records import Kind, Prompt
@@ -52,11 +53,13 @@ def _shared_end(a: list[int], b: list[int]) -> int:
 class PrefixTrainer:
     """A prefix with Adam moments on the backbone's device; `save` and `resume` hold all of it, safetensors only.
 
-    A step is `open`, a loss taken through `segment` and `backward` for each of its pieces, and `step`.
+    A step is `open`, a loss taken through `segment` and `backward` for each of its pieces, and `step`. `strength` is what the
+    patch stands at while it trains.
     """
 
-    def __init__(self, backbone: Backbone, prefix: Tensor, processes: Processes | None = None) -> None:
-        self.backbone, self.processes = backbone, processes or Processes()
+    def __init__(self, backbone: Backbone, prefix: Tensor, processes: Processes | None = None, *,
+                 strength: float = 1.0) -> None:
+        self.backbone, self.processes, self.strength = backbone, processes or Processes(), strength
         self.prefix = prefix.to(backbone.device, torch.float32).clone().requires_grad_(True)
         self.optimizer = torch.optim.Adam([self.prefix], lr=0.0, betas=(0.9, 0.98))
         self.good = self.prefix.detach().clone()  # the last state whose loss was finite
@@ -76,6 +79,11 @@ class PrefixTrainer:
                         for leaves, tensors in ((self.leaves.keys, self.compiled.keys),
                                                 (self.leaves.values, self.compiled.values)))
         return Segment(keys, values)
+
+    def part(self) -> Part:
+        """The prefix as it is now, compiled without gradients, at its strength."""
+        with torch.no_grad():
+            return compile_prefix(self.backbone, self.prefix), self.strength
 
     def step(self, numbers: dict[str, Tensor], *, rate: float, stage: str, at: int) -> dict[str, float]:
         """One update by the gradients gathered; returns `numbers` (this process's parts) summed over all processes.

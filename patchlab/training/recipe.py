@@ -72,8 +72,8 @@ class Recipe:
     anchor: Anchor = "sft"
     sft_in_dpo: float = 1.0  # weight of the SFT term beside the DPO loss
     hold: float = 2.0  # weight of the KL term that holds other prompts to the base
-    companions: tuple[str, ...] = ()  # patches that are present with probability 1/2 while this one trains
-    continue_from: str = ""  # a patch whose prefix this one starts from, in place of init
+    companions: tuple[str, ...] = ()  # patches present with probability 1/2 while this one trains, at their strengths
+    continue_from: str = ""  # a patch whose prefix and strength this one starts from, in place of init
     # dials from here on came later: at their defaults they change neither training nor digest
     distill: float = 0.0  # share of the reference's own distribution, against its drawn tokens, in what SFT learns
     hold_in_dpo: float = 0.0  # weight of the KL term in DPO where it is to differ there; 0 keeps that of hold

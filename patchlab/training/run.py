@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from patchlab.artifact import Manifest, Patch, save_patch
-from patchlab.engine import Backbone, Lane, Sampling, Trio, compile_prefix
+from patchlab.engine import Backbone, Lane, Sampling, Trio
 from patchlab.errors import NotFoundError, TrainingError
 from patchlab.files import write_json
 from patchlab.records import Measure, Pair, Progress, Prompt
@@ -52,7 +52,7 @@ def _stages(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], work: Path, g
             dev: Sequence[Prompt]) -> Generator[Progress, None, Patch]:
     processes = join()
     reference = trio.reference if recipe.reference == "preset" else None
-    start = _start(trio, recipe)
+    start, own = _start(trio, recipe)
     if recipe.watches and not dev:
         prompts, dev = set_aside(prompts)
     watched = Dev(trio.base, recipe, dev) if recipe.watches else None
@@ -65,11 +65,12 @@ def _stages(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], work: Path, g
 
     held = read_candidates(work / "held.jsonl")
     pairs = stored_pairs(work / "pairs.jsonl")
-    trainer = PrefixTrainer(trio.base, start, processes)
-    mates = [torch.from_numpy(trio.patch(name).prefix.copy()) for name in recipe.companions]
+    trainer = PrefixTrainer(trio.base, start, processes, strength=own)
+    mates = [trio.patch(name) for name in recipe.companions]
     desk = Desk(trainer=trainer, recipe=recipe, hold=_hold(trio.base, recipe, held),
-                companions=Companions(trio.base, mates, seed=recipe.seed, in_sequence=recipe.in_sequence,
-                              presence=recipe.presence, distance=recipe.distance),
+                companions=Companions(trio.base, [torch.from_numpy(mate.prefix.copy()) for mate in mates], seed=recipe.seed,
+                                      own=own, strengths=[mate.manifest.strength for mate in mates],
+                                      presence=recipe.presence, in_sequence=recipe.in_sequence, distance=recipe.distance),
                 log=StepLog(work / "log.jsonl"), folder=work,
                 watch=Watch(watched, recipe) if watched and recipe.patience else None)
     learn = [(p.prompt, p.chosen) for p in pairs] if given is not None else _safe(recipe, work)
@@ -78,14 +79,17 @@ def _stages(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], work: Path, g
         yield from own_steps(desk, domain or [pair.prompt for pair in pairs], reference)
     for number in range(recipe.rounds if recipe.dpo_steps else 0):
         yield from dpo_steps(desk, pairs, reference if recipe.anchor == "reference" and reference else trio.base, number)
-    strength = 1.0
+    strength = own
     if watched and recipe.calibrates:
         strength = yield from _strength(trainer, recipe, watched, work / "strength.json")
     return _patch(trio, recipe, reference, trainer, strength)
 
 
-def _start(trio: Trio, recipe: Recipe) -> torch.Tensor:
-    """The prefix [P, D] training begins with; what cannot begin is found before anything is sampled."""
+def _start(trio: Trio, recipe: Recipe) -> tuple[torch.Tensor, float]:
+    """The prefix [P, D] training begins with, and the strength it trains at: that of the patch it continues from, or 1.
+
+    What cannot begin is found before anything is sampled.
+    """
     if trio.base.bits:  # what answers from so few bits may not carry gradients, and would not say so
         raise TrainingError(f"a base in {trio.base.bits} bits", expected="its weights as they are", do="load it without bits")
     for name in recipe.companions:
@@ -98,12 +102,13 @@ def _start(trio: Trio, recipe: Recipe) -> torch.Tensor:
             raise TrainingError(f"{name} {value:g} with {'no reference' if teacher is None else teacher.name}",
                                 expected=f"a reference with the vocabulary of {trio.base.name}", do=f"set {name} to 0")
     if not recipe.continue_from:
-        return initial_prefix(trio.base, recipe)
-    begun = torch.from_numpy(trio.patch(recipe.continue_from).prefix.copy())
+        return initial_prefix(trio.base, recipe), 1.0
+    patch = trio.patch(recipe.continue_from)
+    begun = torch.from_numpy(patch.prefix.copy())
     if len(begun) != recipe.length:
         raise TrainingError(f"patch {recipe.continue_from!r} of length {len(begun)} to continue from",
                             expected=f"length {recipe.length}, as the recipe says", do=f"set length: {len(begun)}")
-    return begun
+    return begun, patch.manifest.strength
 
 
 def _claim(work: Path, recipe: Recipe, base: Backbone, reference: Backbone | None, prompts: Sequence[Prompt],
@@ -213,9 +218,7 @@ def _strength(trainer: PrefixTrainer, recipe: Recipe, dev: Dev, path: Path) -> G
     processes: Processes = trainer.processes
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if processes.first and found.get("budgets") != [recipe.refusal_budget, recipe.drift_budget]:
-        with torch.no_grad():
-            segment = compile_prefix(trainer.backbone, trainer.prefix)
-        yield from calibrate(dev, segment, recipe=recipe, path=path)
+        yield from calibrate(dev, trainer.part()[0], recipe=recipe, path=path)
     processes.wait()
     return float(json.loads(path.read_text(encoding="utf-8"))["strength"])
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from patchlab.engine import Backbone, Segment, compile_prefix
+from patchlab.engine import Backbone
 from patchlab.engine.batch import Part
 from patchlab.engine.teacher import Texts, pad_texts, reply_logits, reply_logprobs
 from patchlab.records import Pair, Progress
@@ -88,7 +88,7 @@ def token_weights(texts: Texts, recipe: Recipe) -> Tensor:
 class PairBatches:
     """Pairs in fixed batches, chosen and rejected as neighbouring rows, with the anchor's log-probabilities kept."""
 
-    def __init__(self, backbone: Backbone, pairs: Sequence[Pair], anchor: Backbone, frozen: Segment | None, *,
+    def __init__(self, backbone: Backbone, pairs: Sequence[Pair], anchor: Backbone, frozen: Part | None, *,
                  rows: int, seed: int) -> None:
         mixed = random.Random(seed).sample(list(pairs), len(pairs))
         chunks = [mixed[at:at + rows] for at in range(0, len(mixed), rows)]
@@ -106,7 +106,7 @@ class PairBatches:
         """The anchor's log-probabilities of the replies of a batch's piece, computed once."""
         parts: tuple[Part, ...] = ()
         if self.anchor is self.backbone:
-            parts = (*([(self.frozen, 1.0)] if self.frozen else []), *present)
+            parts = (*([self.frozen] if self.frozen else []), *present)
         key = (number, piece, of, *(id(segment) for segment, _ in parts))
         if key not in self.kept:
             texts = self.read[number].piece(piece, of, together=2)
@@ -128,10 +128,7 @@ def dpo_steps(desk: Desk, pairs: Sequence[Pair], anchor: Backbone, number: int =
     against the first is soon content, with unsafe replies left; a further round `number` takes the prefix it begins with.
     """
     recipe, backbone = desk.recipe, desk.trainer.backbone
-    frozen = None
-    if recipe.anchor == "sft":
-        with torch.no_grad():
-            frozen = compile_prefix(backbone, desk.trainer.prefix)
+    frozen = desk.trainer.part() if recipe.anchor == "sft" else None
     batches = PairBatches(backbone, pairs, anchor, frozen, rows=max(1, recipe.rows // 2), seed=recipe.seed + number)
 
     def learn(step: int, piece: int, of: int, parts: tuple[Part, ...], present: Present) -> tuple[Tensor, dict[str, Tensor]]:

@@ -37,6 +37,25 @@ def test_side_by_side_the_patch_stands_before_those_that_are_present(trio: Trio,
         assert each.parts(alone) == ((alone, 1.0), *each.beside) and each.around(own) is own
 
 
+def test_companions_stand_at_the_strength_they_were_released_with(trio: Trio, mates: list[torch.Tensor],
+                                                                   own: torch.Tensor) -> None:
+    companions = Companions(trio.base, mates, seed=1, own=1.5, strengths=(2.0, 0.5))
+    alone = compile_prefix(trio.base, own)
+    seen = {(segment.length, strength) for step in STEPS for segment, strength in companions.at(step).parts(alone)}
+    assert seen == {(4, 1.5), (3, 2.0), (2, 0.5)}
+
+
+def test_a_sequence_stands_at_the_strength_a_stack_would_give_it(trio: Trio, mates: list[torch.Tensor],
+                                                               own: torch.Tensor) -> None:
+    companions = Companions(trio.base, mates, seed=1, own=2.0, strengths=(2.0, 0.5), in_sequence=1.0)
+    seen = set()
+    for step in STEPS:
+        present = companions.at(step)
+        [(segment, strength)] = present.parts(compile_prefix(trio.base, present.around(own)))
+        seen.add((segment.length, strength))
+    assert seen == {(4, 2.0), (7, 2.0), (6, 1.0), (9, 1.26)}
+
+
 def test_in_sequence_all_are_one_segment_with_the_patch_at_any_place(trio: Trio, mates: list[torch.Tensor],
                                                                      own: torch.Tensor) -> None:
     companions = Companions(trio.base, mates, seed=1, in_sequence=1.0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from patchlab.artifact import Patch
+from patchlab.artifact import Patch, Registry, save_patch
 from patchlab.engine import Trio
 from patchlab.errors import NotFoundError, TrainingError
 from patchlab.records import Prompt
@@ -85,6 +85,20 @@ def test_companions_change_what_is_learned(trio: Trio, recipe: Recipe, prompts: 
     apart = drain(trio, recipe, prompts, tmp_path / "apart")
     along = drain(trio, dataclasses.replace(recipe, companions=("mate",)), prompts, tmp_path / "along")
     assert apart is not None and along is not None and not np.allclose(apart.prefix, along.prefix)
+
+
+def test_a_patch_is_trained_on_at_the_strength_it_has(trio: Trio, recipe: Recipe, prompts: list[Prompt],
+                                                      tmp_path: Path) -> None:
+    mate, made = trio.patch("mate"), {}
+    recipe = dataclasses.replace(recipe, length=len(mate.prefix), continue_from="mate")
+    for strength in (1.0, 2.0):
+        folder = tmp_path / f"{strength}"
+        manifest = dataclasses.replace(mate.manifest, strength=strength)
+        save_patch(dataclasses.replace(mate, manifest=manifest), folder / "mate-1.0.0")
+        room = Trio(trio.base, trio.reference, registry=Registry([folder]), preset=trio.preset)
+        made[strength] = drain(room, recipe, prompts, folder / "work")
+        assert made[strength].manifest.strength == strength
+    assert not np.allclose(made[1.0].prefix, made[2.0].prefix)
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_state(trio: Trio, recipe: Recipe, prompts: list[Prompt],
