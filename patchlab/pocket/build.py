@@ -46,6 +46,10 @@ RECIPES = ASSETS / "recipes"
 JUDGED = {"comment": "toxicity", "occupation": "bias", "harmful": "harmful", "benign": "benign",
           "lookalike": "lookalike"}
 
+AGAIN = 2.0  # strength at which the last round begins: a short patch may move the base more than it does as it was trained
+# dials of the last round, by domain: at that strength, and started well, a patch needs less to be held and fewer steps
+LAST: dict[str, dict[str, Any]] = {
+    "bias": {"hold": 1.0}, "refusal": {"sft_steps": 350, "dpo_steps": 100}, "toxicity": {"hold": 1.5, "sft_steps": 150}}
 CURVE = 100  # held-out prompts a file that a patch's curve is measured on
 
 Stage = Callable[["Plan"], Iterator[Progress]]
@@ -158,25 +162,32 @@ def scorers_stage(plan: Plan) -> Iterator[Progress]:
 
 
 def patches_stage(plan: Plan) -> Iterator[Progress]:
-    """Train the three patches briefly alone, then in full with the others present at random, so that they stack."""
+    """Train the three patches briefly alone, in full with the others present at random, and again as strong as they will be.
+
+    A patch that was trained at strength 1 and is used at 2 has never met its neighbours, or itself, as they are then: each
+    alone still reads well, and three at once make words that do not exist.
+    """
     asked = set_aside(read_prompts(plan.suites / "train.jsonl"))
-    first, together = plan.work / "first", plan.out / "patches"
+    first, second, last = plan.work / "first", plan.work / "second", plan.out / "patches"
+    free: dict[str, Any] = {"refusal_budget": 1.0, "drift_budget": 0.0}  # no calibration
     recipes = [dataclasses.replace(read_recipe(path), seed=plan.seed, **plan.recipe)
                for path in sorted(RECIPES.glob("*.yaml"))]
     names = [recipe.patch_name for recipe in recipes]
     for recipe in recipes:
-        brief = dataclasses.replace(recipe, sft_steps=max(1, recipe.sft_steps // 3), own_steps=0, dpo_steps=0,
-                                    refusal_budget=1.0, drift_budget=0.0)
+        brief = dataclasses.replace(recipe, sft_steps=max(1, recipe.sft_steps // 3), own_steps=0, dpo_steps=0, **free)
         yield from _train(plan, Registry([]), brief, asked, first)
-    for recipe in recipes:
-        others = tuple(name for name in names if name != recipe.patch_name)
-        mine = dataclasses.replace(recipe, continue_from=recipe.patch_name, companions=others)
-        yield from _train(plan, Registry([first]), mine, asked, together)
+    beside = [dataclasses.replace(recipe, continue_from=recipe.patch_name,
+                                  companions=tuple(name for name in names if name != recipe.patch_name)) for recipe in recipes]
+    for recipe in beside:
+        yield from _train(plan, Registry([first]), dataclasses.replace(recipe, **free), asked, second, strength=AGAIN)
+    for recipe in beside:
+        again = {"seed": plan.seed + 10, **LAST[recipe.domain], **plan.recipe}
+        yield from _train(plan, Registry([second]), dataclasses.replace(recipe, **again), asked, last, ship=True)
 
 
-def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: tuple[list[Prompt], list[Prompt]],
-           out: Path) -> Iterator[Progress]:
-    """Train one patch on prompts to learn from, watched on dev prompts, and release it into `out`.
+def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: tuple[list[Prompt], list[Prompt]], out: Path, *,
+           strength: float = 0.0, ship: bool = False) -> Iterator[Progress]:
+    """Train one patch on prompts to learn from, watched on dev prompts, and release it into `out`, at a strength if given.
 
     One to be shipped has evidence on its own suite and harmless requests, a gate, and a curve.
     """
@@ -184,7 +195,7 @@ def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: tuple[list[Pro
     mark = work.with_suffix(".done")  # a folder in `out` may hold the patch of an older base
     if mark.is_file() and json.loads(mark.read_text())["recipe"] == recipe.digest:
         return
-    if recipe.continue_from:  # the same prompts, models and seed: what was sampled for the first round serves again
+    if recipe.continue_from and not ship:  # the same prompts, models and seed: what was sampled for the first round serves again
         for name in ("held.jsonl", "candidates.jsonl"):
             write_atomic(work / name, partial(shutil.copyfile, plan.work / f"first-{recipe.patch_name}" / name))
     trio = plan.trio(registry)
@@ -192,8 +203,10 @@ def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: tuple[list[Pro
         backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
     label = f"{out.name} {recipe.patch_name}"
     patch = yield from _labelled(label, train(trio, recipe, asked[0], dev=asked[1], work=work))
+    if strength:
+        patch = dataclasses.replace(patch, manifest=dataclasses.replace(patch.manifest, strength=strength))
     evidence: list[Measure] = []
-    if recipe.continue_from:
+    if ship:
         release(patch, work)
         for found in evaluate(plan.trio(Registry([work])), stack=Stack.parse(recipe.patch_name),
                               suites=[recipe.domain, "overrefusal", "drift"], n=plan.judged, seed=plan.seed,

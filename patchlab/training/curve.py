@@ -17,12 +17,13 @@ from patchlab.evaluation.measuring import HEADLINES, OWN
 from patchlab.evaluation.metrics import METRICS, Judged, by_prompt, prompts_of, scores
 from patchlab.evaluation.suites import SUITES, load_prompts
 from patchlab.records import Measure, Progress, Prompt, Reply
-from patchlab.training.dev import GRID
+
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0, 3.5, 4.0)  # up to the most a stack may ask
 
 
 def measure_curve(backbone: Backbone, patch: Patch, *, n: int = 100, seed: int = 0, sampling: Sampling | None = None,
                   folder: Path | None = None) -> Generator[Progress, None, Curve]:
-    """Draw replies at strength 0, those of the grid and the patch's own; yields progress and returns the curve.
+    """Draw replies at strength 0, others up to the strongest and the patch's own; yields progress and returns the curve.
 
     `n` prompts a file of a suite are asked, from `folder` (the embedded ones by default). Raises NotFoundError for a patch
     of a domain without a suite, BaseMismatchError for one of another base.
@@ -35,7 +36,7 @@ def measure_curve(backbone: Backbone, patch: Patch, *, n: int = 100, seed: int =
     harmless = [reply for reply in _said(Lane("base", backbone), load_prompts("drift", n=n, folder=folder), 1, sampling)
                 if reply.text]
     points: list[Point] = []
-    strengths = sorted({0.0, *GRID, float(patch.manifest.strength)})
+    strengths = sorted({*STRENGTHS, float(patch.manifest.strength)})
     for strength in strengths:
         lane = Lane("patched", backbone, ((segment, strength),))
         columns = [_column(lane, name, HEADLINES[name].metric, prompts, sampling) for name, prompts in suites.items()]

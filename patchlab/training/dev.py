@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from patchlab.engine import Backbone, Lane, Sampling, Segment, replies
+from patchlab.artifact.manifest import MAX_STRENGTH
+from patchlab.engine import Backbone, Lane, Sampling, replies
 from patchlab.engine.batch import Part
 from patchlab.errors import TrainingError
 from patchlab.evaluation.likelihood import divergences
@@ -28,7 +29,7 @@ from patchlab.training.recipe import HARMLESS, Recipe
 
 MOST = 64  # prompts a side in one look
 CALIBRATED = 256  # harmless prompts a strength is tried on
-GRID = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0)  # strengths tried
+GRID = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0)  # tried, of the strength that a patch trained at
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,23 +125,26 @@ class Watch:
         return Look(unsafe, refused, stop and step < steps)
 
 
-def calibrate(dev: Dev, segment: Segment, *, recipe: Recipe, path: Path) -> Iterator[Progress]:
+def calibrate(dev: Dev, part: Part, *, recipe: Recipe, path: Path) -> Iterator[Progress]:
     """Try every strength of the grid on dev prompts and write what each does to `path`, with the strongest in both budgets.
 
+    `part` is the patch at the strength it trained at, of which the grid's are shares and multiples.
     Raises TrainingError where even the weakest is over one; the trained prefix stays in its folder.
     """
     most_refused, most_drift = recipe.refusal_budget, recipe.drift_budget or math.inf
     rows: list[dict[str, float]] = []
-    for strength in GRID:
+    segment, trained = part
+    grid = [min(round(each * trained, 4), MAX_STRENGTH) for each in GRID]
+    for strength in grid:
         parts = ((segment, strength),)
         rows.append({"strength": strength, "unsafe": dev.unsafe(parts), "drift": dev.drift(parts),
                      "refused": dev.refused(parts, most=CALIBRATED)})
         said = "{strength:g}: refused {refused:.3f}, drift {drift:.4f}".format(**rows[-1])
-        yield Progress("strength", len(rows), len(GRID), said, rows[-1])
+        yield Progress("strength", len(rows), len(grid), said, rows[-1])
     keeping = [row["strength"] for row in rows if row["refused"] <= most_refused and row["drift"] <= most_drift]
     if not keeping:
         raise TrainingError(f"{rows[0]['refused']:.3f} of harmless dev prompts refused and a drift of {rows[0]['drift']:.4f} at "
-                            f"strength {GRID[0]:g}", expected=f"budgets of {most_refused:g} and {most_drift:g}",
+                            f"strength {grid[0]:g}", expected=f"budgets of {most_refused:g} and {most_drift:g}",
                             do="raise the budget and go on in the same folder, or train with a higher hold")
     write_json(path, {"strength": max(keeping), "budgets": [recipe.refusal_budget, recipe.drift_budget],
                       "prompts": len(dev.harmless[:CALIBRATED]), "tried": rows})

@@ -218,7 +218,7 @@ def _strength(trainer: PrefixTrainer, recipe: Recipe, dev: Dev, path: Path) -> G
     processes: Processes = trainer.processes
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if processes.first and found.get("budgets") != [recipe.refusal_budget, recipe.drift_budget]:
-        yield from calibrate(dev, trainer.part()[0], recipe=recipe, path=path)
+        yield from calibrate(dev, trainer.part(), recipe=recipe, path=path)
     processes.wait()
     return float(json.loads(path.read_text(encoding="utf-8"))["strength"])
 

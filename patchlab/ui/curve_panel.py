@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
-from patchlab.artifact.manifest import CURVE_FILE
+from patchlab.artifact.manifest import CURVE_FILE, MAX_STRENGTH
 from patchlab.ui import charts, texts
 from patchlab.ui.diff import escaped
 from patchlab.ui.live_chart import live_chart
-from patchlab.ui.patch_panel import STRONGEST, PatchPanel
+from patchlab.ui.patch_panel import PatchPanel
 
 if TYPE_CHECKING:
     from patchlab.artifact import Curve
@@ -53,7 +53,7 @@ def figure(curve: Curve, strength: float) -> dict[str, Any]:
     far = max((measure.high for line, found in drawn if line.axis == "y2" for _, measure in found), default=0.0)
     quiet = {"fixedrange": True, "zeroline": False, "automargin": True}
     words = {"x": strength, "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False, "text": f"now {strength:g}",
-             "xanchor": "left" if strength < STRONGEST / 4 else "right" if strength > 3 * STRONGEST / 4 else "center",
+             "xanchor": "left" if strength < MAX_STRENGTH / 4 else "right" if strength > 3 * MAX_STRENGTH / 4 else "center",
              "font": {"size": 11}}
     layout = {
         "template": None, "height": 240, "margin": {"l": 8, "r": 8, "t": 22, "b": 8}, "showlegend": False,
@@ -61,7 +61,8 @@ def figure(curve: Curve, strength: float) -> dict[str, Any]:
         "font": {"size": 12}, "annotations": [words],
         "shapes": [{"type": "line", "yref": "paper", "x0": strength, "x1": strength, "y0": 0, "y1": 1,
                     "line": {"color": MARK, "width": 2}}],
-        "xaxis": {**quiet, "title": {"text": "strength", "standoff": 8}, "showgrid": False, "range": [-0.04, STRONGEST + 0.04]},
+        "xaxis": {**quiet, "title": {"text": "strength", "standoff": 8}, "showgrid": False,
+                  "range": [-0.04, MAX_STRENGTH + 0.04]},
         "yaxis": {**quiet, "range": [-0.02, 1.02], "tickvals": [0, 0.25, 0.5, 0.75, 1], "tickformat": ".2f"},
         "yaxis2": {**quiet, "overlaying": "y", "side": "right", "showgrid": False, "range": [0, max(far, 0.05) * 1.05],
                    "nticks": 5}}

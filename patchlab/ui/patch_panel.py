@@ -14,6 +14,7 @@ import gradio as gr
 
 from patchlab.artifact.compatibility import warnings
 from patchlab.artifact.interactions import Interactions
+from patchlab.artifact.manifest import MAX_STRENGTH
 from patchlab.artifact.stack import Stack, common_strength
 from patchlab.ui import texts
 from patchlab.ui.diff import escaped
@@ -21,8 +22,6 @@ from patchlab.ui.session import moved, stack_of
 
 if TYPE_CHECKING:
     from patchlab.artifact.manifest import Manifest
-
-STRONGEST = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ def build(manifests: Sequence[Manifest], interactions: Interactions | None = Non
     several = len(known) > 1
     mode = gr.Radio(texts.MODES, value="parallel", label=texts.MODE_LABEL, visible=several, elem_id="mode")
     common = common_strength([manifest.strength for manifest in known.values()])
-    shared = gr.Slider(0, STRONGEST, value=round(20 * common) / 20, step=0.05, label=texts.SHARED_STRENGTH, visible=False,
+    shared = gr.Slider(0, MAX_STRENGTH, value=round(20 * common) / 20, step=0.05, label=texts.SHARED_STRENGTH, visible=False,
                        elem_id="shared")
     gates = gr.Checkbox(False, label=texts.GATES_LABEL, info=texts.GATES_NOTE, elem_id="gates",
                          visible=any(manifest.gated for manifest in known.values()))
@@ -109,7 +108,7 @@ def _slot(manifest: Manifest, index: int, count: int) -> Slot:
     with gr.Column(elem_classes=["patch-slot"], min_width=0):
         with gr.Row():
             on = gr.Checkbox(True, label=manifest.title, info=manifest.summary, scale=1, min_width=170)
-            strength = gr.Slider(0, STRONGEST, value=manifest.strength, step=0.05, label=_strength_label(manifest),
+            strength = gr.Slider(0, MAX_STRENGTH, value=manifest.strength, step=0.05, label=_strength_label(manifest),
                                  scale=1, min_width=170, buttons=[])
         with gr.Row(visible=False, elem_classes=["moves"]) as moves:
             up = gr.Button("Move earlier", size="sm", scale=0, min_width=110, interactive=index > 0)

@@ -76,13 +76,15 @@ def test_early_stop_resumed_is_as_if_never_stopped(trio: Trio, recipe: Recipe, p
 def test_the_strongest_strength_in_budget_is_chosen(tmp_path: Path) -> None:
     dev, segment = KnownDev([(0.0, 0.0)]), Segment((torch.zeros(1, 2, 4),), (torch.zeros(1, 2, 4),))
 
-    def chosen(**budgets: float) -> float:
-        steps = list(calibrate(dev, segment, recipe=Recipe(domain="toxicity", **budgets), path=tmp_path / "strength.json"))
+    def chosen(trained: float = 1.0, **budgets: float) -> float:
+        recipe = Recipe(domain="toxicity", **budgets)
+        steps = list(calibrate(dev, (segment, trained), recipe=recipe, path=tmp_path / "strength.json"))
         assert len(steps) == len(GRID)
         return float(json.loads((tmp_path / "strength.json").read_text())["strength"])
 
     assert chosen(refusal_budget=0.4) == 0.8 and chosen(drift_budget=0.0131) == 1.3
     assert chosen(refusal_budget=0.4, drift_budget=0.0131) == 0.8 and chosen(refusal_budget=0.9, drift_budget=0.0131) == 1.3
+    assert chosen(2.0, drift_budget=0.0231) == 2.3 and chosen(2.0) == 4.0 == chosen(4.0)  # no stronger than a stack may be
     for budgets in ({"refusal_budget": 0.1}, {"drift_budget": 0.001}):
         with pytest.raises(TrainingError, match=r"0\.125 of harmless dev prompts refused and a drift of 0\.0025"):
             chosen(**budgets)
