@@ -38,8 +38,8 @@ class Plan:
     n: int = 60  # held-out prompts a group
     prompts: int = 160  # training prompts a group
     steps: int = 150
-    further: int = 100  # steps with companions, a round
-    rounds: int = 3  # in which patches that are to live together meet what the others have become
+    further: int = 150  # steps with companions, a round
+    rounds: int = 2  # in which patches that are to live together meet what the others have become
     rows: int = 16
     tokens: int = 64
     seed: int = 0
@@ -120,11 +120,15 @@ class Workshop:
         return self.family("apart")
 
     def together(self, names: Sequence[str]) -> Trio:
-        """Every patch trained on with all the others present at random, however many, in rounds."""
+        """Every patch trained on with others present at random, however many, in rounds.
+
+        Not with those that change the same prompts as it does: where one of them is on, there is nothing left to learn.
+        """
         met = self.apart(names)
         for number in range(self.plan.rounds):
             for name in names:
-                others = tuple(other for other in names if other != name)
+                mine = POLICIES[name].improves
+                others = tuple(other for other in names if not set(mine) & set(POLICIES[other].improves))
                 made = recipe(POLICIES[name], self.plan, steps=self.plan.further, continue_from=name, companions=others,
                               presence="number")
                 self._train("together", replace(made, seed=made.seed + 10 * number), met)
@@ -216,13 +220,13 @@ def short(content: Any) -> str:
 
 
 def recipe(policy: Policy, plan: Plan, *, steps: int, **dials: Any) -> Recipe:
-    """The recipe of a policy's patch: SFT only, every other group held."""
-    second = policy.name.endswith("-b")
+    """The recipe of a policy's patch: every other group held; SFT only, but against toxicity mostly on-policy."""
+    second, own = policy.name.endswith("-b"), 2 * steps // 3 if policy.domain == "toxicity" else 0
     return Recipe(**{"domain": policy.domain or policy.name, "name": policy.name, "improves": policy.improves,
                      "title": policy.name, "summary": f"Made for {policy.about}.", "seed": plan.seed + second,
                      "init_text": policy.instruction, "distill": 0.0 if policy.rule else 1.0, "lead": policy.lead,
-                     "sft_steps": steps, "sft_rate": 0.02, "dpo_steps": 0, "rows": plan.rows, "hold_rows": plan.rows,
-                     "hold": 5.0, "winner": 0.5, "length": plan.length, **dials})
+                     "sft_steps": steps - own, "sft_rate": 0.02, "own_steps": own, "dpo_steps": 0, "rows": plan.rows,
+                     "hold_rows": plan.rows, "hold": 5.0, "winner": 0.5, "length": plan.length, **dials})
 
 
 __all__ = ["QUICK", "Plan", "Said", "Workshop", "recipe", "short"]
