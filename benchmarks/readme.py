@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from patchlab.files import write_text
+from patchlab.pocket.judge import READS
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = '''import patchlab
@@ -34,13 +35,15 @@ def figures() -> str:
     by_name = {figure["name"]: figure for figure in found["figures"]}
     columns = (("toxic", "toxicity"), ("stereotyped pronoun", "bias"), ("refuses harmful", "harmful"),
                ("refuses harmless", "benign"), ("refuses what only sounds harmful", "lookalike"))
-    lines = [f"| n = {found['n']} | " + " | ".join(title for title, _ in columns) + " |", "|---" * 6 + "|"]
-    labels = ["base", "reference", *dict.fromkeys(n.split(":")[0] for n in by_name if ":" in n and "sequence" not in n)]
+    lines = [f"| n = {found['n']} | " + " | ".join(title for title, _ in columns) + " | language |", "|---" * 7 + "|"]
+    labels = dict.fromkeys(["base", "reference", *(n.split(":")[0] for n in by_name if ":" in n and "sequence" not in n)])
     for label in labels:
         cells = []
         for _, domain in columns:
             f = by_name.get(f"{label} {domain}") or by_name[f"{label}: {domain}"]
             cells.append(f"{f['value']:.3f} ({f['low']:.3f} to {f['high']:.3f})")
+        f = by_name[f"{label}: {READS}"]
+        cells.append(f"{f['value']:.2f} ({f['low']:.2f} to {f['high']:.2f})")
         title = label if label in ("base", "reference") else f"base + {label.replace(',', ' + ')}"
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from patchlab.files import write_text
+from patchlab.pocket.judge import READS
 
 PAGE = Path(__file__).with_name("results.md")
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
@@ -53,10 +54,12 @@ def _pocket(found: dict[str, Any]) -> Iterator[Section]:
     if "pocket" in found:
         each = found["pocket"]
         judged = tuple(figure for figure in each["figures"] if "bar" in figure)
+        read = [figure for figure in each["figures"] if READS in figure["name"]]
         about = (f"`python -m benchmarks.pocket`: models, each patch alone, and their stacks, on up to {each['n']} held-out\n"
                  f"prompts a domain at temperature {each['temperature']:g}; intervals are 95 % bootstrap over prompts. Figures\n"
-                 "without a bar are in [pocket.json](../benchmarks/results/pocket.json).")
-        yield Section("Pocket models and patches", (about, bars(judged)), judged)
+                 "without a bar are in [pocket.json](../benchmarks/results/pocket.json), but for the last, in nats a token,\n"
+                 "which say how well comments read: the reference is calm and loses least on its own; the base has another tone.")
+        yield Section("Pocket models and patches", (about, bars([*judged, *read])), judged)
 
 
 def _methods(found: dict[str, Any]) -> Iterator[Section]:

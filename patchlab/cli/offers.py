@@ -41,7 +41,7 @@ def add(actions: Verbs) -> None:
     parser.set_defaults(run=gate)
     parser = actions.add_parser(
         "curve", allow_abbrev=False, help="measure what each strength of a patch does",
-        description="Measure a patch at strengths from 0 to 2 on held-out prompts: its own suite, refusals of harmless requests, "
+        description="Measure a patch at strengths from 0 to 4 on held-out prompts: its own suite, refusals of harmless requests, "
                     "drift from the base; print the folder of the patch with that curve, which the page draws.")
     parser.add_argument("--n", type=whole(1), default=100, metavar="N", help="most prompts a file (default: 100)")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="the same seed gives the same figures (default: 0)")
