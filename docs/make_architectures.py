@@ -20,7 +20,7 @@ LAWS = {
     "test_no_patch_is_the_base_bit_for_bit":
         "no patch = the stock model, bit for bit (beyond a sliding window: with a cache that hides what another forgets)",
     "test_strength_zero_is_off_and_one_is_as_trained":
-        "strength 0 = off, 1 = as trained, in between = log(strength) on the scores",
+        "strength 0 = off, 1 = as compiled, in between = log(strength) on the scores",
     "test_a_stack_of_one_is_its_embeddings_prepended": "a stack of one = its embeddings prepended",
     "test_a_stack_of_one_is_pefts_forward": "a stack of one = PEFT's forward",
     "test_parallel_stacks_are_equal_in_any_order": "parallel stacks: any order, equal logits",

@@ -26,7 +26,7 @@ _STRENGTH = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?
 class Entry:
     """One patch of a stack. Strength None is the patch's calibrated one, version None the newest installed.
 
-    Strength 0 is off, 1 as trained, 4 the most. Raises StackError.
+    Strength 0 is off, 1 the patch as compiled, 4 the most. Raises StackError.
     """
 
     name: str
@@ -167,5 +167,5 @@ def _bad_name(name: object) -> NoReturn:
 
 def _bad_strength(name: object, strength: object) -> NoReturn:
     raise StackError(f"strength {str(strength)[:40]!r} for patch {str(name)[:80]!r}",
-                     expected=f"a number from 0 (off) over 1 (as trained) to {MAX_STRENGTH:g}",
+                     expected=f"a number from 0 (off) to {MAX_STRENGTH:g}",
                      do="write it as name:0.5, or leave it out for the calibrated strength")

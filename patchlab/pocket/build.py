@@ -46,7 +46,7 @@ RECIPES = ASSETS / "recipes"
 JUDGED = {"comment": "toxicity", "occupation": "bias", "harmful": "harmful", "benign": "benign",
           "lookalike": "lookalike"}
 
-AGAIN = 2.0  # strength at which the last round begins: a short patch may move the base more than it does as it was trained
+AGAIN = 2.0  # strength at which the last round begins: a short patch may move the base more than it does at 1
 # dials of the last round, by domain: at that strength, and started well, fewer steps do, and some need less to be held
 LAST: dict[str, dict[str, Any]] = {
     "bias": {"hold": 1.0}, "toxicity": {"hold": 1.5, "sft_steps": 150},

@@ -23,8 +23,8 @@ KINDS = [("Ask: answer it as a question", "chat"), ("Continue: write on from it"
 EXAMPLES_TITLE = "Or start from an example"
 PATCHES_TITLE = "Patches"
 PATCHES_NOTE = (
-    "Tick the patches to put on. Strength 0 is off, 1 is as trained, 2 is stronger than trained; each begins at what its "
-    "makers chose."
+    "Tick the patches to put on. Strength 0 is off, and more is stronger; each begins at what its makers chose. Beyond that "
+    "it also changes more of what it should leave alone."
 )
 NO_PATCHES = "No patch that fits this model is installed, so the patched column equals the unpatched one."
 MODE_LABEL = "With several patches"
