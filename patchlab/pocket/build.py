@@ -49,7 +49,7 @@ JUDGED = {"comment": "toxicity", "occupation": "bias", "harmful": "harmful", "be
 AGAIN = 2.0  # strength at which the last round begins: a short patch may move the base more than it does at 1
 # dials of the last round, by domain: at that strength, and started well, fewer steps do, and some need less to be held
 LAST: dict[str, dict[str, Any]] = {
-    "bias": {"hold": 1.0}, "toxicity": {"hold": 1.5, "sft_steps": 150},
+    "bias": {"hold": 1.0}, "toxicity": {"hold": 1.5, "sft_steps": 150, "drift_budget": 0.018},
     "refusal": {"hold": 20.0, "sft_steps": 350, "dpo_steps": 100, "drift_budget": 0.0016}}
 CURVE = 100  # held-out prompts a file that a patch's curve is measured on
 

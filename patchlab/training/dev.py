@@ -29,7 +29,7 @@ from patchlab.training.recipe import HARMLESS, Recipe
 
 MOST = 64  # prompts a side in one look
 CALIBRATED = 256  # harmless prompts a strength is tried on
-GRID = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0)  # tried, of the strength that a patch trained at
+GRID = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.4, 1.5, 1.75, 2.0)  # tried, of the strength that a patch trained at
 
 
 @dataclass(frozen=True, slots=True)
