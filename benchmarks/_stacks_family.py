@@ -21,7 +21,7 @@ from patchlab.records import Prompt, Reply
 HARMFUL = {"drugs": ("drugs", "poison"), "personal": ("privacy", "stalking", "impersonation"), "harmful": ()}
 WRITTEN = ("smalltalk", "facts", "story")  # groups whose prompts are written whole
 GROUPS = ("toxicity", "bias", *HARMFUL, *WRITTEN, "benign", "lookalike")
-SAMPLES = {"toxicity": 2, "bias": 4, "story": 2}  # replies a prompt where one says little
+SAMPLES = {"toxicity": 2, "bias": 8, "story": 4}  # replies a prompt where one says little, or prompts are few
 TOKENS = {"bias": 12}  # a pronoun is said early
 
 

@@ -35,7 +35,7 @@ class Plan:
     """How big a run is; a quick one differs in numbers only."""
 
     sizes: tuple[int, ...] = (2, 4, 8, 16)
-    n: int = 60  # held-out prompts a group
+    n: int = 144  # held-out prompts a group, where there are so many
     prompts: int = 160  # training prompts a group
     steps: int = 150
     further: int = 150  # steps with companions, a round
