@@ -17,9 +17,9 @@ from patchlab.files import read_jsonl, write_json, write_jsonl
 from patchlab.records import Prompt
 from patchlab.training.candidates import Candidate, read_candidates, sample
 from patchlab.training.dev import set_aside
-from patchlab.training.hold import Rows
 from patchlab.training.pairs import make_pairs, stored_pairs, write_pairs
 from patchlab.training.recipe import IMPROVES, Recipe, read_recipe
+from patchlab.training.rows import Rows
 from patchlab.training.stages import PairBatches
 
 SUITES = FOLDER / "pocket"
@@ -109,8 +109,8 @@ class Data:
     def sft(self, steps: int) -> list[Example]:
         """The rows of so many SFT steps, step by step."""
         learn = [c for c in read_candidates(self.folder / "candidates.jsonl") if c.lane == "reference"]
-        rows = Rows(self.base, [c.prompt for c in learn], [c.text for c in learn], rows=self.recipe.rows,
-                    seed=self.recipe.seed, length=self.recipe.length)
+        rows = Rows(self.base, [(c.prompt, c.text) for c in learn], rows=self.recipe.rows, seed=self.recipe.seed,
+                    length=self.recipe.length)
         return [each for step in range(steps) for each in examples(rows.deal(step)[1])]
 
     def dpo(self, steps: int) -> list[Example]:

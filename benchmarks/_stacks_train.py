@@ -38,8 +38,7 @@ class Plan:
     n: int = 144  # held-out prompts a group, where there are so many
     prompts: int = 160  # training prompts a group
     steps: int = 150
-    further: int = 150  # steps with companions, a round
-    rounds: int = 2  # in which patches that are to live together meet what the others have become
+    rounds: tuple[int, ...] = (150, 150, 300)  # steps with companions; in each round all meet what the others have become
     rows: int = 16
     tokens: int = 64
     seed: int = 0
@@ -56,7 +55,7 @@ class Plan:
         return short(asdict(self))
 
 
-QUICK = Plan(sizes=(2, 4), n=2, prompts=3, steps=1, further=1, rows=2, tokens=5)
+QUICK = Plan(sizes=(2, 4), n=2, prompts=3, steps=1, rounds=(1, 1), rows=2, tokens=5)
 
 
 class Said:
@@ -125,11 +124,11 @@ class Workshop:
         Not with those that change the same prompts as it does: where one of them is on, there is nothing left to learn.
         """
         met = self.apart(names)
-        for number in range(self.plan.rounds):
+        for number, steps in enumerate(self.plan.rounds):
             for name in names:
                 mine = POLICIES[name].improves
                 others = tuple(other for other in names if not set(mine) & set(POLICIES[other].improves))
-                made = recipe(POLICIES[name], self.plan, steps=self.plan.further, continue_from=name, companions=others,
+                made = recipe(POLICIES[name], self.plan, steps=steps, continue_from=name, companions=others,
                               presence="number")
                 self._train("together", replace(made, seed=made.seed + 10 * number), met)
             met = self.family("together")  # as this round left them
@@ -145,7 +144,7 @@ class Workshop:
                 release(_neutral(self.trio.base, name, self.plan.length, 1000 + number), self.work / "kit" / name)
         room = self.family("apart", "kit")
         for name in names:
-            self._train("practised", recipe(POLICIES[name], self.plan, steps=self.plan.further, continue_from=name,
+            self._train("practised", recipe(POLICIES[name], self.plan, steps=self.plan.rounds[0], continue_from=name,
                                             companions=kit, presence="number"), room)
         return self.family("practised")
 

@@ -26,10 +26,11 @@ from patchlab.engine import Backbone, Bank
 from patchlab.engine.batch import Batch, Row
 from patchlab.engine.static import PATIENCE
 from patchlab.records import Pair, Prompt
-from patchlab.training.hold import Companions, Hold, Rows
+from patchlab.training.hold import Companions, Hold
 from patchlab.training.log import StepLog
 from patchlab.training.prefix import PrefixTrainer, initial_prefix
 from patchlab.training.recipe import Recipe
+from patchlab.training.rows import Rows
 from patchlab.training.stages import Desk, dpo_steps
 
 LAST_START = 7 * 60  # seconds after which nothing new begins, so that the whole stays under eight minutes
@@ -91,7 +92,7 @@ def dpo(backbone: Backbone, label: str, *, steps: int, rows: int) -> list[Figure
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     with tempfile.TemporaryDirectory() as folder:
-        hold = Hold(backbone, Rows(backbone, ask, [good] * rows, rows=rows, seed=0, length=recipe.length))
+        hold = Hold(backbone, Rows(backbone, [(prompt, good) for prompt in ask], rows=rows, seed=0, length=recipe.length))
         desk = Desk(trainer=PrefixTrainer(backbone, initial_prefix(backbone, recipe)), recipe=recipe, hold=hold,
                     companions=Companions(backbone, [], seed=0), log=StepLog(Path(folder) / "log.jsonl"), folder=Path(folder))
         # the first step also reads what the anchor and the base say, which is kept; the last one saves

@@ -1,7 +1,7 @@
 """What a patch must not change: base replies to other prompts, and the base's distribution over each of their tokens.
 
-`Rows` deals batches of rows without end; `Hold` is the KL term. With companions present, what is held is the base *with
-those patches on*: a patch told to behave like the bare base would fight its neighbours in a stack.
+`Hold` is the KL term. With companions present, what is held is the base *with those patches on*: a patch told to behave like
+the bare base would fight its neighbours in a stack.
 """
 
 from __future__ import annotations
@@ -18,44 +18,11 @@ from torch.nn import functional
 from patchlab.artifact.stack import common_strength
 from patchlab.engine import Backbone, Segment, compile_prefix
 from patchlab.engine.batch import Part
-from patchlab.engine.teacher import Texts, pad_texts, reply_logits
-from patchlab.errors import ContextError
-from patchlab.records import Prompt
+from patchlab.engine.teacher import Texts, reply_logits
 from patchlab.training.recipe import HeldTo, Presence
+from patchlab.training.rows import Rows
 
 REMEMBERED = 1 << 30  # bytes of log-probabilities kept for batches seen again
-
-Pair = tuple[list[int], list[int]]
-
-
-class Rows:
-    """Encoded prompts with replies, dealt in fixed batches of like length, in seeded order; batch k is always the same.
-
-    Raises ContextError for a text that does not fit behind a prefix of `length`.
-    """
-
-    def __init__(self, backbone: Backbone, prompts: Sequence[Prompt], replies: Sequence[str], *, rows: int,
-                 seed: int, length: int = 0) -> None:
-        pairs = [(backbone.encode(p), backbone.encode_reply(r, kind=p.kind))
-                 for p, r in zip(prompts, replies, strict=True)]
-        longest = max(len(prompt) + len(reply) for prompt, reply in pairs)
-        if length + longest > backbone.context:
-            raise ContextError(f"{length + longest:,} positions needed by a training text, the prefix and their distance",
-                               expected=f"at most {backbone.context:,} available",
-                               do="train on shorter prompts and replies, or with a shorter prefix or distance")
-        shuffled = random.Random(seed).sample(pairs, len(pairs))
-        # like lengths together, by neighbourhoods of eight batches so that batches stay mixed
-        near = rows * 8
-        ordered = [pair for at in range(0, len(shuffled), near)
-                   for pair in sorted(shuffled[at:at + near], key=lambda pair: len(pair[0]) + len(pair[1]))]
-        self.batches = [pad_texts(backbone, ordered[at:at + rows]) for at in range(0, len(ordered), rows)]
-        self.seed = seed
-
-    def deal(self, step: int) -> tuple[int, Texts]:
-        """The batch of a step and its number."""
-        turn, place = divmod(step, len(self.batches))
-        order = random.Random(self.seed * 7919 + turn).sample(range(len(self.batches)), len(self.batches))
-        return order[place], self.batches[order[place]]
 
 
 @dataclass(frozen=True, slots=True)

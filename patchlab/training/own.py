@@ -22,7 +22,8 @@ from patchlab.errors import TrainingError
 from patchlab.files import read_jsonl, write_jsonl
 from patchlab.records import Progress, Prompt
 from patchlab.training.candidates import ROWS
-from patchlab.training.hold import Present, Rows, Targets
+from patchlab.training.hold import Present, Targets
+from patchlab.training.rows import Rows
 from patchlab.training.stages import Desk, run_steps, token_weights
 
 BATCHES = 10  # of own replies that are drawn at a time
@@ -38,8 +39,10 @@ def own_steps(desk: Desk, prompts: Sequence[Prompt], teacher: Backbone) -> Itera
         number, whole = rows.deal(step)
         loss = torch.zeros((), device=backbone.device)
         if (texts := whole.piece(piece, of)) is not None:
+            alone = rows.alone[number].piece(piece, of)
+            assert alone is not None  # it has the rows of the other
             logits = reply_logits(backbone, texts, parts, checkpointing=recipe.checkpointing).float()
-            each = overreach(logits, targets.of(texts, (), number, piece, of), factor=recipe.avoid, kl=recipe.own_kl)
+            each = overreach(logits, targets.of(alone, (), number, piece, of), factor=recipe.avoid, kl=recipe.own_kl)
             loss = (each * token_weights(texts, recipe)).sum() / token_weights(whole, recipe).sum()
         return loss, {"loss": loss}
 
@@ -76,8 +79,8 @@ class OwnReplies:
         if number != self.round:
             said = self._said(number)
             recipe = self.desk.recipe
-            self.rows = Rows(self.desk.trainer.backbone, [prompt for prompt, _ in said], [text for _, text in said],
-                             rows=recipe.rows, seed=recipe.seed, length=recipe.length + recipe.distance)
+            self.rows = Rows(self.desk.trainer.backbone, said, rows=recipe.rows, seed=recipe.seed,
+                             length=recipe.length + recipe.distance, earlier=self.desk.earlier)
             self.targets, self.round = Targets(self.teacher), number
         return self.rows, self.targets
 
@@ -95,10 +98,10 @@ class OwnReplies:
         return said
 
     def _fits(self, prompt: Prompt, reply: str) -> bool:
-        """Whether a reply, which was drawn right behind the prefix, fits at the recipe's distance too."""
+        """Whether a reply, which was drawn right behind the prefix, fits at the recipe's distance, or behind other turns, too."""
         backbone, recipe = self.desk.trainer.backbone, self.desk.recipe
         length = len(backbone.encode(prompt)) + len(backbone.encode_reply(reply, kind=prompt.kind))
-        return recipe.length + recipe.distance + length <= backbone.context
+        return recipe.length + recipe.distance + recipe.behind + length <= backbone.context
 
     def _draw(self, number: int) -> list[dict[str, Any]]:
         recipe, trainer = self.desk.recipe, self.desk.trainer

@@ -21,15 +21,16 @@ from patchlab.engine import Backbone, Lane, Sampling, Trio
 from patchlab.errors import NotFoundError, TrainingError
 from patchlab.files import write_json
 from patchlab.records import Measure, Pair, Progress, Prompt
-from patchlab.training.candidates import Candidate, read_candidates, sample
+from patchlab.training.candidates import read_candidates, sample
 from patchlab.training.dev import Dev, Watch, calibrate, set_aside
-from patchlab.training.hold import Companions, Hold, Rows
+from patchlab.training.hold import Companions, Hold
 from patchlab.training.log import StepLog
 from patchlab.training.own import own_steps
 from patchlab.training.pairs import fitting, harmless_pairs, make_pairs, require_pairs, stored_pairs, write_pairs
 from patchlab.training.prefix import PrefixTrainer, initial_prefix
 from patchlab.training.processes import Processes, join
 from patchlab.training.recipe import Recipe
+from patchlab.training.rows import Earlier, Rows
 from patchlab.training.stages import Desk, dpo_steps, sft_steps
 
 
@@ -63,18 +64,11 @@ def _stages(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], work: Path, g
         yield from _pairs(trio.base, reference, recipe, given, work)
     processes.wait()
 
-    held = read_candidates(work / "held.jsonl")
     pairs = stored_pairs(work / "pairs.jsonl")
     trainer = PrefixTrainer(trio.base, start, processes, strength=own)
-    mates = [trio.patch(name) for name in recipe.companions]
-    desk = Desk(trainer=trainer, recipe=recipe, hold=_hold(trio.base, recipe, held),
-                companions=Companions(trio.base, [torch.from_numpy(mate.prefix.copy()) for mate in mates], seed=recipe.seed,
-                                      own=own, strengths=[mate.manifest.strength for mate in mates],
-                                      presence=recipe.presence, in_sequence=recipe.in_sequence, distance=recipe.distance),
-                log=StepLog(work / "log.jsonl"), folder=work,
-                watch=Watch(watched, recipe) if watched and recipe.patience else None)
+    desk = _desk(trio, recipe, trainer, work, Watch(watched, recipe) if watched and recipe.patience else None)
     learn = [(p.prompt, p.chosen) for p in pairs] if given is not None else _safe(recipe, work)
-    yield from sft_steps(desk, _rows(trio.base, recipe, learn, recipe.rows), reference)
+    yield from sft_steps(desk, _rows(trio.base, recipe, learn, recipe.rows, desk.earlier), reference)
     if recipe.own_steps and reference:
         yield from own_steps(desk, domain or [pair.prompt for pair in pairs], reference)
     for number in range(recipe.rounds if recipe.dpo_steps else 0):
@@ -198,19 +192,26 @@ def _safe(recipe: Recipe, work: Path) -> list[tuple[Prompt, str]]:
     return [(c.prompt, c.text) for c in learn]
 
 
-def _hold(base: Backbone, recipe: Recipe, held: Sequence[Candidate]) -> Hold:
-    """What is held: the base's own replies to all other prompts."""
+def _desk(trio: Trio, recipe: Recipe, trainer: PrefixTrainer, work: Path, watch: Watch | None) -> Desk:
+    """What the stages work with. What is held, and what rows may stand behind, is the base's own to all other prompts."""
+    held = read_candidates(work / "held.jsonl")
     said = [(c.prompt, c.text) for c in held if c.text]
     if not said:
         raise TrainingError(f"{len(held)} empty replies of the base to the prompts to hold", expected="some text",
                             do="give prompts that the base answers")
-    return Hold(base, _rows(base, recipe, said, recipe.hold_rows), held_to=recipe.held_to,
+    earlier = Earlier(trio.base, said, most=recipe.behind, seed=recipe.seed) if recipe.behind else None
+    hold = Hold(trio.base, _rows(trio.base, recipe, said, recipe.hold_rows, earlier), held_to=recipe.held_to,
                 checkpointing=recipe.checkpointing)
+    mates = [trio.patch(name) for name in recipe.companions]
+    companions = Companions(trio.base, [torch.from_numpy(mate.prefix.copy()) for mate in mates], seed=recipe.seed,
+                            own=trainer.strength, strengths=[mate.manifest.strength for mate in mates],
+                            presence=recipe.presence, in_sequence=recipe.in_sequence, distance=recipe.distance)
+    return Desk(trainer=trainer, recipe=recipe, hold=hold, companions=companions, log=StepLog(work / "log.jsonl"),
+                folder=work, watch=watch, earlier=earlier)
 
 
-def _rows(base: Backbone, recipe: Recipe, said: Sequence[tuple[Prompt, str]], rows: int) -> Rows:
-    return Rows(base, [prompt for prompt, _ in said], [text for _, text in said], rows=rows, seed=recipe.seed,
-                length=recipe.length + recipe.distance)
+def _rows(base: Backbone, recipe: Recipe, said: Sequence[tuple[Prompt, str]], rows: int, earlier: Earlier | None) -> Rows:
+    return Rows(base, said, rows=rows, seed=recipe.seed, length=recipe.length + recipe.distance, earlier=earlier)
 
 
 def _strength(trainer: PrefixTrainer, recipe: Recipe, dev: Dev, path: Path) -> Generator[Progress, None, float]:

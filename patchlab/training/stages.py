@@ -22,10 +22,11 @@ from patchlab.engine.batch import Part
 from patchlab.engine.teacher import Texts, pad_texts, reply_logits, reply_logprobs
 from patchlab.records import Pair, Progress
 from patchlab.training.dev import Watch
-from patchlab.training.hold import Companions, Hold, Present, Rows, Targets
+from patchlab.training.hold import Companions, Hold, Present, Targets
 from patchlab.training.log import StepLog
 from patchlab.training.prefix import PrefixTrainer, decay, precision
 from patchlab.training.recipe import Recipe
+from patchlab.training.rows import Earlier, Rows
 
 SAVE_EVERY = 50  # steps
 SAVE_SECONDS = 30.0  # or this long, where steps are slow
@@ -45,6 +46,7 @@ class Desk:
     log: StepLog
     folder: Path
     watch: Watch | None = None
+    earlier: Earlier | None = None
 
 
 def sft_steps(desk: Desk, safe: Rows, teacher: Backbone | None = None) -> Iterator[Progress]:
@@ -61,7 +63,8 @@ def sft_steps(desk: Desk, safe: Rows, teacher: Backbone | None = None) -> Iterat
         loss = torch.zeros((), device=backbone.device)
         if (texts := whole.piece(piece, of)) is not None:
             logits = reply_logits(backbone, texts, parts, checkpointing=recipe.checkpointing).float()
-            soft = targets.of(texts, (), number, piece, of).exp() if targets else None
+            alone = safe.alone[number].piece(piece, of)
+            soft = targets.of(alone, (), number, piece, of).exp() if targets and alone else None
             each = token_losses(logits, texts.targets, soft, distill=recipe.distill)
             loss = (each * token_weights(texts, recipe)).sum() / token_weights(whole, recipe).sum()
         return loss, {"loss": loss}

@@ -188,5 +188,5 @@ def test_what_cannot_begin_is_said_before_anything_is_sampled(trio: Trio, recipe
 
 
 def test_texts_that_do_not_fit_behind_the_prefix(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
-    with pytest.raises(ContextError, match="a training text, the prefix and their distance"):
+    with pytest.raises(ContextError, match="a training text, the prefix and what is between them"):
         drain(trio, dataclasses.replace(recipe, length=90, dpo_steps=0), prompts, tmp_path)
