@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
+
+from patchlab.errors import InputError
 
 Kind = Literal["chat", "continue"]
 Stop = Literal["end", "length", "cancelled", "error"]
@@ -19,6 +21,11 @@ class Prompt:
     domain: str = ""
     id: str = ""
     system: str = ""  # a written instruction; the baseline that patches are compared with
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise InputError(f"a prompt of kind {str(self.kind)[:80]!r}", expected=" or ".join(get_args(Kind)),
+                             do="choose one of those")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from patchlab.errors import (
     PatchLabError,
     TamperedError,
 )
+from patchlab.records import Prompt
 
 TREE = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind.__module__ == errors.__name__]
 
@@ -66,3 +67,8 @@ def test_a_long_name_is_cut_and_stays_on_one_line() -> None:
     message = str(NotFoundError.of("patch", "a\n" + "x" * 1000, ["toxicity"]))
     assert "\n" not in message
     assert len(message) < 200
+
+
+def test_a_prompt_of_an_unknown_kind_is_not_taken_for_one_to_go_on_from() -> None:
+    with pytest.raises(InputError, match="a prompt of kind 'chta'; expected chat or continue"):
+        Prompt("x", kind="chta")  # type: ignore[arg-type]

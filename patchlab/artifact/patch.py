@@ -263,10 +263,11 @@ def _read(folder: Path, name: str, *, cap: int) -> bytes:
     except OSError as error:
         raise PatchFormatError(f"{path} cannot be opened ({error.strerror})", expected="a readable file",
                                do="check its permissions") from None
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):  # a folder could not even be made a file object
+        os.close(handle)
+        _not_regular(path, "not a regular file")
     with os.fdopen(handle, "rb") as data:
-        status = os.fstat(data.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            _not_regular(path, "not a regular file")
         content = data.read(cap + 1) if status.st_size <= cap else b""
     if status.st_size > cap or len(content) > cap:
         raise PatchFormatError(f"{path} has {max(status.st_size, len(content))} bytes",

@@ -65,8 +65,8 @@ class Stack:
     """Patches in order, each once, with the mode that combines them. Every change gives a new stack.
 
     With `gates` a patch that has a gate is on only for prompts that its gate does not let through; without, gates count
-    for nothing. In sequential mode the patches are one segment, so the strengths that are given must be equal; where none is
-    given it is `common_strength` of the calibrated ones.
+    for nothing. In sequential mode the patches are one segment, so the strengths that are given, but for 0, must be equal and
+    hold for all; where none is given it is `common_strength` of the calibrated ones of those that are on.
     Raises StackError.
     """
 
@@ -83,11 +83,13 @@ class Stack:
         if not isinstance(self.entries, tuple) or not all(isinstance(entry, Entry) for entry in self.entries):
             raise StackError("stack entries that are not a tuple of Entry", expected="Entry values",
                              do="use Stack.parse('name:strength')")
+        if not isinstance(self.gates, bool):
+            raise StackError(f"gates {str(self.gates)[:80]!r}", expected="True or False", do="leave it out for off")
         repeated = {name for name in self.names if self.names.count(name) > 1}
         if repeated:
             raise StackError(f"patch {min(repeated)!r} twice in one stack", expected="each patch once",
                              do="name it once, with a higher strength if it should weigh more")
-        given = {entry.strength for entry in self.entries if entry.strength is not None}
+        given = {entry.strength for entry in self.entries if entry.strength}
         if self.mode == "sequential" and len(given) > 1:
             shown = ", ".join(f"{strength:g}" for strength in sorted(given))
             raise StackError(f"strengths {shown} in a sequential stack",

@@ -13,9 +13,10 @@ from patchlab.artifact.compatibility import SIDE, warnings
 from patchlab.artifact.interactions import Cell, Change, Interactions, Row, label
 from patchlab.artifact.interactions_file import FILE, cell_to_json, place_of
 from patchlab.artifact.stack import MODES, Mode, Stack
-from patchlab.cli.options import add_json, add_preset, whole
+from patchlab.cli.options import add_json, add_preset, add_suites, read_suites, whole
 from patchlab.cli.output import emit, table
 from patchlab.cli.progress import shown
+from patchlab.errors import InputError
 
 if TYPE_CHECKING:
     from patchlab.cli.options import Verbs
@@ -34,8 +35,7 @@ def add(actions: Verbs) -> None:
                         help="patches to measure, as NAME or NAME@VERSION (default: the newest of each that fits the base)")
     parser.add_argument("--mode", default=MODES[0], choices=MODES,
                         help="how pairs are combined; sequential measures both orders of each (default: parallel)")
-    parser.add_argument("--suite", default="", metavar="NAME,...",
-                        help="suites to measure in (default: those of the patches' domains, overrefusal and drift)")
+    add_suites(parser, "suites to measure in (default: those of the patches' domains, overrefusal and drift)")
     parser.add_argument("--n", type=whole(1), default=150, metavar="N", help="most prompts a file (default: 150)")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="the same seed gives the same figures (default: 0)")
     parser.add_argument("--out", type=Path, metavar="F.json",
@@ -51,9 +51,11 @@ def measure(args: argparse.Namespace) -> None:
     from patchlab import evaluation
     from patchlab.engine import load_trio
 
-    suites = [name.strip() for name in args.suite.split(",") if name.strip()]
-    for name in suites:
-        evaluation.suite(name)  # a name that is wrong is found out before models are loaded
+    suites = read_suites(args)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is found out before the work
+        if args.out.is_dir():
+            raise InputError(f"{args.out} is a folder", expected="a file to write", do=f"choose one in it, as {args.out / FILE}")
     trio = load_trio(args.preset)
     patches = given or trio.installed()
     out = args.out or place_of(patches)

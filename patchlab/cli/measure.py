@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchlab.cli.options import add_bits, add_json, add_preset, add_stack, read_stack, whole
+from patchlab.cli.options import add_bits, add_json, add_preset, add_stack, add_suites, read_stack, read_suites, whole
 from patchlab.cli.output import emit, plain, table
 from patchlab.cli.progress import shown
 from patchlab.errors import InputError
@@ -49,11 +49,9 @@ def add(verbs: Verbs) -> None:
     add_preset(parser)
     add_bits(parser)
     add_stack(parser)
-    parser.add_argument("--suite", default="", metavar="NAME,...",
-                        help="suites to measure on (default: all embedded ones: toxicity, bias, refusal, overrefusal, "
-                             "fluency, drift, helpfulness). Other prompts by NAME=FILE.jsonl or "
-                             "NAME=hub:OWNER/DATASET#SPLIT; so given, NAME may also be a public set: "
-                             "realtoxicityprompts, xstest, harmbench, advbench, winogender or bold")
+    add_suites(parser, "suites to measure on (default: all embedded ones: toxicity, bias, refusal, overrefusal, fluency, drift, "
+                       "helpfulness). Other prompts by NAME=FILE.jsonl or NAME=hub:OWNER/DATASET#SPLIT; so given, NAME may also "
+                       "be a public set: realtoxicityprompts, xstest, harmbench, advbench, winogender or bold")
     parser.add_argument("--n", type=whole(1), default=300, metavar="N", help="most prompts a file (default: 300)")
     parser.add_argument("--samples", type=whole(1), metavar="K", help="replies a prompt (default: what the suite says)")
     parser.add_argument("--judge", metavar="MODEL",
@@ -104,9 +102,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from patchlab import evaluation
     from patchlab.engine import Backbone, load_trio
 
-    suites = [name.strip() for name in args.suite.split(",") if name.strip()]
-    for name in suites:
-        evaluation.suite(name)  # a name that is wrong is found out before models are loaded
+    suites = read_suites(args)
     judge = Backbone.load(args.judge) if args.judge else None
     steps = evaluation.evaluate(load_trio(args.preset, bits=args.bits), stack=stack, suites=suites, n=args.n, seed=args.seed,
                                 samples=args.samples, judge=judge, out=args.out)

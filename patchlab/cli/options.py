@@ -27,6 +27,23 @@ def add_bits(parser: argparse.ArgumentParser) -> None:
                              "they are)")
 
 
+def add_suites(parser: argparse.ArgumentParser, help: str) -> None:
+    """Which suites to measure in."""
+    parser.add_argument("--suite", metavar="NAME,...", help=help)
+
+
+def read_suites(args: argparse.Namespace) -> list[str]:
+    """The suites that --suite names, none where it is not given; a name that is wrong is found out before models are loaded."""
+    if args.suite is None:
+        return []
+    from patchlab import evaluation
+
+    suites: list[str] = [name.strip() for name in args.suite.split(",")]
+    for name in suites:
+        evaluation.suite(name)
+    return suites
+
+
 def add_stack(parser: argparse.ArgumentParser) -> None:
     """Which patches are on, and how they are combined."""
     parser.add_argument("--stack", default="none", metavar="PATCHES",

@@ -34,14 +34,18 @@ def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1
     finite stops with "error", and the others go on.
     """
     sampling = sampling or Sampling()
-    if not (lanes and prompts and samples >= 1):
-        raise InputError(f"{len(lanes)} lanes, {len(prompts)} prompts and {samples} samples", expected="one or more of each",
-                         do="ask for something")
+    _check(lanes, prompts, samples)
     by_backbone: dict[int, list[Lane]] = {}
     for lane in lanes:
         by_backbone.setdefault(id(lane.backbone), []).append(lane)
     groups = [(Running(each[0].backbone), _requests(each, prompts, samples, sampling)) for each in by_backbone.values()]
     return _steps(groups, [lane.name for lane in lanes])
+
+
+def _check(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int) -> None:
+    if not (lanes and prompts and samples >= 1):
+        raise InputError(f"{len(lanes)} lanes, {len(prompts)} prompts and {samples} samples", expected="one or more of each",
+                         do="ask for something")
 
 
 def _requests(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int, sampling: Sampling) -> list[Request]:
@@ -78,7 +82,7 @@ def finished(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int =
 
     Raises ModelError where a row fails: who asks for whole replies must not take a broken one for an answer.
     """
-    chunk = max(1, rows // (samples * max(1, len(lanes))))
+    chunk = max(1, rows // max(1, samples * len(lanes)))
     for first in range(0, len(prompts), chunk):
         some = prompts[first:first + chunk]
         texts: dict[tuple[str, int], list[str]] = {}
@@ -98,7 +102,7 @@ def replies(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 
             rows: int = 96) -> Iterator[list[Reply]]:
     """The replies of `finished`, a chunk of prompts at a time, by lane and row."""
     place = {lane.name: k for k, lane in enumerate(lanes)}
-    chunk = max(1, rows // (samples * max(1, len(lanes))))
+    chunk = max(1, rows // max(1, samples * len(lanes)))
     for first in range(0, len(prompts), chunk):
         some = finished(lanes, prompts[first:first + chunk], samples=samples, sampling=sampling, rows=rows)
         found = [replace(reply, row=first * samples + reply.row) for reply in some]

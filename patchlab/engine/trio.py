@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 
 from patchlab.artifact import Installed, Patch, Registry, Stack, default_registry
@@ -16,7 +15,7 @@ from patchlab.engine.presets import Preset, preset
 from patchlab.engine.sampling import Sampling
 from patchlab.engine.stream import Lane, replies, stream
 from patchlab.engine.voices import Blend, Parts
-from patchlab.errors import StackError
+from patchlab.errors import NotFoundError, StackError
 from patchlab.records import Delta, Prompt, Reply
 
 
@@ -55,7 +54,10 @@ class Trio:
     def parts(self, stack: Stack) -> Wanted:
         """The bank's segments a stack switches on, with their strengths, in an order that is not the stack's; compiled at
         first use. Where the stack heeds gates and a patch of it has one, what is on depends on the prompt.
+        Raises StackError for what is no stack, and as `patch`.
         """
+        if not isinstance(stack, Stack):
+            raise StackError(f"a {type(stack).__name__} for a stack", expected="a Stack", do="use Stack.parse('name:strength')")
         gates = {}
         for entry in stack.entries if stack.gates else ():
             patch = self.patch(entry.name, entry.version)
@@ -72,19 +74,13 @@ class Trio:
 
     def _parts(self, stack: Stack, without: Collection[str] = ()) -> Parts:
         """The parts of a stack without some of its patches."""
-        stack = replace(stack, entries=tuple(entry for entry in stack.entries if entry.name not in without))
-        patches = [self.patch(entry.name, entry.version) for entry in stack.entries]
-        ready = [patch.manifest.strength for patch in patches]
-        if stack.mode == "sequential" and patches:
-            ready = [common_strength(ready)] * len(patches)
-        strengths = [own if entry.strength is None else entry.strength for entry, own in zip(stack.entries, ready, strict=True)]
-        on = [(patch, strength) for patch, strength in zip(patches, strengths, strict=True) if strength > 0]
+        patches = [(self.patch(entry.name, entry.version), entry) for entry in stack.entries]  # all are to be there
+        on = [(patch, patch.manifest.strength if entry.strength is None else entry.strength) for patch, entry in patches
+              if entry.name not in without and entry.strength != 0]
         if stack.mode == "sequential" and on:
-            if len({strength for _, strength in on}) > 1:
-                raise StackError(f"a sequential stack with strengths {', '.join(f'{s:g}' for _, s in on)}",
-                                 expected="one strength for the whole sequence, which is one segment",
-                                 do="set equal strengths or use parallel mode")
-            return ((self.bank.segment([patch for patch, _ in on]), on[0][1]),)
+            given = next((entry.strength for entry in stack.entries if entry.strength), None)  # whatever gates leave of it
+            strength = given or common_strength([own for _, own in on])
+            return ((self.bank.segment([patch for patch, _ in on]), strength),)
         on.sort(key=lambda each: each[0].digest)  # no order, not even of the sums: a stack turned around is itself to the bit
         parts = tuple((self.bank.segment([patch]), strength) for patch, strength in on)
         return Blend(parts) if stack.mode == "blend" else parts
@@ -93,6 +89,9 @@ class Trio:
         """The lanes of these names (all by default) with `stack` on the patched one."""
         made = {"base": lambda: Lane("base", self.base), "reference": lambda: Lane("reference", self.reference),
                 "patched": lambda: Lane("patched", self.base, self.parts(stack))}
+        for name in names or ():
+            if name not in made:
+                raise NotFoundError.of("lane", name, self.lanes)
         return [made[name]() for name in names or self.lanes]
 
     def stream(self, prompts: Sequence[Prompt], *, stack: Stack, samples: int = 1,

@@ -83,7 +83,13 @@ def normalised(parts: Sequence[Part], most: float = 1.0) -> tuple[Part, ...]:
     """Parts whose strengths add up to `most` at the most, each scaled alike: their share of attention stops growing with them.
 
     Side by side, n patches draw n times the attention that each was trained to draw. Fewer than `most` are left as they are.
+    Raises StackError for a blend or a stack that heeds gates, and for a limit that is none.
     """
+    if not isinstance(parts, Sequence):
+        raise StackError(f"a {type(parts).__name__} to normalise", expected="parts that stand side by side",
+                         do="ask for a parallel stack without gates")
+    if not (math.isfinite(most) and most > 0):
+        raise StackError(f"strengths that add up to {most:g}", expected="a number over 0", do="change most")
     total = math.fsum(strength for _, strength in parts)
     return tuple((segment, strength * min(1.0, most / total)) for segment, strength in parts) if total > 0 else tuple(parts)
 

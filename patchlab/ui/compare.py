@@ -236,8 +236,7 @@ def _settings() -> tuple[gr.Slider, gr.Slider, gr.Number, gr.Slider]:
     temperature = gr.Slider(0, 1.5, value=0.8, step=0.05, label=texts.TEMPERATURE[0], info=texts.TEMPERATURE[1])
     length = gr.Slider(8, 128, value=48, step=8, label=texts.LENGTH[0], info=texts.LENGTH[1], elem_id="length")
     samples = gr.Slider(1, 4, value=1, step=1, label=texts.SAMPLES[0], info=texts.SAMPLES[1], elem_id="samples")
-    seed = gr.Number(0, precision=0, minimum=0, maximum=2**31 - 1, label=texts.SEED[0], info=texts.SEED[1],
-                     elem_id="seed")
+    seed = gr.Number(0, precision=0, label=texts.SEED[0], info=texts.SEED[1], elem_id="seed")
     return temperature, length, seed, samples
 
 

@@ -57,12 +57,15 @@ def test_broken_folders_are_reported_and_do_not_hide_the_rest(place: Place, tmp_
     text = (changed / "patch.json").read_text()
     (changed / "patch.json").write_text(text.replace("0.75", "4.00"))
     (tmp_path / "empty").mkdir()
+    odd = place(tmp_path, "bias", "1.0.0")
+    (odd / "patch.json").unlink()
+    (odd / "patch.json").mkdir()
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "notes.txt").write_text("not a folder")
     registry = Registry([tmp_path])
     assert labels(registry) == ["toxicity-1.0.0"]
     reasons = dict(registry.broken)
-    assert set(reasons) == {tmp_path / "empty", changed}
+    assert set(reasons) == {tmp_path / "empty", changed, odd} and "not a regular file" in reasons[odd]
     assert "no patch.json" in reasons[tmp_path / "empty"] and "patch.json" in reasons[changed]
 
 

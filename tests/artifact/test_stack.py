@@ -77,6 +77,12 @@ def test_a_sequential_stack_has_one_strength() -> None:
     assert str(Stack.parse("a:0.5,b", mode="sequential")) == "a:0.5,b"
     with pytest.raises(StackError, match=r"strengths 0.5, 1 .* use mode parallel"):
         Stack.parse("a:0.5,b:1", mode="sequential")
+    assert str(Stack.parse("a:0.5,b", mode="sequential").with_strength("b", 0)) == "a:0.5,b:0"
+
+
+def test_gates_are_heeded_or_not_and_nothing_between() -> None:
+    with pytest.raises(StackError, match="gates 'off'; expected True or False"):
+        Stack.parse("a", gates="off")  # type: ignore[arg-type]
 
 
 def test_changes_give_new_stacks() -> None:

@@ -123,3 +123,11 @@ def test_a_superseded_patch_is_marked_and_told(two: Path, calm: Path, home: Path
     _, err = said(capsys, "compare", "hi", "--max-new-tokens", "1", "--stack", "calm,calmer,firm")
     told = [line for line in err.splitlines() if "warning" in line]
     assert len(told) == 2 and "'calmer' takes the place of 'calm'" in told[0] and "'calmer' and 'firm' should not" in told[1]
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_work(two: Path, tmp_path: Path,
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("x")
+    for out, words in ((tmp_path, "is a folder; expected a file"), (tmp_path / "file" / "m.json", "file")):
+        _, err = said(capsys, *ASKED, "--out", str(out), code=1)
+        assert words in err and "matrix 0/" not in err

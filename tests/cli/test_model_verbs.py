@@ -169,6 +169,12 @@ def test_evaluate_prints_a_row_a_measure_and_writes_the_report(pocket: Path, hom
         [row["suite"], row["metric"], row["lane"]] for row in found]
 
 
+@pytest.mark.parametrize("suite", ["", "refusal,"])
+def test_a_suite_without_a_name_starts_nothing(pocket: Path, suite: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", f"--suite={suite}", "--n", "2"]) == 1
+    assert capsys.readouterr().err.startswith("patchlab: unknown suite ''")
+
+
 def test_an_unknown_suite_is_one_line(pocket: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--suite", "refusl"]) == 1
     assert "did you mean 'refusal'" in capsys.readouterr().err.splitlines()[-1]

@@ -12,10 +12,10 @@ from made_models import make_backbone, make_patch, some_ids
 
 from patchlab.artifact import Gate, Patch, Registry, Stack, save_patch
 from patchlab.artifact.stack import MODES
-from patchlab.engine import Backbone, Gated, Preset, Sampling, Service, Trio, gates
+from patchlab.engine import Backbone, Gated, Preset, Sampling, Service, Trio, gates, normalised
 from patchlab.engine.batch import Batch, Row
 from patchlab.engine.gates import let_through, resolved, score, states, whole
-from patchlab.errors import BaseMismatchError, PatchFormatError
+from patchlab.errors import BaseMismatchError, PatchFormatError, StackError
 from patchlab.evaluation.likelihood import divergences, log_losses
 from patchlab.records import Prompt, Reply
 
@@ -154,3 +154,18 @@ def test_a_gate_that_does_not_fit_the_base_is_refused(trio: Trio, tmp_path: Path
 def test_the_most_a_gated_stack_takes_is_checked_before_it_runs(trio: Trio) -> None:
     asked = trio.parts(Stack.parse("calm,kind", gates=True))
     assert whole(asked) == trio.parts(Stack.parse("calm,kind"))
+
+
+def test_gates_leave_the_strength_that_is_given_to_a_sequence(trio: Trio) -> None:
+    stack = Stack.parse("calm:0.4,kind,plain", mode="sequential", gates=True)
+    found = resolved(trio.base, [(trio.base.encode(prompt), trio.parts(stack)) for prompt in PROMPTS])
+    assert {strength for [(_, strength)] in found} == {0.4} and len({segment.length for [(segment, _)] in found}) > 1
+
+
+def test_what_depends_on_the_prompt_or_is_blended_is_not_normalised(trio: Trio) -> None:
+    for mode, gated in (("parallel", True), ("blend", False)):
+        with pytest.raises(StackError, match="to normalise; expected parts that stand side by side"):
+            normalised(trio.parts(Stack.parse("calm,kind", mode=mode, gates=gated)))  # type: ignore[arg-type]
+    for most in (float("nan"), -1.0, 0.0):
+        with pytest.raises(StackError, match="strengths that add up to"):
+            normalised(trio.parts(Stack.parse("calm,kind")), most)  # type: ignore[arg-type]

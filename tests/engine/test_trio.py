@@ -13,7 +13,7 @@ from patchlab.artifact import Registry, Stack, save_patch
 from patchlab.artifact.stack import MODES
 from patchlab.engine import Bank, Blend, Preset, Sampling, Trio, load_trio
 from patchlab.engine.teacher import pad_texts, reply_logits
-from patchlab.errors import BaseMismatchError, ContextError, NotFoundError, StackError
+from patchlab.errors import BaseMismatchError, ContextError, InputError, NotFoundError, StackError
 from patchlab.records import Prompt
 
 BRIEF = Sampling(temperature=1.0, max_new_tokens=8, seed=5)
@@ -65,8 +65,20 @@ def test_a_sequence_has_the_mean_of_the_calibrated_strengths_unless_one_is_given
     assert strength == own[0]
     [(_, strength)] = trio.parts(Stack.parse("calm:0.3,kind:0.3", mode="sequential"))
     assert strength == 0.3
-    with pytest.raises(StackError, match=r"strengths 0\.5, 0\.71"):
-        trio.parts(Stack.parse("calm:0.5,kind", mode="sequential"))
+    [(segment, strength)] = trio.parts(Stack.parse("calm:0.3,kind", mode="sequential"))
+    assert strength == 0.3 and segment.length == sum(trio.patch(name).manifest.length for name in ("calm", "kind"))
+    for off in ("calm,kind:0", "kind:0,calm"):  # at 0 a patch is off, and has no say in the strength of the others
+        [(segment, strength)] = trio.parts(Stack.parse(off, mode="sequential"))
+        assert strength == own[0] and segment.length == trio.patch("calm").manifest.length
+
+
+def test_what_is_no_stack_no_lane_and_no_number_of_samples_is_said(trio: Trio) -> None:
+    with pytest.raises(StackError, match=r"a str for a stack; .* Stack\.parse"):
+        trio.parts("calm")  # type: ignore[arg-type]
+    with pytest.raises(NotFoundError, match="patched"):
+        trio.replies(PROMPTS, stack=Stack(), lanes=["pached"])
+    with pytest.raises(InputError, match="0 samples"):
+        trio.replies(PROMPTS, stack=Stack(), samples=0)
 
 
 def test_more_than_the_context_can_carry_is_refused_before_the_first_step(trio: Trio, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from patchlab.artifact.stack import common_strength
 from patchlab.engine import Trio
 from patchlab.scoring.table import Scorer
 from patchlab.ui import compare, page, patch_panel, texts
@@ -119,6 +120,25 @@ def test_sequential_mode_takes_the_order_and_one_strength(tab: Compare) -> None:
     stack = tab.request(given | {panel.order: order}).stack
     assert stack.mode == "sequential" and stack.names == tuple(order)
     assert {entry.strength for entry in stack.entries} == {0.5}
+
+
+def test_a_sequence_begins_at_what_the_ticked_patches_would_have_together(tab: Compare) -> None:
+    panel, known = tab.controls.panel, [installed.manifest for installed in tab.trio.installed()]
+    assert panel.common(values(tab)) == panel.shared.value == common_strength([each.strength for each in known])
+    alone = values(tab) | {slot.on: index == 1 for index, slot in enumerate(panel.slots)}
+    assert panel.common(alone) == known[1].strength != panel.shared.value
+
+
+def test_a_number_that_is_being_typed_is_a_strength(tab: Compare) -> None:
+    strength = tab.controls.panel.slots[0].strength
+    assert [strength.preprocess(typed) for typed in (None, -1, 0.5, 40)] == [0.0, 0.0, 0.5, 4.0]
+
+
+@pytest.mark.parametrize("seed", [-5, 2**70])
+def test_a_seed_that_is_none_is_one_alert(tab: Compare, seed: int) -> None:
+    assert tab.controls.seed.preprocess(seed) == seed
+    (only,) = tab.run(values(tab, seed=seed), ANNA)
+    assert 'role="alert"' in only[tab.results.status] and "seed" in only[tab.results.status].lower()
 
 
 def test_an_unticked_patch_is_not_in_the_stack(tab: Compare) -> None:

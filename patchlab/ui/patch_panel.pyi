@@ -1,0 +1,180 @@
+"""The controls of the stack: which patches are on, how strongly, in which order and mode.
+
+The panel has one slot a patch; `order` says which patch stands in which slot, so moving a patch moves words and values
+between slots and never a component.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from patchlab.artifact.compatibility import warnings
+from patchlab.artifact.interactions import Interactions
+from patchlab.artifact.manifest import MAX_STRENGTH
+from patchlab.artifact.stack import Stack, common_strength
+from patchlab.ui import texts
+from patchlab.ui.diff import escaped
+from patchlab.ui.session import moved, stack_of
+
+if TYPE_CHECKING:
+    from patchlab.artifact.manifest import Manifest
+
+from gradio.events import Dependency
+
+class Strength(gr.Slider):
+    """A slider that takes what is being typed into its number field: nothing yet is 0, and what is out of range the nearest."""
+
+    is_template = True
+
+    def preprocess(self, payload: float | None) -> float:
+        """The strength to use."""
+        return min(max(payload or 0.0, self.minimum), self.maximum)
+    from typing import Callable, Literal, Sequence, Any, TYPE_CHECKING
+    from gradio.blocks import Block
+    if TYPE_CHECKING:
+        from gradio.components import Timer
+        from gradio.components.base import Component
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The components of one patch."""
+
+    on: gr.Checkbox
+    strength: Strength
+    moves: gr.Row
+    up: gr.Button
+    down: gr.Button
+
+
+@dataclass(frozen=True, slots=True)
+class PatchPanel:
+    """The panel's components, and how their values become a stack."""
+
+    order: gr.State
+    slots: tuple[Slot, ...]
+    mode: gr.Radio
+    shared: Strength
+    gates: gr.Checkbox
+    warning: gr.HTML
+    known: Mapping[str, Manifest]
+    interactions: Interactions
+
+    @property
+    def inputs(self) -> set[Any]:
+        """Every component a stack is read from."""
+        return {self.order, self.mode, self.shared, self.gates, *(slot.on for slot in self.slots),
+                *(slot.strength for slot in self.slots)}
+
+    def stack(self, values: Mapping[Any, Any]) -> Stack:
+        """The stack that the components' values describe."""
+        names: Sequence[str] = values[self.order]
+        ticked = {name: float(values[slot.strength])
+                  for name, slot in zip(names, self.slots, strict=True) if values[slot.on]}
+        return stack_of(names, ticked, mode=values[self.mode], shared=float(values[self.shared]),
+                        gates=bool(values[self.gates]))
+
+    def strength(self, name: str, values: Mapping[Any, Any]) -> float:
+        """The strength that is set for a patch, ticked or not."""
+        one = self.shared if values[self.mode] == "sequential" else self.slots[values[self.order].index(name)].strength
+        return float(values[one])
+
+    def common(self, values: Mapping[Any, Any]) -> float:
+        """The strength at which the ticked patches stand in a sequence unless another is set."""
+        return common_strength([self.known[name].strength for name, slot in zip(values[self.order], self.slots, strict=True)
+                                if values[slot.on]])
+
+    @property
+    def begun(self) -> dict[Any, Any]:
+        """The values the components begin with."""
+        return {each: each.value for each in self.inputs}
+
+    def warned(self, values: Mapping[Any, Any]) -> str:
+        """What speaks against the stack that the components' values describe, as HTML; nothing where nothing does."""
+        stack = self.stack(values)
+        on = [self.known[entry.name] for entry in stack.entries if entry.strength]
+        measured = Interactions() if stack.gates else self.interactions  # it was with all patches on at once
+        said = warnings(on, stack.mode, measured, called=lambda manifest: f"“{manifest.title}”")
+        return "".join(f'<p class="warning">{escaped(words)}</p>' for words in said)
+
+
+def build(manifests: Sequence[Manifest], interactions: Interactions | None = None) -> PatchPanel:
+    """Place the panel's components and connect them; a name given twice keeps its first manifest."""
+    known: dict[str, Manifest] = {}
+    for manifest in manifests:
+        known.setdefault(manifest.name, manifest)
+    gr.HTML(f"<h2>{texts.PATCHES_TITLE}</h2><p class='note'>{texts.PATCHES_NOTE if known else texts.NO_PATCHES}</p>",
+            apply_default_css=False)
+    order = gr.State(list(known))
+    slots = tuple(_slot(manifest, index, len(known)) for index, manifest in enumerate(known.values()))
+    several = len(known) > 1
+    mode = gr.Radio(texts.MODES, value="parallel", label=texts.MODE_LABEL, visible=several, elem_id="mode")
+    common = common_strength([manifest.strength for manifest in known.values()])
+    shared = Strength(0, MAX_STRENGTH, value=common, step=0.01, label=texts.SHARED_STRENGTH, visible=False, elem_id="shared")
+    gates = gr.Checkbox(False, label=texts.GATES_LABEL, info=texts.GATES_NOTE, elem_id="gates",
+                         visible=any(manifest.gated for manifest in known.values()))
+    warning = gr.HTML("", apply_default_css=False, elem_id="warning")
+    panel = PatchPanel(order, slots, mode, shared, gates, warning, known, interactions or Interactions())
+    warning.value = panel.warned(panel.begun)
+    _connect(panel, known)
+    return panel
+
+
+def _slot(manifest: Manifest, index: int, count: int) -> Slot:
+    with gr.Column(elem_classes=["patch-slot"], min_width=0):
+        with gr.Row():
+            on = gr.Checkbox(True, label=manifest.title, info=manifest.summary, scale=1, min_width=170)
+            strength = Strength(0, MAX_STRENGTH, value=manifest.strength, step=0.05, label=_strength_label(manifest),
+                                 scale=1, min_width=170, buttons=[])
+        with gr.Row(visible=False, elem_classes=["moves"]) as moves:
+            up = gr.Button("Move earlier", size="sm", scale=0, min_width=110, interactive=index > 0)
+            down = gr.Button("Move later", size="sm", scale=0, min_width=110, interactive=index < count - 1)
+    return Slot(on, strength, moves, up, down)
+
+
+def _strength_label(manifest: Manifest) -> str:
+    return f"Strength: {manifest.title}"
+
+
+def _connect(panel: PatchPanel, known: Mapping[str, Manifest]) -> None:
+    def show_mode(mode: str) -> dict[Any, Any]:
+        """Order and one common strength belong to sequential mode, a strength a patch to every other."""
+        one = mode == "sequential"
+        shown: dict[Any, Any] = {panel.shared: gr.update(visible=one)}
+        for slot in panel.slots:
+            shown |= {slot.strength: gr.update(visible=not one), slot.moves: gr.update(visible=one)}
+        return shown
+
+    changed = [panel.shared, *(part for slot in panel.slots for part in (slot.strength, slot.moves))]
+    quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    panel.mode.change(show_mode, panel.mode, changed, **quiet)
+    said = [panel.mode.change, panel.shared.change, panel.order.change, panel.gates.change,
+            *(each.change for slot in panel.slots for each in (slot.on, slot.strength))]
+    gr.on(said, panel.warned, panel.inputs, panel.warning, trigger_mode="always_last", **quiet)
+    gr.on([slot.on.change for slot in panel.slots], panel.common, panel.inputs, panel.shared, **quiet)
+    outputs = [panel.order, *(part for slot in panel.slots for part in (slot.on, slot.strength))]
+    for index, slot in enumerate(panel.slots):
+        for button, by in ((slot.up, -1), (slot.down, 1)):
+            def move(values: dict[Any, Any], index: int = index, by: int = by) -> dict[Any, Any]:
+                return reordered(panel, known, values, moved(values[panel.order], index, by))
+
+            button.click(move, panel.inputs, outputs, **quiet)
+
+
+def reordered(
+    panel: PatchPanel, known: Mapping[str, Manifest], values: Mapping[Any, Any], order: Sequence[str]
+) -> dict[Any, Any]:
+    """The updates that show the patches in a new order, each with the tick and strength it had."""
+    had = {name: (values[slot.on], values[slot.strength])
+           for name, slot in zip(values[panel.order], panel.slots, strict=True)}
+    updates: dict[Any, Any] = {panel.order: list(order)}
+    for name, slot in zip(order, panel.slots, strict=True):
+        on, strength = had[name]
+        manifest = known[name]
+        updates[slot.on] = gr.update(value=on, label=manifest.title, info=manifest.summary)
+        updates[slot.strength] = gr.update(value=strength, label=_strength_label(manifest))
+    return updates
