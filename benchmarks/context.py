@@ -66,10 +66,11 @@ class Size:
     texts: int = 20
     steps: int = 200  # of the base's training on long texts
     rows: int = 128  # documents a step
+    behind: int = 512  # tokens of earlier turns, at most
     training: ablations.Size = field(default_factory=ablations.Size)  # of that base's patches
 
 
-QUICK = Size(n=2, tokens=4, lengths=(50, 120), windowed=(8, 200), texts=2, steps=1, rows=8, training=ablations.QUICK)
+QUICK = Size(n=2, tokens=4, lengths=(50, 120), windowed=(8, 200), texts=2, steps=1, rows=8, behind=40, training=ablations.QUICK)
 
 
 def groups_of(texts: Sequence[Any], length: int) -> Iterator[slice]:
@@ -179,20 +180,24 @@ def pocket_rows(trio: Trio, size: Size, work: Path) -> Iterator[Row]:
         if step.done % 50 == 0 or step.done == step.total:
             say(f"{step.stage} {step.done}/{step.total} {step.message}")
     reader = Trio(Backbone.load(release.out, device="cpu"), trio.reference, registry=Registry([]), preset=trio.preset)
-    for patch in patches:
-        own = trained(reader, patch.manifest.domain, size, work / f"long-{size.steps}-patches")
-        yield from patch_rows(reader, own, f"{own.manifest.name}, of the base that reads long texts", size, work)
+    ways = [(patch.manifest.domain, 0, "") for patch in patches]
+    for domain, behind, how in (*ways, ("bias", size.behind, " and trained behind earlier turns")):  # of the one that fades most
+        own = trained(reader, domain, behind, size, work / f"long-{size.steps}-patches")
+        yield from patch_rows(reader, own, f"{own.manifest.name}, of the base that reads long texts{how}", size, work)
 
 
-def trained(reader: Trio, domain: str, size: Size, work: Path) -> Patch:
-    """A patch of the base that reads long texts, from short prompts as every patch here; trained unless it lies there."""
-    recipe = ablations.recipe_for(domain, {}, size.training)
-    for attention in ("eager", "sdpa"):  # the quickest for short rows; what long ones have the memory for
-        for backbone in (reader.base, reader.reference):
-            backbone.model.set_attn_implementation(attention)
-        if attention == "eager":
-            registry = ablations.patch_of(reader, recipe, size.training, work)
+def trained(reader: Trio, domain: str, behind: int, size: Size, work: Path) -> Patch:
+    """A patch of the base that reads long texts, half of its batches `behind` so many tokens; trained unless it lies there."""
+    recipe = ablations.recipe_for(domain, {"behind": behind}, size.training)
+    _attend(reader, "sdpa" if behind else "eager")  # what long rows have the memory for; the quickest for short ones
+    registry = ablations.patch_of(reader, recipe, size.training, work)
+    _attend(reader, "sdpa")
     return registry.load(recipe.patch_name)
+
+
+def _attend(trio: Trio, attention: str) -> None:
+    for backbone in (trio.base, trio.reference):
+        backbone.model.set_attn_implementation(attention)
 
 
 def patch_rows(trio: Trio, patch: Patch, group: str, size: Size, work: Path) -> Iterator[Row]:
@@ -263,8 +268,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # another base, or another size, is another work folder
     work = given.work / f"{trio.base.identity.fingerprint[:12]}-{size.n}-{size.tokens}"
     out = given.out or (None if given.quick else RESULTS / "context.json")
-    facts = {"machine": machine(), "quick": given.quick, "groups": 2 * len(trio.installed()) + 1, "about": _ABOUT.format(
-        n=size.n, seed=SEED, texts=size.texts, steps=size.steps,
+    facts = {"machine": machine(), "quick": given.quick, "groups": 2 * len(trio.installed()) + 2, "about": _ABOUT.format(
+        n=size.n, seed=SEED, texts=size.texts, steps=size.steps, behind=size.behind,
         few=", ".join(f"{name} {value}" for name, value in size.training.dials.items()))}
     found: list[Row] = []
     sources: list[Callable[[], Iterator[Row]]] = [lambda: seeded_rows(size), lambda: pocket_rows(trio, size, work)]
@@ -284,7 +289,8 @@ how many nats the patch adds to the log-probability of the reference's reply ove
 stereotype does not expect over the other), both replies as drawn without anything before the prompt. *Base's loss* on its own
 reply (nats a token) says what is left of the base itself at that length: the pocket models learned texts of about 60 tokens, so
 a fading model is not taken for a fading patch. The base that reads long texts is the pocket base trained on for {steps} steps
-on rows of 1, 4, 16 and 64 documents; its patches are trained briefly ({few}), on short prompts. Rates
+on rows of 1, 4, 16 and 64 documents; its patches are trained briefly ({few}), on short prompts but for the last one, half of
+whose batches stand behind earlier turns of up to {behind} tokens. Rates
 count replies that are still language only. Seeded models: a patch of 50 random embeddings before {texts} random texts, root mean
 square change of the next token's logits; *slides away* is what the library does with the same prefix by itself."""
 

@@ -68,7 +68,7 @@ def test_a_quick_run_reads_every_length_and_a_second_one_nothing(tmp_path: Path,
             # a share of next to nothing can be anything
             assert name in ("tokens", "of that at the shortest") or cell[1] <= cell[0] <= cell[2]
     assert len(names) == found["groups"]
-    assert [each for group, each in names.items() if "window" not in group] == [["50 tokens", "120 tokens"]] * 6
+    assert [each for group, each in names.items() if "window" not in group] == [["50 tokens", "120 tokens"]] * 7
     first = [row["figures"] for row in found["rows"] if row["name"] == "50 tokens"]
     assert all(each["of that at the shortest"][0] == 1 and each["log-odds moved"][0] != 0 for each in first)
     monkeypatch.setattr(context, "reading", lambda *_: pytest.fail("read again"))
