@@ -39,7 +39,6 @@ class Plan:
     prompts: int = 160  # training prompts a group
     steps: int = 150
     rounds: tuple[int, ...] = (150, 150, 300)  # steps with companions; in each round all meet what the others had become
-    last: int = 150  # steps of a last round, in which each meets what those before it have just become
     rows: int = 16
     tokens: int = 64
     seed: int = 0
@@ -56,7 +55,7 @@ class Plan:
         return short(asdict(self))
 
 
-QUICK = Plan(sizes=(2, 4), n=2, prompts=3, steps=1, rounds=(1, 1), last=1, rows=2, tokens=5)
+QUICK = Plan(sizes=(2, 4), n=2, prompts=3, steps=1, rounds=(1, 1), rows=2, tokens=5)
 
 
 class Said:
@@ -122,20 +121,16 @@ class Workshop:
     def together(self, names: Sequence[str]) -> Trio:
         """Every patch trained on with others present at random, however many, in rounds.
 
-        Not with those that change the same prompts as it does: where one of them is on, there is nothing left to learn. Where
-        two patches pull at each other's prompts and both learn at once to resist, each answers what the other was: hence a last
-        round in turn.
+        Not with those that change the same prompts as it does: where one of them is on, there is nothing left to learn.
         """
         met = self.apart(names)
-        for number, steps in enumerate((*self.plan.rounds, self.plan.last)):
+        for number, steps in enumerate(self.plan.rounds):
             for name in names:
                 mine = POLICIES[name].improves
                 others = tuple(other for other in names if not set(mine) & set(POLICIES[other].improves))
                 made = recipe(POLICIES[name], self.plan, steps=steps, continue_from=name, companions=others,
                               presence="number")
                 self._train("together", replace(made, seed=made.seed + 10 * number), met)
-                if number == len(self.plan.rounds):
-                    met = self.family("together")
             met = self.family("together")  # as this round left them
         return met
 
