@@ -11,7 +11,7 @@ from patchlab.artifact.manifest import CURVE_FILE, MAX_STRENGTH
 from patchlab.ui import charts, texts
 from patchlab.ui.diff import escaped
 from patchlab.ui.live_chart import live_chart
-from patchlab.ui.patch_panel import PatchPanel
+from patchlab.ui.patch_panel import TYPED, PatchPanel
 
 if TYPE_CHECKING:
     from patchlab.artifact import Curve
@@ -119,4 +119,4 @@ def build(trio: Trio, panel: PatchPanel) -> None:
 
     gr.on([chosen.change, panel.mode.change, panel.shared.change, *(slot.strength.change for slot in panel.slots)], draw,
           panel.inputs | {chosen}, [key, chart], queue=False, show_progress="hidden", api_visibility="private",
-          trigger_mode="always_last")
+          trigger_mode="always_last", js=TYPED)

@@ -24,14 +24,9 @@ if TYPE_CHECKING:
     from patchlab.artifact.manifest import Manifest
 
 
-class Strength(gr.Slider):
-    """A slider that takes what is being typed into its number field: nothing yet is 0, and what is out of range the nearest."""
-
-    is_template = True
-
-    def preprocess(self, payload: float | None) -> float:
-        """The strength to use."""
-        return min(max(payload or 0.0, self.minimum), self.maximum)
+# what is being typed into a slider's number field: nothing yet is 0, and what is out of range the nearest
+TYPED = f"""(...values) => values.map((value) =>
+  value === null ? 0 : typeof value === "number" ? Math.min(Math.max(value, 0), {MAX_STRENGTH:g}) : value)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +34,7 @@ class Slot:
     """The components of one patch."""
 
     on: gr.Checkbox
-    strength: Strength
+    strength: gr.Slider
     moves: gr.Row
     up: gr.Button
     down: gr.Button
@@ -52,7 +47,7 @@ class PatchPanel:
     order: gr.State
     slots: tuple[Slot, ...]
     mode: gr.Radio
-    shared: Strength
+    shared: gr.Slider
     gates: gr.Checkbox
     warning: gr.HTML
     known: Mapping[str, Manifest]
@@ -108,7 +103,7 @@ def build(manifests: Sequence[Manifest], interactions: Interactions | None = Non
     several = len(known) > 1
     mode = gr.Radio(texts.MODES, value="parallel", label=texts.MODE_LABEL, visible=several, elem_id="mode")
     common = common_strength([manifest.strength for manifest in known.values()])
-    shared = Strength(0, MAX_STRENGTH, value=common, step=0.01, label=texts.SHARED_STRENGTH, visible=False, elem_id="shared")
+    shared = gr.Slider(0, MAX_STRENGTH, value=common, step=0.01, label=texts.SHARED_STRENGTH, visible=False, elem_id="shared")
     gates = gr.Checkbox(False, label=texts.GATES_LABEL, info=texts.GATES_NOTE, elem_id="gates",
                          visible=any(manifest.gated for manifest in known.values()))
     warning = gr.HTML("", apply_default_css=False, elem_id="warning")
@@ -122,7 +117,7 @@ def _slot(manifest: Manifest, index: int, count: int) -> Slot:
     with gr.Column(elem_classes=["patch-slot"], min_width=0):
         with gr.Row():
             on = gr.Checkbox(True, label=manifest.title, info=manifest.summary, scale=1, min_width=170)
-            strength = Strength(0, MAX_STRENGTH, value=manifest.strength, step=0.05, label=_strength_label(manifest),
+            strength = gr.Slider(0, MAX_STRENGTH, value=manifest.strength, step=0.05, label=_strength_label(manifest),
                                  scale=1, min_width=170, buttons=[])
         with gr.Row(visible=False, elem_classes=["moves"]) as moves:
             up = gr.Button("Move earlier", size="sm", scale=0, min_width=110, interactive=index > 0)
@@ -148,8 +143,8 @@ def _connect(panel: PatchPanel, known: Mapping[str, Manifest]) -> None:
     panel.mode.change(show_mode, panel.mode, changed, **quiet)
     said = [panel.mode.change, panel.shared.change, panel.order.change, panel.gates.change,
             *(each.change for slot in panel.slots for each in (slot.on, slot.strength))]
-    gr.on(said, panel.warned, panel.inputs, panel.warning, trigger_mode="always_last", **quiet)
-    gr.on([slot.on.change for slot in panel.slots], panel.common, panel.inputs, panel.shared, **quiet)
+    gr.on(said, panel.warned, panel.inputs, panel.warning, trigger_mode="always_last", js=TYPED, **quiet)
+    gr.on([slot.on.change for slot in panel.slots], panel.common, panel.inputs, panel.shared, js=TYPED, **quiet)
     outputs = [panel.order, *(part for slot in panel.slots for part in (slot.on, slot.strength))]
     for index, slot in enumerate(panel.slots):
         for button, by in ((slot.up, -1), (slot.down, 1)):

@@ -129,11 +129,6 @@ def test_a_sequence_begins_at_what_the_ticked_patches_would_have_together(tab: C
     assert panel.common(alone) == known[1].strength != panel.shared.value
 
 
-def test_a_number_that_is_being_typed_is_a_strength(tab: Compare) -> None:
-    strength = tab.controls.panel.slots[0].strength
-    assert [strength.preprocess(typed) for typed in (None, -1, 0.5, 40)] == [0.0, 0.0, 0.5, 4.0]
-
-
 @pytest.mark.parametrize("seed", [-5, 2**70])
 def test_a_seed_that_is_none_is_one_alert(tab: Compare, seed: int) -> None:
     assert tab.controls.seed.preprocess(seed) == seed

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from patchlab.artifact.stack import common_strength
 from patchlab.engine import Trio
 from patchlab.records import Delta
 from patchlab.ui import page as patchlab_page
@@ -242,6 +243,33 @@ def test_order_appears_with_the_sequential_mode(visit: Visit) -> None:
     visit.page.wait_for_function(
         "(first) => document.querySelector('.patch-slot label').innerText !== first", arg=first)
     assert first in visit.page.inner_text(".patch-slot >> nth=1")
+
+
+def test_a_strength_that_is_being_typed_is_no_error(visit: Visit) -> None:
+    field = visit.page.locator(".patch-slot input[type=number]").first
+    for typed, meant in (("", "0"), ("7", "4")):
+        field.fill(typed)
+        visit.page.wait_for_timeout(300)  # what is half typed goes to the server too
+        field.press("Tab")
+        visit.page.wait_for_timeout(300)
+        assert field.input_value() == meant
+
+
+def test_a_sequence_follows_the_ticks_and_a_seed_that_is_none_is_one_line(visit: Visit, trio: Trio) -> None:
+    own = [installed.manifest.strength for installed in trio.installed()]
+    visit.page.click("text=One after another")
+    shared = visit.page.locator("#shared input[type=number]")
+    assert float(shared.input_value()) == common_strength(own)
+    visit.page.locator(".patch-slot input[type=checkbox]").first.uncheck()
+    visit.page.wait_for_function("(old) => document.querySelector('#shared input[type=number]').value !== old",
+                                 arg=shared.input_value())
+    assert float(shared.input_value()) == common_strength(own[1:])
+    visit.page.click(FIRST)
+    visit.length(8)
+    visit.page.fill("#seed input", "-5")
+    visit.page.press("#seed input", "Tab")
+    visit.page.click("#run")
+    visit.page.wait_for_selector("#status [role=alert]:has-text('seed')")
 
 
 def test_two_visitors_do_not_mix(browser: Browser, address: str, visit: Visit) -> None:
