@@ -103,7 +103,8 @@ def build(manifests: Sequence[Manifest], interactions: Interactions | None = Non
     several = len(known) > 1
     mode = gr.Radio(texts.MODES, value="parallel", label=texts.MODE_LABEL, visible=several, elem_id="mode")
     common = common_strength([manifest.strength for manifest in known.values()])
-    shared = gr.Slider(0, MAX_STRENGTH, value=common, step=0.01, label=texts.SHARED_STRENGTH, visible=False, elem_id="shared")
+    shared = gr.Slider(0, MAX_STRENGTH, value=common, step=0.01, label=texts.SHARED_STRENGTH, visible=False,
+                       elem_id="shared", buttons=[])
     gates = gr.Checkbox(False, label=texts.GATES_LABEL, info=texts.GATES_NOTE, elem_id="gates",
                          visible=any(manifest.gated for manifest in known.values()))
     warning = gr.HTML("", apply_default_css=False, elem_id="warning")
