@@ -34,18 +34,14 @@ def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1
     finite stops with "error", and the others go on.
     """
     sampling = sampling or Sampling()
-    _check(lanes, prompts, samples)
+    if not (lanes and prompts and samples >= 1):
+        raise InputError(f"{len(lanes)} lanes, {len(prompts)} prompts and {samples} samples", expected="one or more of each",
+                         do="ask for something")
     by_backbone: dict[int, list[Lane]] = {}
     for lane in lanes:
         by_backbone.setdefault(id(lane.backbone), []).append(lane)
     groups = [(Running(each[0].backbone), _requests(each, prompts, samples, sampling)) for each in by_backbone.values()]
     return _steps(groups, [lane.name for lane in lanes])
-
-
-def _check(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int) -> None:
-    if not (lanes and prompts and samples >= 1):
-        raise InputError(f"{len(lanes)} lanes, {len(prompts)} prompts and {samples} samples", expected="one or more of each",
-                         do="ask for something")
 
 
 def _requests(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int, sampling: Sampling) -> list[Request]:
