@@ -1,8 +1,9 @@
-"""Linear layers laid out once for the CPU's own product: a few rows then read the weights once, and not once a row.
+"""Linear layers laid out once for the CPU's own product, so that a step reads as few bytes of weights as there are.
 
 The stock product of 32-bit weights goes over them anew for each of two or three rows, which is what a page has in flight.
-oneDNN's does not, once the weights lie in its order. They also stay where they are and as they are, for gradients and for
-whoever asks for them; what is packed is one more copy, held for as long as the model.
+oneDNN's does not, once the weights lie in its order; and weights that were published in 16 bits, as most are, FBGEMM reads in
+16 bits and multiplies in 32. The weights also stay where they are and as they are, for gradients and for whoever asks for
+them; what is packed is one more copy, held for as long as the model.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 ROWS = 16  # the layout is chosen for about so many; any number can be multiplied
-LARGEST = 5 << 29  # bytes of weights that are worth one more copy: half a billion parameters, and not one billion
+LARGEST = 5 << 29  # bytes of one more copy that are worth it: half a billion parameters in 32 bits, and not one billion
 CACHED = 2**19  # weights that a core's own cache holds: for one row the stock product has less to call
+HALVES = 2**-21  # how far off 16 bits may be, in units of a layer's largest weight: what 32 bits lose in the sum anyway
 
 
 class PackedLinear(nn.Linear):
@@ -26,25 +28,39 @@ class PackedLinear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.weight, self.bias = layer.weight, layer.bias  # the very parameters: what is tied stays tied
-        self._packed: Tensor | None = _packed(self.weight)
+        self._make()
         self.train(layer.training)
 
     def forward(self, input: Tensor) -> Tensor:
         """input [..., in] times the weights, plus the bias."""
-        few = input.numel() == self.in_features and self.weight.numel() < CACHED
-        if few or torch.is_grad_enabled() or input.dtype != torch.float32 or input.device.type != "cpu":
+        if torch.is_grad_enabled() or input.dtype != torch.float32 or input.device.type != "cpu":
             return functional.linear(input, self.weight, self.bias)
         if self._packed is None:
-            self._packed = _packed(self.weight)
+            self._make()
+        if self.halved:
+            return torch.ops.quantized.linear_dynamic_fp16(input, self._packed)
+        if input.numel() == self.in_features and self.weight.numel() < CACHED:
+            return functional.linear(input, self.weight, self.bias)
         return torch.ops.mkldnn._linear_pointwise(input, self._packed, self.bias, "none", [], "")
+
+    def _make(self) -> None:
+        weight, bias = self.weight.detach(), None if self.bias is None else self.bias.detach()
+        self.halved = fits_halves(weight)
+        self._packed: Any = (torch.ops.quantized.linear_prepack_fp16(weight, bias) if self.halved
+                             else torch.ops.mkldnn._reorder_linear_weight(weight, ROWS))
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the packed copy, which cannot be copied; a copy of the layer makes its own."""
         return {**self.__dict__, "_packed": None}
 
 
-def _packed(weight: Tensor) -> Tensor:
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS)
+def fits_halves(weight: Tensor) -> bool:
+    """Whether 16 bits hold these 32-bit weights, and the machine has a product for such."""
+    if torch.backends.quantized.engine not in ("x86", "fbgemm"):
+        return False
+    allowed = HALVES * float(weight.abs().max())
+    # a few first: of weights that are no halves a whole copy need not be made
+    return all(float((some.half().float() - some).abs().max()) <= allowed for some in (weight[:1], weight))
 
 
 def pack(model: PreTrainedModel) -> bool:
@@ -52,10 +68,10 @@ def pack(model: PreTrainedModel) -> bool:
 
     The weights may not be changed afterwards. Logits are those of before but for rounding.
     """
+    if model.device.type != "cpu" or model.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+        return False
     found = [(name, layer) for name, layer in model.named_modules() if type(layer) is nn.Linear]
-    size = sum(layer.weight.numel() * 4 for _, layer in found)
-    if (model.device.type != "cpu" or model.dtype != torch.float32 or size > LARGEST
-            or not torch.backends.mkldnn.is_available()):
+    if sum(layer.weight.numel() * (2 if fits_halves(layer.weight.detach()) else 4) for _, layer in found) > LARGEST:
         return False
     for name, layer in found:
         parent, _, own = name.rpartition(".")
