@@ -225,7 +225,7 @@ def recipe(policy: Policy, plan: Plan, *, steps: int, **dials: Any) -> Recipe:
                      "title": policy.name, "summary": f"Made for {policy.about}.", "seed": plan.seed + second,
                      "init_text": policy.instruction, "distill": 0.0 if policy.rule else 1.0, "lead": policy.lead,
                      "sft_steps": steps - own, "sft_rate": 0.02, "own_steps": own, "dpo_steps": 0, "rows": plan.rows,
-                     "hold_rows": plan.rows, "hold": 5.0, "winner": 0.5, "length": plan.length, **dials})
+                     "hold_rows": plan.rows, "hold": 5.0, "hold_lead": 10.0, "winner": 0.5, "length": plan.length, **dials})
 
 
 __all__ = ["QUICK", "Plan", "Said", "Workshop", "recipe", "short"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,18 +64,26 @@ Place = tuple[RowKey, int]  # a row's noise at one step
 _UNREAD = np.zeros(4, dtype=np.uint64)  # Philox makes four words at a time; none of an earlier line may be left to read
 
 
+class _Generator(threading.local):
+    """One generator a thread, set anew for each line: to make one takes as long as three lines of noise."""
+
+    def __init__(self) -> None:
+        self.bits = np.random.Philox(key=0)
+        self.draw = np.random.Generator(self.bits).standard_exponential
+
+
+_own = _Generator()
+
+
 def gumbel(places: Sequence[Place], *, size: int) -> np.ndarray:
     """Gumbel noise [N, size] float32, one line a place; a longer vocabulary only adds to the end of each."""
     noise = np.empty((len(places), size), dtype=np.float32)
-    bits = np.random.Philox(key=0)
-    draw = np.random.Generator(bits).standard_exponential
     for line, (key, step) in zip(noise, places, strict=True):
-        # one generator set anew for each line: to make one takes as long as half the line's numbers
-        bits.state = {
+        _own.bits.state = {
             "bit_generator": "Philox", "buffer": _UNREAD, "buffer_pos": len(_UNREAD), "has_uint32": 0, "uinteger": 0,
             "state": {"key": np.array([key.seed, key.prompt], dtype=np.uint64),
                       "counter": np.array([0, 0, step, key.sample], dtype=np.uint64)}}
-        draw(dtype=np.float32, out=line)
+        _own.draw(dtype=np.float32, out=line)
     noise += 1e-30  # a logarithm of all lines at once, and in place: this is done at every step of every row
     np.log(noise, out=noise)
     return np.negative(noise, out=noise)
@@ -86,17 +95,19 @@ def choose(logits: Tensor, keys: Sequence[RowKey], *, step: int | Sequence[int],
     `step` is the one that all rows are at, or each its own.
     """
     scaled = logits.float()
-    if sampling.temperature > 0:
-        scaled = scaled / sampling.temperature
-        if sampling.top_p < 1:
-            scaled = _nucleus(scaled, sampling.top_p)
-    found = scaled.cpu().numpy()  # the noise is drawn there: one of the two has to move, and here the likeliest is found soonest
-    if sampling.temperature > 0:
-        places = list(zip(keys, [step] * len(keys) if isinstance(step, int) else step, strict=True))
-        lines = {place: line for line, place in enumerate(dict.fromkeys(places))}
-        noise = gumbel(list(lines), size=found.shape[-1])
-        # lanes share their noise
-        found = np.add(noise, found, out=noise) if len(lines) == len(places) else found + noise[[lines[p] for p in places]]
+    if sampling.temperature == 0:
+        return _likeliest(scaled.cpu().numpy())
+    scaled = scaled / sampling.temperature
+    if sampling.top_p < 1:
+        scaled = _nucleus(scaled, sampling.top_p)
+    places = list(zip(keys, [step] * len(keys) if isinstance(step, int) else step, strict=True))
+    lines = {place: line for line, place in enumerate(dict.fromkeys(places))}  # lanes share their noise
+    noise = gumbel(list(lines), size=scaled.shape[-1])  # an accelerator is still at the logits meanwhile
+    found = scaled.cpu().numpy()  # one of the two has to move, and here the likeliest is found soonest
+    return _likeliest(np.add(noise, found, out=noise) if len(lines) == len(places) else found + noise[[lines[p] for p in places]])
+
+
+def _likeliest(found: np.ndarray) -> list[int]:
     best = found.argmax(-1)
     finite = np.isfinite(found[np.arange(len(found)), best])  # a maximum is no number where any value is none
     return np.where(finite, best, BROKEN).tolist()

@@ -39,7 +39,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "accumulate": (1, 4096), "patience": (0, 1000), "check_every": (1, 10**6), "refusal_budget": (0, 1),
     "drift_budget": (0, 10), "rounds": (1, 100), "fade": (0, 1), "own_steps": (0, 10**6), "own_rate": (1e-6, 1),
     "refresh": (1, 10**6), "avoid": (1, 10**6), "own_kl": (0, 1000),
-    "distance": (0, 10**5), "behind": (0, 10**5)}
+    "distance": (0, 10**5), "hold_lead": (0, 1000), "behind": (0, 10**5)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +98,7 @@ class Recipe:
     improves: tuple[str, ...] = ()  # domains of prompts to change; those of `domain` when empty
     presence: Presence = "each"  # companions: each with probability 1/2, or their number first, every number as likely
     distance: int = 0  # positions that half of the steps leave free, at most, between the patch and the text
+    hold_lead: float = 1.0  # weight of a reply's first token in the KL term: where what others are for is decided
     behind: int = 0  # tokens of earlier turns, at most, that half of the batches of SFT, on-policy steps and hold stand behind
 
     def __post_init__(self) -> None:

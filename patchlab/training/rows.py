@@ -9,6 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from patchlab.engine import Backbone
 from patchlab.engine.teacher import Texts, pad_texts
 from patchlab.errors import ContextError, TrainingError
@@ -91,3 +94,11 @@ def _encoded(backbone: Backbone, said: Sequence[tuple[Prompt, str]]) -> list[Row
 
 def _length(row: Row) -> int:
     return len(row[1]) + len(row[2])
+
+
+def token_weights(texts: Texts, lead: float, fade: float = 0.0) -> Tensor:
+    """The weight [N] of each reply token: `lead` for a reply's first, falling to 1 behind it by `fade` a token."""
+    place = torch.arange(len(texts.rows), device=texts.rows.device)
+    first = texts.rows.diff(prepend=texts.rows.new_tensor([-1])) > 0
+    behind = place - torch.where(first, place, 0).cummax(0).values
+    return 1 + (lead - 1) * torch.tensor(fade, device=behind.device) ** behind

@@ -201,7 +201,7 @@ def _desk(trio: Trio, recipe: Recipe, trainer: PrefixTrainer, work: Path, watch:
                             do="give prompts that the base answers")
     earlier = Earlier(trio.base, said, most=recipe.behind, seed=recipe.seed) if recipe.behind else None
     hold = Hold(trio.base, _rows(trio.base, recipe, said, recipe.hold_rows, earlier), held_to=recipe.held_to,
-                checkpointing=recipe.checkpointing)
+                checkpointing=recipe.checkpointing, lead=recipe.hold_lead)
     mates = [trio.patch(name) for name in recipe.companions]
     companions = Companions(trio.base, [torch.from_numpy(mate.prefix.copy()) for mate in mates], seed=recipe.seed,
                             own=trainer.strength, strengths=[mate.manifest.strength for mate in mates],

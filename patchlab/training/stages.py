@@ -26,7 +26,7 @@ from patchlab.training.hold import Companions, Hold, Present, Targets
 from patchlab.training.log import StepLog
 from patchlab.training.prefix import PrefixTrainer, decay, precision
 from patchlab.training.recipe import Recipe
-from patchlab.training.rows import Earlier, Rows
+from patchlab.training.rows import Earlier, Rows, token_weights
 
 SAVE_EVERY = 50  # steps
 SAVE_SECONDS = 30.0  # or this long, where steps are slow
@@ -66,7 +66,8 @@ def sft_steps(desk: Desk, safe: Rows, teacher: Backbone | None = None) -> Iterat
             alone = safe.alone[number].piece(piece, of)
             soft = targets.of(alone, (), number, piece, of).exp() if targets and alone else None
             each = token_losses(logits, texts.targets, soft, distill=recipe.distill)
-            loss = (each * token_weights(texts, recipe)).sum() / token_weights(whole, recipe).sum()
+            mine, every = (token_weights(some, recipe.lead, recipe.fade) for some in (texts, whole))
+            loss = (each * mine).sum() / every.sum()
         return loss, {"loss": loss}
 
     yield from run_steps(desk, "sft", recipe.sft_steps, recipe.sft_rate, learn)
@@ -78,14 +79,6 @@ def token_losses(logits: Tensor, targets: Tensor, soft: Tensor | None, *, distil
     if soft is None:
         return hard
     return (1 - distill) * hard + distill * functional.cross_entropy(logits, soft, reduction="none")
-
-
-def token_weights(texts: Texts, recipe: Recipe) -> Tensor:
-    """The weight [N] of each reply token: `recipe.lead` for a reply's first, falling to 1 behind it by `recipe.fade`."""
-    place = torch.arange(len(texts.rows), device=texts.rows.device)
-    first = texts.rows.diff(prepend=texts.rows.new_tensor([-1])) > 0
-    behind = place - torch.where(first, place, 0).cummax(0).values
-    return 1 + (recipe.lead - 1) * torch.tensor(recipe.fade, device=behind.device) ** behind
 
 
 class PairBatches:

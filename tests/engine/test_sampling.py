@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -51,6 +52,13 @@ def test_a_prompt_counts_by_its_text() -> None:
 def test_a_longer_vocabulary_only_adds_noise_to_the_end() -> None:
     key = keys(1)[0]
     assert np.array_equal(gumbel([(key, 0)], size=300)[0][:259], gumbel([(key, 0)], size=259)[0])
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    asked = [[(key, step) for key in keys(20)] for step in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda places: gumbel(places, size=500), asked))
+    assert all(np.array_equal(found, gumbel(places, size=500)) for found, places in zip(together, asked, strict=True))
 
 
 def test_tokens_come_as_often_as_their_probabilities_say() -> None:

@@ -17,7 +17,7 @@ from patchlab.files import read_jsonl, write_jsonl
 from patchlab.records import Prompt
 from patchlab.training.own import overreach
 from patchlab.training.recipe import Recipe
-from patchlab.training.stages import token_weights
+from patchlab.training.rows import token_weights
 
 
 def test_what_the_teacher_finds_likely_too_costs_nothing() -> None:
@@ -49,7 +49,7 @@ def test_a_step_down_the_loss_takes_probability_from_those_tokens_for_all_others
 def test_the_weight_of_a_reply_begins_at_lead_and_fades(trio: Trio, prompts: list[Prompt], recipe: Recipe) -> None:
     texts = encode_texts(trio.base, prompts[:2], ["so late", "no one"])
     for fade in (0.0, 0.5):
-        found = token_weights(texts, dataclasses.replace(recipe, lead=9.0, fade=fade))
+        found = token_weights(texts, 9.0, fade)
         for row in (0, 1):
             mine = found[texts.rows == row].tolist()
             assert mine == pytest.approx([1 + 8 * fade**k for k in range(len(mine))])

@@ -33,7 +33,7 @@ def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
                                    {"accumulate": 2, "checkpointing": True}], ids=str)
 def test_pieces_add_up_to_the_step(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
                                    full_precision: None, dials: dict) -> None:
-    recipe = dataclasses.replace(recipe, rows=8, hold_rows=6, lead=3.0)
+    recipe = dataclasses.replace(recipe, rows=8, hold_rows=6, lead=3.0, hold_lead=4.0)
     whole = moments(trio, recipe, prompts, tmp_path / "whole")
     pieces = moments(trio, dataclasses.replace(recipe, **dials), prompts, tmp_path / "pieces")
     for stage, expected in whole.items():
