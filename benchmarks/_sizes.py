@@ -101,11 +101,16 @@ def prompt_tuned(backbone: Backbone, some: list[Patch]) -> PeftModel:
     return wrapped.eval().requires_grad_(False)
 
 
-def generate(model: Any, backbone: Backbone, prompt: Prompt, *, tokens: int) -> torch.Tensor:
-    """The library's own way to a reply of so many tokens, drawn at temperature 0.8."""
+def generate(model: Any, backbone: Backbone, prompt: Prompt, *, tokens: int, kept: DynamicCache | None = None) -> torch.Tensor:
+    """The library's own way to a reply of so many tokens, drawn at temperature 0.8, behind keys and values that are `kept`.
+
+    It counts these as tokens, so that the text behind several patches stands further away than the engine has it.
+    """
     ids = torch.tensor([backbone.encode(prompt)], device=backbone.device)
+    if kept is not None:
+        ids = torch.cat([ids[:, :1].expand(-1, kept.get_seq_length()), ids], dim=1)
     return model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=True, temperature=0.8, top_k=0,
-                          max_new_tokens=tokens, pad_token_id=3)
+                          max_new_tokens=tokens, pad_token_id=3, past_key_values=kept)
 
 
 class Bare:

@@ -21,6 +21,7 @@ from patchlab.evaluation.likelihood import divergences, log_losses
 from patchlab.evaluation.metrics import by_prompt, refusal_rate
 from patchlab.evaluation.statistics import RESAMPLES, interval
 from patchlab.files import write_json
+from patchlab.pocket.world_lists import Part
 from patchlab.records import Reply
 
 HARMLESS = ("benign", "lookalike")  # groups that no patch is to change
@@ -29,10 +30,10 @@ Values = dict[str, list[float]]  # what was read -> one value a prompt, in the o
 
 
 class Reader:
-    """Reads the base with parts on; a reading that the folder has is not made again."""
+    """Reads the base with parts on, on prompts of one part; a reading that the folder has is not made again."""
 
-    def __init__(self, base: Backbone, plan: Plan, folder: Path) -> None:
-        self.base, self.plan, self.folder = base, plan, folder
+    def __init__(self, base: Backbone, plan: Plan, folder: Path, *, part: Part = "held") -> None:
+        self.base, self.plan, self.folder, self.part = base, plan, folder, part
 
     def read(self, label: str, parts: Callable[[], Wanted], names: Sequence[str], *, costs: bool = True) -> Values:
         """For every policy named its effect, under its name; with `costs` refusals, drift and fluency on harmless requests."""
@@ -63,7 +64,7 @@ class Reader:
         return [reply for reply in self._said("benign", ()) if reply.text]
 
     def _said(self, group: str, parts: Wanted) -> list[Reply]:
-        asked = prompts(group, self.plan.n, part="held", seed=self.plan.seed)
+        asked = prompts(group, self.plan.n, part=self.part, seed=self.plan.seed)
         most = min(self.plan.tokens, TOKENS.get(group, self.plan.tokens))
         sampling = dataclasses.replace(self.plan.sampling, max_new_tokens=most)
         lane = Lane("patched", self.base, parts)
@@ -95,6 +96,11 @@ def figures(single: Mapping[str, Values], values: Values, base: Values, names: S
     return {"figures": found, "note": f"most lost by {worst}", "patches": {
         name: {way: _cell(each, len(values[name])) for way, each in
                zip(("base", "alone", "in the stack", "lost"), (*effects[name], lost[name]), strict=True)} for name in names}}
+
+
+def loss_beside(policy: Policy, alone: Sequence[float], beside: Sequence[float]) -> float:
+    """How much less a patch does beside others than alone."""
+    return float(np.subtract(*(_effect(policy, _means(values, 0)[:1])[0] for values in (alone, beside))))
 
 
 def _means(values: Sequence[float], seed: int) -> np.ndarray:

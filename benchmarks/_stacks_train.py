@@ -39,6 +39,7 @@ class Plan:
     prompts: int = 160  # training prompts a group
     steps: int = 150
     rounds: tuple[int, ...] = (150, 150, 300)  # steps with companions; in each round all meet what the others had become
+    further: int = 3  # rounds more, at most, for those that still lose
     rows: int = 16
     tokens: int = 64
     seed: int = 0
@@ -55,7 +56,7 @@ class Plan:
         return short(asdict(self))
 
 
-QUICK = Plan(sizes=(2, 4), n=2, prompts=3, steps=1, rounds=(1, 1), rows=2, tokens=5)
+QUICK = Plan(sizes=(2, 4), n=2, prompts=3, steps=1, rounds=(1, 1), further=1, rows=2, tokens=5)
 
 
 class Said:
@@ -119,20 +120,24 @@ class Workshop:
         return self.family("apart")
 
     def together(self, names: Sequence[str]) -> Trio:
-        """Every patch trained on with others present at random, however many, in rounds.
+        """Every patch trained on with others present at random, however many, in rounds."""
+        met = self.apart(names)
+        for number in range(len(self.plan.rounds)):
+            met = self.round(names, names, met, number)
+        return met
+
+    def round(self, some: Sequence[str], names: Sequence[str], met: Trio, number: int) -> Trio:
+        """Some of the patches trained on beside the others as the last round left them; later rounds are as long as the last.
 
         Not with those that change the same prompts as it does: where one of them is on, there is nothing left to learn.
         """
-        met = self.apart(names)
-        for number, steps in enumerate(self.plan.rounds):
-            for name in names:
-                mine = POLICIES[name].improves
-                others = tuple(other for other in names if not set(mine) & set(POLICIES[other].improves))
-                made = recipe(POLICIES[name], self.plan, steps=steps, continue_from=name, companions=others,
-                              presence="number")
-                self._train("together", replace(made, seed=made.seed + 10 * number), met)
-            met = self.family("together")  # as this round left them
-        return met
+        steps = self.plan.rounds[min(number, len(self.plan.rounds) - 1)]
+        for name in some:
+            mine = POLICIES[name].improves
+            others = tuple(other for other in names if not set(mine) & set(POLICIES[other].improves))
+            made = recipe(POLICIES[name], self.plan, steps=steps, continue_from=name, companions=others, presence="number")
+            self._train("together", replace(made, seed=made.seed + 10 * number), met)
+        return self.family("together")
 
     def practised(self, names: Sequence[str]) -> Trio:
         """Every patch trained on by its own vendor with neutral companions that stand for patches it has never met."""

@@ -1,9 +1,10 @@
 """Can one batch serve many clients? `python -m benchmarks.clients [--quick]`
 
 Sixteen clients with sixteen different stacks as one batch, against the same sixteen one after another (bars 8x pocket, 4x
-120 M), in two cases: every subset of four patches, and a patch of its own for each client. The second case also against
-PEFT, one `set_adapter` and one `generate` a request (bar 8x), on the stock layers of the library; the engine has its own,
-which it packs on a CPU. About five minutes on two cores.
+120 M), in two cases: every subset of four patches, and a patch of its own for each client. One after another in two ways: the
+engine's own, whose single rows are quick too, and the library's `generate` with a stack's keys and values in its cache. The
+second case also against PEFT, one `set_adapter` and one `generate` a request (bar 8x). The library runs on stock layers, the
+engine on its own, which it packs on a CPU. About seven minutes on two cores.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from itertools import combinations
+
+import torch
+from transformers import DynamicCache
 
 from benchmarks._sizes import PROMPT, generate, pair, patches, prompt_tuned, served
 from benchmarks._timing import Figure, Side, command, milliseconds, race, ratio, say
@@ -40,6 +44,14 @@ def measure(backbone: Backbone, label: str, *, repeats: int, tokens: int, bar: s
         for _ in stream(lanes, [PROMPT], sampling=Sampling(max_new_tokens=tokens)):
             pass
 
+    def generated(lanes: Sequence[Lane]) -> None:
+        for lane in lanes:
+            kept = DynamicCache()
+            for k in range(backbone.model.config.num_hidden_layers if lane.parts else 0):
+                kept.update(*(torch.cat([getattr(part, which)[k] for part, _ in lane.parts], dim=1)[None]
+                              for which in ("keys", "values")), k)
+            generate(backbone.model, backbone, PROMPT, tokens=tokens, kept=kept)
+
     def requests() -> None:
         for patch in some:
             wrapped.set_adapter(patch.manifest.name)
@@ -50,10 +62,11 @@ def measure(backbone: Backbone, label: str, *, repeats: int, tokens: int, bar: s
         lanes = lanes_of(engine, stacks)
         sides[f"{case}, batch"] = lambda lanes=lanes: lambda: answer(lanes)
         sides[f"{case}, in turn"] = lambda lanes=lanes: lambda: [answer([lane]) for lane in lanes]
+        sides[f"{case}, generate"] = lambda lanes=lanes: lambda: generated(lanes)
     taken = race(sides, repeats=repeats, device=backbone.device)
     own = "a patch a client"
-    found = [ratio(f"{label}: 16 clients in turn / one batch, {case}", taken, f"{case}, in turn", f"{case}, batch", bar=bar)
-             for case in cases]
+    found = [ratio(f"{label}: 16 clients {words} / one batch, {case}", taken, f"{case}, {way}", f"{case}, batch", bar=bar)
+             for case in cases for way, words in (("in turn", "in turn"), ("generate", "by generate in turn"))]
     return [*found, ratio(f"{label}: 16 requests by PEFT / one batch, {own}", taken, "peft", f"{own}, batch", bar=PEFT_BAR),
             milliseconds(f"{label}: a step of 16 clients, {own}", taken, f"{own}, batch", turns=tokens)]
 

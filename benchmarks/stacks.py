@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks._stacks_family import POLICIES, order
-from benchmarks._stacks_read import CLOSE, Reader, Values, figures
+from benchmarks._stacks_read import CLOSE, Reader, Values, figures, loss_beside
 from benchmarks._stacks_train import QUICK, Plan, Workshop, short
 from benchmarks._timing import RESULTS, machine
 from patchlab.artifact import Stack
@@ -55,6 +55,7 @@ class Bench:
         self.plan, self.names = plan, order(plan.seed)
         self.shop = Workshop(trio, plan, work)
         self.reader = Reader(trio.base, plan, work / "read")
+        self.dev = Reader(trio.base, plan, work / "dev", part="train")
         self.members = self.names[:max(plan.sizes)]  # all sixteen, but in a quick run
 
     @property
@@ -69,13 +70,31 @@ class Bench:
 
     def train(self) -> None:
         """All trainings, and no reading."""
-        self.shop.together(self.members)
+        self.together()
         self.shop.joint(self.names[:self.middle])
         self.shop.practised(self.names[:self.middle])
 
+    def together(self) -> Trio:
+        """The family trained to live together, with rounds more for those that lose beside the others on training prompts."""
+        met, names = self.shop.together(self.members), self.names[:self.middle]
+        for number in range(self.plan.further):
+            some = [name for name in names if self._lost(name, names, met) > CLOSE]
+            if not some:
+                break
+            met = self.shop.round(some, self.members, met, len(self.plan.rounds) + number)
+        return met
+
+    def _lost(self, name: str, names: Sequence[str], met: Trio) -> float:
+        """What a patch loses in the stack of `names`, on training prompts."""
+        key = short([met.patch(each).digest for each in names])
+        alone, beside = (self.dev.read(label, lambda stack=stack: met.parts(Stack.parse(stack)), [name], costs=False)[name]
+                         for label, stack in ((f"alone-{name}-{met.patch(name).digest[:8]}", name),
+                                              (f"beside-{name}-{key}", ",".join(names))))
+        return loss_beside(POLICIES[name], alone, beside)
+
     def rows(self) -> Iterator[Row]:
         """A row for each stack; what the issue of many patches turns on comes first."""
-        apart, together = self.shop.apart(self.members), self.shop.together(self.members)
+        apart, together = self.shop.apart(self.members), self.together()
         families = ((TOGETHER, "together", together), (APART, "apart", apart))
         for group, family, trio in families:
             yield from self._modes(group, family, trio, "parallel")
