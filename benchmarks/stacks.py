@@ -31,6 +31,7 @@ from patchlab.files import write_json
 WORK = Path(__file__).parents[1] / "build" / "stacks"
 TOGETHER, APART, JOINT = "Trained to live together", "Vendors who never met", "One joint patch"
 HELP = "Vendors who never met, with what may help"
+ENOUGH = 0.02  # what a patch may lose on training prompts before it trains on: on held-out ones it loses more
 GOAL = 8  # patches in a stack of the default mode that are to keep their effect
 
 Row = dict[str, Any]
@@ -78,7 +79,7 @@ class Bench:
         """The family trained to live together, with rounds more for those that lose beside the others on training prompts."""
         met, names = self.shop.together(self.members), self.names[:self.middle]
         for number in range(self.plan.further):
-            some = [name for name in names if self._lost(name, names, met) > CLOSE]
+            some = [name for name in names if self._lost(name, names, met) > ENOUGH]
             if not some:
                 break
             met = self.shop.round(some, self.members, met, len(self.plan.rounds) + number)

@@ -112,7 +112,7 @@ def _grouped(rows: Sequence[Figure]) -> Iterator[str]:
 def _stacks(found: dict[str, Any]) -> Iterator[Section]:
     if "stacks" in found:
         each = found["stacks"]
-        parts: list[str] = [_STACKS.format(**each["plan"], order=", ".join(each["order"]))]
+        parts: list[str] = [_STACKS.format(**each["plan"], turns=len(each["plan"]["rounds"]), order=", ".join(each["order"]))]
         if len(each["rows"]) < each["expected"]:
             parts.append(f"**Not finished**: {len(each['rows'])} of {each['expected']} rows.")
         parts.append(bars(each["figures"]))
@@ -249,6 +249,9 @@ of their effect alone minus that in the stack, on the same prompts with the same
 worst of them: with many patches the worst is worse by chance alone. Refusals, perplexity and KL are on harmless
 requests that no patch is to change. Toxicity, bias and refusal are the shipped patches in *vendors who never met*,
 where these three know each other and nobody else does; names that end in -b are a second vendor's, of another seed.
+Those *trained to live together* do so in {turns} rounds, and patches of the eight that lose more than 2 points on training
+prompts in up to {further} more. All hold how others' replies begin (`hold_lead`), which costs the patches against one kind of
+harmful request some of what they do alone.
 *Gates on*: each patch has a gate, fitted on training prompts, that leaves it off for prompts it is not for; every
 prompt here is of one group, which flatters gates. Their thresholds keep a patch on for none of the others' dev
 prompts that recall does not ask for: with the command's own default of 1 % the gates of toxicity and bias were on
