@@ -50,4 +50,5 @@ class Text:
         return self.pieces[token]
 
     def _decode(self, tokens: list[int]) -> str:
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        # what `decode` does with a list, without finding out first that it is one: that takes as long, at every step of every row
+        return str(self.tokenizer._decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
