@@ -4,7 +4,7 @@ Sixteen clients with sixteen different stacks as one batch, against the same six
 120 M), in two cases: every subset of four patches, and a patch of its own for each client. One after another in two ways: the
 engine's own, whose single rows are quick too, and the library's `generate` with a stack's keys and values in its cache. The
 second case also against PEFT, one `set_adapter` and one `generate` a request (bar 8x). The library runs on stock layers, the
-engine on its own, which it packs on a CPU. About seven minutes on two cores.
+engine on its own, which it packs on a CPU. About twelve minutes on two cores.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Sixteen small patches for the pocket base, in stacks of 2, 4, 8 and 16: in parallel, in sequence, blended, and as one joint
 patch trained once for all. Patches that trained with each other present are told apart from patches of vendors who never met,
 and for these what helps is shown beside. Trainings and readings lie in build/stacks; a run that was stopped goes on. About
-an hour and a half on one core; writes benchmarks/results/stacks.json after every row.
+two hours on one core; writes benchmarks/results/stacks.json after every row.
 """
 
 from __future__ import annotations

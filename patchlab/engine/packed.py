@@ -24,11 +24,11 @@ HALVES = 2**-21  # how far off 16 bits may be, in units of a layer's largest wei
 class PackedLinear(nn.Linear):
     """A linear layer with the same weights, and a packed copy of them for when no gradient is asked for."""
 
-    def __init__(self, layer: nn.Linear) -> None:
+    def __init__(self, layer: nn.Linear, *, halved: bool) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.weight, self.bias = layer.weight, layer.bias  # the very parameters: what is tied stays tied
-        self._make()
+        self.halved, self._packed = halved, _packed(self, halved=halved)
         self.train(layer.training)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -36,24 +36,27 @@ class PackedLinear(nn.Linear):
         if torch.is_grad_enabled() or input.dtype != torch.float32 or input.device.type != "cpu":
             return functional.linear(input, self.weight, self.bias)
         if self._packed is None:
-            self._make()
+            self.halved = fits_halves(self.weight)
+            self._packed = _packed(self, halved=self.halved)
         if self.halved:
             return torch.ops.quantized.linear_dynamic_fp16(input, self._packed)
         if input.numel() == self.in_features and self.weight.numel() < CACHED:
             return functional.linear(input, self.weight, self.bias)
         return torch.ops.mkldnn._linear_pointwise(input, self._packed, self.bias, "none", [], "")
 
-    def _make(self) -> None:
-        weight, bias = self.weight.detach(), None if self.bias is None else self.bias.detach()
-        self.halved = fits_halves(weight)
-        self._packed: Any = (torch.ops.quantized.linear_prepack_fp16(weight, bias) if self.halved
-                             else torch.ops.mkldnn._reorder_linear_weight(weight, ROWS))
-
     def __getstate__(self) -> dict[str, Any]:
         """All but the packed copy, which cannot be copied; a copy of the layer makes its own."""
         return {**self.__dict__, "_packed": None}
 
 
+def _packed(layer: nn.Linear, *, halved: bool) -> Any:
+    if not halved:
+        return torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)
+    bias = None if layer.bias is None else layer.bias.detach()
+    return torch.ops.quantized.linear_prepack_fp16(layer.weight.detach(), bias)
+
+
+@torch.no_grad()
 def fits_halves(weight: Tensor) -> bool:
     """Whether 16 bits hold these 32-bit weights, and the machine has a product for such."""
     if torch.backends.quantized.engine not in ("x86", "fbgemm"):
@@ -70,10 +73,10 @@ def pack(model: PreTrainedModel) -> bool:
     """
     if model.device.type != "cpu" or model.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
         return False
-    found = [(name, layer) for name, layer in model.named_modules() if type(layer) is nn.Linear]
-    if sum(layer.weight.numel() * (2 if fits_halves(layer.weight.detach()) else 4) for _, layer in found) > LARGEST:
+    found = [(name, layer, fits_halves(layer.weight)) for name, layer in model.named_modules() if type(layer) is nn.Linear]
+    if sum(layer.weight.numel() * (2 if halved else 4) for _, layer, halved in found) > LARGEST:
         return False
-    for name, layer in found:
+    for name, layer, halved in found:
         parent, _, own = name.rpartition(".")
-        setattr(model.get_submodule(parent), own, PackedLinear(layer))
+        setattr(model.get_submodule(parent), own, PackedLinear(layer, halved=halved))
     return True
