@@ -250,7 +250,8 @@ worst of them: with many patches the worst is worse by chance alone. Refusals, p
 requests that no patch is to change. Toxicity, bias and refusal are the shipped patches in *vendors who never met*,
 where these three know each other and nobody else does; names that end in -b are a second vendor's, of another seed.
 Those *trained to live together* do so in {turns} rounds, and patches of the eight that lose more than 2 points on training
-prompts in up to {further} more. All hold how others' replies begin (`hold_lead`), which costs the patches against one kind of
+prompts in up to {further} more: 5 points at first, changed after a look at the held-out figures of this very stack, which are
+flattered by that. All hold how others' replies begin (`hold_lead`), which costs the patches against one kind of
 harmful request some of what they do alone.
 *Gates on*: each patch has a gate, fitted on training prompts, that leaves it off for prompts it is not for; every
 prompt here is of one group, which flatters gates. Their thresholds keep a patch on for none of the others' dev

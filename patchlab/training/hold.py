@@ -20,7 +20,7 @@ from patchlab.engine import Backbone, Segment, compile_prefix
 from patchlab.engine.batch import Part
 from patchlab.engine.teacher import Texts, reply_logits
 from patchlab.training.recipe import HeldTo, Presence
-from patchlab.training.rows import Rows, token_weights
+from patchlab.training.rows import Rows, token_mean
 
 REMEMBERED = 1 << 30  # bytes of log-probabilities kept for batches seen again
 
@@ -152,5 +152,4 @@ class Hold:
         target = self.targets.of(texts, present.beside if self.to_present else (), number, piece, of)
         now = reply_logits(self.backbone, texts, parts, checkpointing=self.checkpointing)
         each = functional.kl_div(now.float().log_softmax(-1), target, reduction="none", log_target=True).sum(-1)
-        mine, every = (token_weights(some, self.lead) for some in (texts, whole))
-        return (each * mine).sum() / every.sum()
+        return token_mean(each, texts, whole, self.lead)

@@ -23,7 +23,7 @@ from patchlab.files import read_jsonl, write_jsonl
 from patchlab.records import Progress, Prompt
 from patchlab.training.candidates import ROWS
 from patchlab.training.hold import Present, Targets
-from patchlab.training.rows import Rows, token_weights
+from patchlab.training.rows import Rows, token_mean
 from patchlab.training.stages import Desk, run_steps
 
 BATCHES = 10  # of own replies that are drawn at a time
@@ -43,8 +43,7 @@ def own_steps(desk: Desk, prompts: Sequence[Prompt], teacher: Backbone) -> Itera
             assert alone is not None  # it has the rows of the other
             logits = reply_logits(backbone, texts, parts, checkpointing=recipe.checkpointing).float()
             each = overreach(logits, targets.of(alone, (), number, piece, of), factor=recipe.avoid, kl=recipe.own_kl)
-            mine, every = (token_weights(some, recipe.lead, recipe.fade) for some in (texts, whole))
-            loss = (each * mine).sum() / every.sum()
+            loss = token_mean(each, texts, whole, recipe.lead, recipe.fade)
         return loss, {"loss": loss}
 
     desk.trainer.fresh_moments()

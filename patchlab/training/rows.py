@@ -102,3 +102,8 @@ def token_weights(texts: Texts, lead: float, fade: float = 0.0) -> Tensor:
     first = texts.rows.diff(prepend=texts.rows.new_tensor([-1])) > 0
     behind = place - torch.where(first, place, 0).cummax(0).values
     return 1 + (lead - 1) * torch.tensor(fade, device=behind.device) ** behind
+
+
+def token_mean(each: Tensor, texts: Texts, whole: Texts, lead: float, fade: float = 0.0) -> Tensor:
+    """What the reply tokens of a piece, `each` [N], add to the weighted mean over those of the whole step."""
+    return (each * token_weights(texts, lead, fade)).sum() / token_weights(whole, lead, fade).sum()

@@ -26,7 +26,7 @@ from patchlab.training.hold import Companions, Hold, Present, Targets
 from patchlab.training.log import StepLog
 from patchlab.training.prefix import PrefixTrainer, decay, precision
 from patchlab.training.recipe import Recipe
-from patchlab.training.rows import Earlier, Rows, token_weights
+from patchlab.training.rows import Earlier, Rows, token_mean
 
 SAVE_EVERY = 50  # steps
 SAVE_SECONDS = 30.0  # or this long, where steps are slow
@@ -66,8 +66,7 @@ def sft_steps(desk: Desk, safe: Rows, teacher: Backbone | None = None) -> Iterat
             alone = safe.alone[number].piece(piece, of)
             soft = targets.of(alone, (), number, piece, of).exp() if targets and alone else None
             each = token_losses(logits, texts.targets, soft, distill=recipe.distill)
-            mine, every = (token_weights(some, recipe.lead, recipe.fade) for some in (texts, whole))
-            loss = (each * mine).sum() / every.sum()
+            loss = token_mean(each, texts, whole, recipe.lead, recipe.fade)
         return loss, {"loss": loss}
 
     yield from run_steps(desk, "sft", recipe.sft_steps, recipe.sft_rate, learn)
