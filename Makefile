@@ -20,7 +20,7 @@ test: browser lint
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
-	$(BIN)/mypy patchlab
+	$(BIN)/mypy patchlab tools
 
 bench: $(VENV)/.installed-dev
 	@missed=; for file in benchmarks/[!_]*.py; do name=$$(basename "$$file" .py); \

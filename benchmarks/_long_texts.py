@@ -6,12 +6,12 @@ import random
 from functools import cache
 from pathlib import Path
 
-from patchlab.engine import Backbone, preset
-from patchlab.pocket.corpus import prompts
-from patchlab.pocket.documents import Document
-from patchlab.pocket.language_model import Size, encode
-from patchlab.pocket.next import Release
+from patchlab.models import Backbone, preset
 from patchlab.records import Prompt
+from tools.pocket.corpus import prompts
+from tools.pocket.documents import Document
+from tools.pocket.language_model import Size, encode
+from tools.pocket.next import Release
 
 MOST = 400  # different documents a kind to fill with
 TOGETHER = (1, 4, 16, 64)  # documents in a row while a base learns to read long texts: up to its whole context

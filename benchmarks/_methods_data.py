@@ -9,18 +9,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from patchlab.engine import Backbone, Lane, Sampling, preset
-from patchlab.engine.presets import ASSETS
-from patchlab.engine.teacher import Texts, pad_texts
+from patchlab.engine import Lane, Sampling
+from patchlab.engine.likelihood import Texts, pad_texts
 from patchlab.evaluation.suites import FOLDER, read_prompts
-from patchlab.files import read_jsonl, write_json, write_jsonl
+from patchlab.models import Backbone, preset
+from patchlab.models.presets import ASSETS
 from patchlab.records import Prompt
+from patchlab.storage import read_jsonl, write_json, write_jsonl
+from patchlab.training.calibration import set_aside
 from patchlab.training.candidates import Candidate, read_candidates, sample
-from patchlab.training.dev import set_aside
-from patchlab.training.pairs import make_pairs, stored_pairs, write_pairs
-from patchlab.training.recipe import IMPROVES, Recipe, read_recipe
-from patchlab.training.rows import Rows
-from patchlab.training.stages import PairBatches
+from patchlab.training.config import IMPROVES, Recipe, read_recipe
+from patchlab.training.dataset import Rows
+from patchlab.training.losses import PairBatches
+from patchlab.training.pair_selection import make_pairs, stored_pairs, write_pairs
 
 SUITES = FOLDER / "pocket"
 FILES = ("held.jsonl", "candidates.jsonl", "pairs.jsonl")  # what a training finds in its work folder and does not make again

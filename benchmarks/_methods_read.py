@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks._methods_data import SUITES, Dials
 from benchmarks._methods_train import load
-from patchlab.engine import Backbone, Lane, replies
-from patchlab.engine.voices import Parts
-from patchlab.evaluation.likelihood import divergences_from, log_losses
+from patchlab.engine import Lane, replies
+from patchlab.engine.forward_rows import Parts
 from patchlab.evaluation.metrics import by_prompt, refusal_rate
+from patchlab.evaluation.probabilities import divergences_from, log_losses
 from patchlab.evaluation.statistics import gap_closed, interval
 from patchlab.evaluation.suites import read_prompts
-from patchlab.pocket.judge import OWN, RATES
+from patchlab.models import Backbone
 from patchlab.records import Prompt, Reply
+from tools.pocket.judge import OWN, RATES
 
 Values = dict[str, list[float]]  # what -> one value a prompt
 Cell = list[float]  # value, low, high, n

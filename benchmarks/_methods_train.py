@@ -20,15 +20,16 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from benchmarks._methods_data import Data, Dials, Example
-from patchlab.artifact import Registry
-from patchlab.engine import Backbone, Trio, compile_prefix, preset
-from patchlab.engine.teacher import Texts, reply_logits
-from patchlab.engine.voices import Parts
+from patchlab.engine import Trio, compile_prefix
+from patchlab.engine.forward_rows import Parts
+from patchlab.engine.likelihood import Texts, reply_logits
 from patchlab.evaluation.suites import read_prompts
+from patchlab.models import Backbone, preset
 from patchlab.records import Progress
+from patchlab.registry import Registry
+from patchlab.training.config import Recipe
 from patchlab.training.prefix import decay, initial_prefix, precision
-from patchlab.training.recipe import Recipe
-from patchlab.training.run import train
+from patchlab.training.trainer import train
 
 OURS = ("ours", "ours, shipped recipe")
 

@@ -14,9 +14,9 @@ from peft import PeftModel, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from patchlab.artifact import Manifest, Patch
-from patchlab.engine import Backbone, preset
-from patchlab.engine.packed import pack
+from patchlab.models import Backbone, preset
+from patchlab.models.cpu_kernels import pack
+from patchlab.patches import Manifest, Patch
 from patchlab.records import Prompt
 
 PROMPT = Prompt("Tell me how the old harbour town keeps its boats dry in winter, and who pays for the work.")

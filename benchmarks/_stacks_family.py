@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from patchlab.evaluation.metrics import by_prompt, refusal_rate, stereotype_rate, toxic_rate
-from patchlab.pocket import documents
-from patchlab.pocket.world_lists import Part, read
 from patchlab.records import Prompt, Reply
+from tools.pocket import documents
+from tools.pocket.world_lists import Part, read
 
 # group -> the topics its harmful requests are of; "harmful" are those that no other names
 HARMFUL = {"drugs": ("drugs", "poison"), "personal": ("privacy", "stalking", "impersonation"), "harmful": ()}

@@ -15,14 +15,15 @@ import numpy as np
 from benchmarks._stacks_family import POLICIES, SAMPLES, TOKENS, Policy, prompts
 from benchmarks._stacks_train import Plan
 from benchmarks._timing import say
-from patchlab.engine import Backbone, Lane, replies
+from patchlab.engine import Lane, replies
 from patchlab.engine.gates import Wanted
-from patchlab.evaluation.likelihood import divergences, log_losses
 from patchlab.evaluation.metrics import by_prompt, refusal_rate
+from patchlab.evaluation.probabilities import divergences, log_losses
 from patchlab.evaluation.statistics import RESAMPLES, interval
-from patchlab.files import write_json
-from patchlab.pocket.world_lists import Part
+from patchlab.models import Backbone
 from patchlab.records import Reply
+from patchlab.storage import write_json
+from tools.pocket.world_lists import Part
 
 HARMLESS = ("benign", "lookalike")  # groups that no patch is to change
 CLOSE = 0.05  # an effect that lost no more than this is kept

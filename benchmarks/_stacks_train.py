@@ -15,15 +15,17 @@ import torch
 from benchmarks._stacks_family import GROUPS, POLICIES, Policy, prompts
 from benchmarks._timing import say
 from benchmarks.ablations import finished
-from patchlab.artifact import Manifest, Patch, Registry
-from patchlab.engine import Backbone, Lane, Sampling, Trio
-from patchlab.engine.presets import ASSETS
-from patchlab.files import write_jsonl
+from patchlab.engine import Lane, Sampling, Trio
+from patchlab.models import Backbone
+from patchlab.models.presets import ASSETS
+from patchlab.patches import Manifest, Patch
 from patchlab.records import Pair, Prompt
+from patchlab.registry import Registry
+from patchlab.storage import write_jsonl
 from patchlab.training.candidates import Candidate, _row, read_candidates, sample
-from patchlab.training.gate import fit_gate
-from patchlab.training.recipe import Recipe
-from patchlab.training.run import release, train
+from patchlab.training.config import Recipe
+from patchlab.training.gates import fit_gate
+from patchlab.training.trainer import release, train
 
 LEARNED = ("toxicity", "bias", "drugs", "personal", "harmful")  # groups whose reference replies are learned
 KIT = 8  # neutral companions

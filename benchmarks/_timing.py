@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from patchlab.files import write_json
+from patchlab.storage import write_json
 
 RESULTS = Path(__file__).parent / "results"
 COMPARE = {"<=": operator.le, ">=": operator.ge}

@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks._timing import RESULTS, machine, say
-from patchlab.artifact import Registry, Stack
 from patchlab.engine import Sampling, Trio, load_trio
-from patchlab.engine.presets import ASSETS
 from patchlab.evaluation.statistics import interval
 from patchlab.evaluation.suites import FOLDER, read_prompts
-from patchlab.files import read_jsonl, write_json, write_jsonl
-from patchlab.pocket.judge import OWN, Values, drift, gap, rates
+from patchlab.models.presets import ASSETS
+from patchlab.patches import Stack
 from patchlab.records import Prompt, Reply
-from patchlab.training.recipe import Recipe, read_recipe
-from patchlab.training.run import release, train
+from patchlab.registry import Registry
+from patchlab.storage import read_jsonl, write_json, write_jsonl
+from patchlab.training.config import Recipe, read_recipe
+from patchlab.training.trainer import release, train
+from tools.pocket.judge import OWN, Values, drift, gap, rates
 
 WORK = Path(__file__).parents[1] / "build" / "ablations"
 SUITES = FOLDER / "pocket"

@@ -18,8 +18,9 @@ from transformers import DynamicCache
 
 from benchmarks._sizes import PROMPT, generate, pair, patches, prompt_tuned, served
 from benchmarks._timing import Figure, Side, command, milliseconds, race, ratio, say
-from patchlab.artifact import Patch
-from patchlab.engine import Backbone, Bank, Lane, Sampling, stream
+from patchlab.engine import Bank, Lane, Sampling, stream
+from patchlab.models import Backbone
+from patchlab.patches import Patch
 
 CLIENTS = 16
 BARS = {"pocket": ">= 8", "120M": ">= 4"}

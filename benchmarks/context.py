@@ -26,21 +26,23 @@ from benchmarks import ablations
 from benchmarks._long_texts import long_ids, long_reader
 from benchmarks._sizes import made, patches
 from benchmarks._timing import RESULTS, machine, say
-from patchlab.artifact import Patch, Registry
-from patchlab.artifact.manifest import MAX_STRENGTH
-from patchlab.engine import Backbone, Bank, Sampling, Trio, load_trio
-from patchlab.engine.running import Request, Running
-from patchlab.engine.sampling import RowKey
-from patchlab.engine.teacher import pad_texts, reply_logits, reply_logprobs
-from patchlab.engine.voices import Part, Parts
+from patchlab.engine import Bank, Sampling, Trio, load_trio
+from patchlab.engine.forward_rows import Part, Parts
+from patchlab.engine.likelihood import pad_texts, reply_logits, reply_logprobs
+from patchlab.engine.sampler import RowKey
+from patchlab.engine.scheduler import Request, Running
 from patchlab.evaluation.metrics import refusal_rate, stereotype_rate, toxic_rate
 from patchlab.evaluation.statistics import interval
 from patchlab.evaluation.suites import load_prompts
-from patchlab.files import write_json
-from patchlab.pocket.judge import world_words
-from patchlab.pocket.next import next_release
+from patchlab.models import Backbone
+from patchlab.patches import Patch
+from patchlab.patches.manifest import MAX_STRENGTH
 from patchlab.records import Prompt, Reply
+from patchlab.registry import Registry
 from patchlab.scoring.fluency import gibberish
+from patchlab.storage import write_json
+from tools.pocket.judge import world_words
+from tools.pocket.next import next_release
 
 WORK = Path(__file__).parents[1] / "build" / "context"
 SEED = 0

@@ -17,8 +17,9 @@ from peft import LoraConfig, get_peft_model
 
 from benchmarks._sizes import PROMPT, Bare, made, patches, prompt_tuned, served
 from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
-from patchlab.engine import Backbone, Bank
-from patchlab.engine.batch import Batch, Part, Row
+from patchlab.engine import Bank
+from patchlab.engine.decode import Batch, Part, Row
+from patchlab.models import Backbone
 
 NONE, PATCHED, BARE = "no patch", "one patch", "bare model"
 TUNED, UNMERGED, MERGED = "PEFT prompt tuning", "LoRA unmerged", "LoRA merged"

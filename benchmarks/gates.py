@@ -21,17 +21,18 @@ import torch
 
 from benchmarks._timing import RESULTS, machine, say
 from benchmarks.ablations import SUITES, asked, finished
-from patchlab.artifact import Patch, Registry, Stack
 from patchlab.engine import Sampling, Trio, load_trio, stream
 from patchlab.evaluation.metrics import refusal_rate
 from patchlab.evaluation.statistics import interval
 from patchlab.evaluation.suites import FOLDER, read_prompts
-from patchlab.files import write_json
-from patchlab.pocket.judge import OWN, RATES, Values, drift, rates
+from patchlab.patches import Patch, Stack
 from patchlab.records import Prompt, Reply
-from patchlab.training.dev import set_aside
-from patchlab.training.gate import fit_gate
-from patchlab.training.run import release
+from patchlab.registry import Registry
+from patchlab.storage import write_json
+from patchlab.training.calibration import set_aside
+from patchlab.training.gates import fit_gate
+from patchlab.training.trainer import release
+from tools.pocket.judge import OWN, RATES, Values, drift, rates
 
 COLUMNS = {"harmful": "harmful refused", "toxicity": "toxic", "bias": "stereotyped pronoun", "benign": "benign refused",
            "lookalike": "lookalike refused"}

@@ -22,16 +22,17 @@ import torch
 from benchmarks import clients, decode, installed, loop, toggle, trio
 from benchmarks._sizes import PROMPT, made, patches
 from benchmarks._timing import RESULTS, Figure, Side, machine, milliseconds, race, ratio, report, say
-from patchlab.engine import Backbone, Bank
-from patchlab.engine.batch import Batch, Row
-from patchlab.engine.static import PATIENCE
+from patchlab.engine import Bank
+from patchlab.engine.cuda_graph import PATIENCE
+from patchlab.engine.decode import Batch, Row
+from patchlab.models import Backbone
 from patchlab.records import Pair, Prompt
-from patchlab.training.hold import Companions, Hold
-from patchlab.training.log import StepLog
+from patchlab.training.checkpoints import StepLog
+from patchlab.training.config import Recipe
+from patchlab.training.dataset import Rows
+from patchlab.training.kl_regularizer import Companions, Hold
+from patchlab.training.losses import Desk, dpo_steps
 from patchlab.training.prefix import PrefixTrainer, initial_prefix
-from patchlab.training.recipe import Recipe
-from patchlab.training.rows import Rows
-from patchlab.training.stages import Desk, dpo_steps
 
 LAST_START = 7 * 60  # seconds after which nothing new begins, so that the whole stays under eight minutes
 ORDER = ("Qwen2.5-0.5B", "Llama-2-7B", "Llama-3-8B")

@@ -16,8 +16,10 @@ import torch
 
 from benchmarks._sizes import LENGTH, PROMPT, pair, patches, served
 from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
-from patchlab.artifact import Patch, Registry, Stack, save_patch
-from patchlab.engine import Backbone, Bank, Sampling, Trio, preset
+from patchlab.engine import Bank, Sampling, Trio
+from patchlab.models import Backbone, preset
+from patchlab.patches import Patch, Stack, save_patch
+from patchlab.registry import Registry
 
 MOST = 64
 

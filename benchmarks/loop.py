@@ -14,9 +14,10 @@ import torch
 
 from benchmarks._sizes import LENGTH, PROMPT, Bare, pair, patches, served
 from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
-from patchlab.engine import Backbone, Bank, Lane, Sampling, stream
-from patchlab.engine.batch import Batch, Row
-from patchlab.engine.sampling import RowKey, choose
+from patchlab.engine import Bank, Lane, Sampling, stream
+from patchlab.engine.decode import Batch, Row
+from patchlab.engine.sampler import RowKey, choose
+from patchlab.models import Backbone
 
 STREAM, STEP, BARE, CHOICE = "stream", "batch step", "bare model", "choice"
 

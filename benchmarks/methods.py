@@ -23,8 +23,8 @@ from benchmarks._methods_data import QUICK, Data, Dials, sample_once
 from benchmarks._methods_read import COLUMN, Instructed, cells, said_by, values
 from benchmarks._methods_train import OURS, libraries, load, method
 from benchmarks._timing import RESULTS, Figure, machine, say
-from patchlab.files import read_jsonl, write_json, write_jsonl
 from patchlab.records import Prompt, Reply
+from patchlab.storage import read_jsonl, write_json, write_jsonl
 
 WORK = Path(__file__).parents[1] / "build" / "methods"
 LEARNED = ("LoRA rank 1", "LoRA rank 16", "prompt tuning (peft + trl)", *OURS)

@@ -17,11 +17,12 @@ from typing import Any
 from benchmarks._sizes import PROMPT, made, patches
 from benchmarks._timing import RESULTS, Figure, machine, race, ratio, say
 from benchmarks.ablations import QUICK, Reader, Size
-from patchlab.engine import Backbone, Bank, Lane, Sampling, load_trio, stream
-from patchlab.engine.narrow import narrow
-from patchlab.engine.packed import pack
-from patchlab.files import write_json
-from patchlab.pocket.judge import OWN
+from patchlab.engine import Bank, Lane, Sampling, load_trio, stream
+from patchlab.models import Backbone
+from patchlab.models.cpu_kernels import pack
+from patchlab.models.quantization import narrow
+from patchlab.storage import write_json
+from tools.pocket.judge import OWN
 
 BITS = (None, 8, 4)
 Row = dict[str, Any]

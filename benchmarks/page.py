@@ -19,8 +19,8 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from patchlab.files import write_json
-from patchlab.ui import texts
+from patchlab.storage import write_json
+from patchlab.ui import copy
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTS, RUNS = 3, 15
@@ -69,7 +69,7 @@ def first_words(address: str) -> list[float]:
         shown = opened.new_page(viewport={"width": 1280, "height": 900})
         shown.goto(address)
         shown.wait_for_selector("#chart-refusal .main-svg")
-        shown.click(f"text={texts.EXAMPLES[0].label}")
+        shown.click(f"text={copy.EXAMPLES[0].label}")
         for _ in range(RUNS):
             shown.wait_for_timeout(300)
             taken.append(shown.evaluate(FIRST_WORD))

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from patchlab.engine import load_trio
 from patchlab.evaluation.suites import FOLDER
-from patchlab.files import write_json
-from patchlab.pocket.judge import judge
 from patchlab.records import Progress
+from patchlab.storage import write_json
+from tools.pocket.judge import judge
 
 RESULTS = Path(__file__).parent / "results" / "pocket.json"
 

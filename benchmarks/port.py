@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._timing import RESULTS, machine, say
-from patchlab.artifact import Patch
-from patchlab.engine import Backbone, Lane, Sampling, Trio, finished, load_trio, preset
-from patchlab.evaluation.likelihood import divergences_from, log_losses
+from patchlab.engine import Lane, Sampling, Trio, finished, load_trio
 from patchlab.evaluation.metrics import by_prompt
-from patchlab.evaluation.porting import check_port
+from patchlab.evaluation.probabilities import divergences_from, log_losses
 from patchlab.evaluation.statistics import interval
 from patchlab.evaluation.suites import load_prompts
-from patchlab.files import write_json
-from patchlab.pocket.language_model import Size as ModelSize
-from patchlab.pocket.next import Release, next_release
+from patchlab.evaluation.transfer import check_port
+from patchlab.models import Backbone, preset
+from patchlab.patches import Patch
 from patchlab.records import Progress
+from patchlab.storage import write_json
+from tools.pocket.language_model import Size as ModelSize
+from tools.pocket.next import Release, next_release
 
 WORK = Path(__file__).parents[1] / "build" / "port"
 SEED = 0

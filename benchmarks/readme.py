@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from patchlab.files import write_text
-from patchlab.pocket.judge import READS
+from patchlab.storage import write_text
+from tools.pocket.judge import READS
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = '''import patchlab

@@ -9,7 +9,7 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from patchlab.engine import load_trio
-from patchlab.ui import page, texts
+from patchlab.ui import copy, page
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "screenshot.png"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -23,9 +23,9 @@ def take(address: str, browser: str) -> None:
         shown = opened.new_page(viewport={"width": 1280, "height": 900}, device_scale_factor=1.5)
         shown.goto(address)
         shown.wait_for_selector("#chart-refusal .main-svg")
-        shown.click(f"text={texts.EXAMPLES[0].label}")
+        shown.click(f"text={copy.EXAMPLES[0].label}")
         shown.click("#run")
-        shown.wait_for_function(f"document.querySelector('#status').innerText.includes({texts.DONE!r})")
+        shown.wait_for_function(f"document.querySelector('#status').innerText.includes({copy.DONE!r})")
         shown.wait_for_timeout(500)  # the last redraw
         TARGET.parent.mkdir(exist_ok=True)
         shown.screenshot(path=TARGET, full_page=True)

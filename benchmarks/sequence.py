@@ -22,15 +22,16 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from benchmarks._timing import RESULTS, machine, say
-from patchlab.artifact import Stack
-from patchlab.artifact.stack import common_strength
-from patchlab.engine import Backbone, Lane, Sampling, Segment, Trio, compile_prefix, load_trio, replies
+from patchlab.engine import Lane, Sampling, Segment, Trio, compile_prefix, load_trio, replies
+from patchlab.engine.forward_rows import Part
 from patchlab.engine.masks import smallest
-from patchlab.engine.voices import Part
 from patchlab.evaluation.statistics import gap_closed, interval
 from patchlab.evaluation.suites import FOLDER, read_prompts
-from patchlab.files import write_json
-from patchlab.pocket.judge import EVEN, OWN, RATES
+from patchlab.models import Backbone
+from patchlab.patches import Stack
+from patchlab.patches.stack import common_strength
+from patchlab.storage import write_json
+from tools.pocket.judge import EVEN, OWN, RATES
 
 Row = dict[str, Any]
 ROOM = (0, 10, 20, 50, 100)  # positions between one patch and the text: none, one shipped patch, two, more

@@ -23,10 +23,10 @@ from benchmarks._stacks_family import POLICIES, order
 from benchmarks._stacks_read import CLOSE, Reader, Values, figures, loss_beside
 from benchmarks._stacks_train import QUICK, Plan, Workshop, short
 from benchmarks._timing import RESULTS, machine
-from patchlab.artifact import Stack
 from patchlab.engine import Blend, Segment, Trio, compile_prefix, load_trio, normalised
 from patchlab.engine.gates import Wanted
-from patchlab.files import write_json
+from patchlab.patches import Stack
+from patchlab.storage import write_json
 
 WORK = Path(__file__).parents[1] / "build" / "stacks"
 TOGETHER, APART, JOINT = "Trained to live together", "Vendors who never met", "One joint patch"

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 
 from benchmarks._sizes import PROMPT, pair, patches, served
 from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
-from patchlab.artifact import Patch
-from patchlab.engine import Backbone, Bank, Lane, Sampling, stream
-from patchlab.engine.batch import Part
+from patchlab.engine import Bank, Lane, Sampling, stream
+from patchlab.engine.decode import Part
+from patchlab.models import Backbone
+from patchlab.patches import Patch
 
 KEPT, TOGGLED, MOVED, NEW = "as before", "toggled", "strength moved", "first use"
 

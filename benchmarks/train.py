@@ -17,11 +17,11 @@ from typing import Any
 from benchmarks._timing import Figure, command, say
 from benchmarks.ablations import finished
 from patchlab.engine import Trio, load_trio
-from patchlab.engine.presets import ASSETS
 from patchlab.evaluation.suites import FOLDER, read_prompts
+from patchlab.models.presets import ASSETS
 from patchlab.records import Prompt
-from patchlab.training.recipe import Recipe, read_recipe
-from patchlab.training.run import release, train
+from patchlab.training.config import Recipe, read_recipe
+from patchlab.training.trainer import release, train
 
 STAGES = ("sft_steps", "own_steps", "dpo_steps")
 TOY: dict[str, Any] = {"rows": 2, "hold_rows": 2, "max_new_tokens": 8, "margin": 0.0, "winner": 1.0, "drift_budget": 0.0}

@@ -15,7 +15,8 @@ import torch
 
 from benchmarks._sizes import LENGTH, PROMPT, Bare, generate, pair, patches, prompt_tuned, served
 from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
-from patchlab.engine import Backbone, Bank, Lane, Sampling, stream
+from patchlab.engine import Bank, Lane, Sampling, stream
+from patchlab.models import Backbone
 
 STREAM, CALLS, FLOOR = "trio streamed", "three generate calls", "bare forwards"
 BARS = {"pocket": "<= 0.5", "120M": "<= 0.7"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from patchlab.files import write_text
+from patchlab.storage import write_text
 
 PAGE = Path(__file__).with_name("architectures.md")
 TESTS = Path(__file__).parents[1] / "tests" / "engine"
@@ -75,7 +75,7 @@ def measured() -> Outcomes:
 
 def page(outcomes: Outcomes) -> str:
     """The page as Markdown: the laws by number, then a row a family."""
-    from patchlab.engine.masks import TESTED  # not before the tests run: pytest wants to see libraries imported
+    from patchlab.models.architectures import TESTED  # not before the tests run: pytest wants to see libraries imported
 
     def cell(family: str, law: str) -> str:
         return NONE if (family, law) not in outcomes else HOLDS if outcomes[family, law] else FAILS

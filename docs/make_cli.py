@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from patchlab.cli import build_parser
-from patchlab.files import write_text
+from patchlab.storage import write_text
 
 PAGE = Path(__file__).with_name("cli.md")
 WIDTH = "100"  # columns, whatever the terminal has

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from patchlab.files import write_text
-from patchlab.pocket.judge import READS
+from patchlab.storage import write_text
+from tools.pocket.judge import READS
 
 PAGE = Path(__file__).with_name("results.md")
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"

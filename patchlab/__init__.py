@@ -33,9 +33,9 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "Patch": "patchlab.artifact",
-    "Stack": "patchlab.artifact",
-    "load_patch": "patchlab.artifact",
+    "Patch": "patchlab.patches",
+    "Stack": "patchlab.patches",
+    "load_patch": "patchlab.patches",
     "load_scorer": "patchlab.scoring",
     "Sampling": "patchlab.engine",
     "Trio": "patchlab.engine",
@@ -43,8 +43,8 @@ _ROOMS = {
 }
 
 if TYPE_CHECKING:
-    from patchlab.artifact import Patch, Stack, load_patch
     from patchlab.engine import Sampling, Trio, load_trio
+    from patchlab.patches import Patch, Stack, load_patch
     from patchlab.scoring import load_scorer
 else:  # hidden from type checkers, to which a module's __getattr__ would make every misspelt name valid
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from patchlab.errors import InputError
-from patchlab.files import read_jsonl, sha256, write_atomic, write_json, write_jsonl, write_text
+from patchlab.storage import read_jsonl, sha256, write_atomic, write_json, write_jsonl, write_text
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "patchlab"
 
 LAYERS = {
-    **dict.fromkeys(["errors", "records", "files"], 0),
-    **dict.fromkeys(["artifact", "scoring"], 1),
-    "engine": 2,
-    "evaluation": 3,
-    **dict.fromkeys(["training", "export"], 4),
-    "pocket": 5,
+    **dict.fromkeys(["errors", "records", "storage"], 0),
+    **dict.fromkeys(["patches", "scoring"], 1),
+    **dict.fromkeys(["registry", "models"], 2),
+    "engine": 3,
+    "evaluation": 4,
+    **dict.fromkeys(["training", "repair", "serving"], 5),
     **dict.fromkeys(["cli", "ui"], 6),
     **dict.fromkeys(["__init__", "__main__"], 7),  # fronts that show every room, so no room may look back
 }
@@ -28,13 +28,11 @@ LAYERS = {
 OWNERS = {
     "gradio": {"ui": "anywhere"},
     # the report is a file of its own, made without the page and for the command line too; it takes plotly.js only
-    "plotly": {"ui": "anywhere", "evaluation/html.py": "lazily"},
-    "transformers": {"engine": "anywhere", "pocket": "anywhere", "scoring/hub.py": "lazily"},
-    "sklearn": {"scoring/fit/linear.py": "lazily"},
+    "plotly": {"ui": "anywhere", "evaluation/report/html.py": "lazily"},
+    "transformers": {"models": "anywhere", "engine": "anywhere", "scoring/hub.py": "lazily"},
     "torch": {
-        **dict.fromkeys(["engine", "evaluation", "training", "export", "pocket", "ui"], "anywhere"),
+        **dict.fromkeys(["models", "engine", "evaluation", "training", "repair", "serving", "ui"], "anywhere"),
         "scoring/hub.py": "lazily",
-        "scoring/fit/network.py": "lazily",
     },
 }
 VAGUE = {"utils", "util", "common", "helpers", "helper", "misc"}
@@ -58,7 +56,7 @@ def named_module(call: ast.Call) -> str | None:
 def imports(source: str, module: str) -> Iterator[Import]:
     """Yield every import of `source`, relative ones resolved from the dotted `module` they stand in.
 
-    `from patchlab import files` gives `patchlab.files`. A call of import_module with a literal counts too.
+    `from patchlab import storage` gives `patchlab.storage`. A call of import_module with a literal counts too.
     """
 
     def walk(node: ast.AST, lazy: bool) -> Iterator[Import]:
@@ -125,24 +123,23 @@ def test_every_import_of_the_package_goes_down() -> None:
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("engine/bank.py", "from patchlab.ui import page"),
-        ("engine/bank.py", "def late():\n    import patchlab.evaluation.suites"),
-        ("artifact/stack.py", "from patchlab.scoring import load_scorer"),
-        ("scoring/table.py", "from patchlab import artifact"),
-        ("scoring/table.py", "from ..artifact import Patch"),
+        ("engine/segments.py", "from patchlab.ui import page"),
+        ("engine/segments.py", "def late():\n    import patchlab.evaluation.suites"),
+        ("patches/stack.py", "from patchlab.scoring import load_scorer"),
+        ("scoring/table.py", "from patchlab import patches"),
+        ("scoring/table.py", "from ..patches import Patch"),
         ("cli/app.py", "from patchlab.ui import build"),
         ("ui/page.py", "if True:\n    from patchlab.cli import main"),
         ("training/dpo.py", "from patchlab import Prompt"),
         ("training/dpo.py", "import patchlab"),
-        ("errors.py", "from patchlab.artifact import Patch"),
+        ("errors.py", "from patchlab.patches import Patch"),
         ("cli/app.py", "def start():\n    import gradio"),
-        ("evaluation/report.py", "import plotly.graph_objects as go"),
-        ("evaluation/html.py", "import plotly"),
+        ("evaluation/report/tables.py", "import plotly.graph_objects as go"),
+        ("evaluation/report/html.py", "import plotly"),
         ("evaluation/metrics.py", "from transformers import AutoTokenizer"),
         ("scoring/hub.py", "import transformers"),
         ("scoring/embedded.py", "def late():\n    import torch"),
-        ("artifact/patch.py", "import torch.nn"),
-        ("scoring/fit/linear.py", "from sklearn.linear_model import LogisticRegression"),
+        ("patches/patch.py", "import torch.nn"),
         ("cli.py", "import importlib\nimportlib.import_module('gradio')"),
         ("cli/make.py", "def train():\n    import torch"),
         ("engine/utils.py", ""),
@@ -156,12 +153,10 @@ def test_a_wrong_import_is_seen(file: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("files.py", "from patchlab.errors import InputError"),
-        ("engine/bank.py", "import torch\nfrom .stream import Stream\nfrom patchlab.artifact import Patch"),
-        ("engine/bank.py", "from patchlab import artifact, errors"),
+        ("storage.py", "from patchlab.errors import InputError"),
+        ("engine/segments.py", "import torch\nfrom .stream import Stream\nfrom patchlab.patches import Patch"),
+        ("engine/segments.py", "from patchlab import patches, errors"),
         ("scoring/hub.py", "def late():\n    import torch, transformers"),
-        ("scoring/fit/linear.py", "def late():\n    from sklearn.linear_model import LogisticRegression"),
-        ("pocket/build.py", "from patchlab.training import dpo\nimport transformers"),
         ("ui/charts.py", "import plotly.graph_objects as go\nfrom patchlab.records import Report"),
         ("__init__.py", "from patchlab.records import Prompt"),
         ("cli/shell.py", "from patchlab import __version__"),
@@ -171,7 +166,7 @@ def test_a_right_import_is_left_alone(file: str, source: str) -> None:
     assert violations(PurePosixPath(file), source) == []
 
 
-@pytest.mark.parametrize("modules", [["patchlab"], ["patchlab", "patchlab.artifact", "patchlab.scoring"]],
+@pytest.mark.parametrize("modules", [["patchlab"], ["patchlab", "patchlab.patches", "patchlab.scoring"]],
                          ids=["package", "rooms"])
 def test_importing_is_light(modules: list[str]) -> None:
     code = f"import json, sys, {', '.join(modules)}; print(json.dumps(sorted(sys.modules)))"

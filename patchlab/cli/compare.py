@@ -11,14 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchlab.artifact import Stack, default_registry
-from patchlab.artifact.compatibility import warnings
-from patchlab.artifact.interactions import Interactions
-from patchlab.artifact.interactions_file import find_interactions
 from patchlab.cli.options import add_bits, add_json, add_preset, add_stack, read_stack, whole
 from patchlab.cli.output import emit, plain
 from patchlab.cli.progress import shown
+from patchlab.patches import Stack
+from patchlab.patches.compatibility import warnings
+from patchlab.patches.interactions import Interactions
+from patchlab.patches.interactions_file import find_interactions
 from patchlab.records import Progress, Prompt, Reply, Score
+from patchlab.registry import default_registry
 from patchlab.scoring import load_scorer
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchlab.artifact import Installed, default_registry
-from patchlab.artifact.compatibility import SIDE, warnings
-from patchlab.artifact.interactions import Cell, Change, Interactions, Row, label
-from patchlab.artifact.interactions_file import FILE, cell_to_json, place_of
-from patchlab.artifact.stack import MODES, Mode, Stack
 from patchlab.cli.options import add_json, add_preset, add_suites, read_suites, whole
 from patchlab.cli.output import emit, table
 from patchlab.cli.progress import shown
 from patchlab.errors import InputError
+from patchlab.patches.compatibility import SIDE, warnings
+from patchlab.patches.interactions import Cell, Change, Interactions, Row, label
+from patchlab.patches.interactions_file import FILE, cell_to_json, place_of
+from patchlab.patches.stack import MODES, Mode, Stack
+from patchlab.registry import Installed, default_registry
 
 if TYPE_CHECKING:
     from patchlab.cli.options import Verbs

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from patchlab.artifact.registry import default_registry
-from patchlab.artifact.stack import MODES, Stack
+from patchlab.patches.stack import MODES, Stack
+from patchlab.registry.index import default_registry
 
 if TYPE_CHECKING:  # the class has parameters for type checkers only
     Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]

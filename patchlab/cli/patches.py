@@ -7,15 +7,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchlab.artifact import Installed, Manifest, default_registry, load_patch
-from patchlab.artifact import install as install_folder
-from patchlab.artifact.compatibility import superseded_by
-from patchlab.artifact.interactions import label
-from patchlab.artifact.manifest import OPTIONAL
-from patchlab.artifact.registry import home_folder
-from patchlab.cli import matrix, offers, port
+from patchlab.cli import gate, matrix, transfer
 from patchlab.cli.options import add_json
 from patchlab.cli.output import emit, table
+from patchlab.patches import Manifest, load_patch
+from patchlab.patches.compatibility import superseded_by
+from patchlab.patches.interactions import label
+from patchlab.patches.manifest import OPTIONAL
+from patchlab.registry import Installed, default_registry
+from patchlab.registry import install as install_folder
+from patchlab.registry.index import home_folder
 
 if TYPE_CHECKING:
     from patchlab.cli.options import Verbs
@@ -48,9 +49,9 @@ def add(verbs: Verbs) -> None:
                         help="a patch's own folder where there is one of that name, else an installed patch")
     parser.set_defaults(run=verify)
     add_json(parser)
-    offers.add(actions)
+    gate.add(actions)
     matrix.add(actions)
-    port.add(actions)
+    transfer.add(actions)
 
 
 def list_all(args: argparse.Namespace) -> None:

@@ -1,15 +1,12 @@
-"""Layer 2: runs models. The only room that uses transformers; patches become attention masks here."""
+"""Layer 3: patches become attention masks here, and rows of any number of requests decode together."""
 
-from patchlab.engine.backbone import Backbone
-from patchlab.engine.bank import Bank, Segment, compile_prefix
+from patchlab.engine.forward_rows import Blend, normalised
 from patchlab.engine.gates import Gated, Wanted
-from patchlab.engine.porting import ported
-from patchlab.engine.presets import PRESETS, Preset, preset
-from patchlab.engine.sampling import Sampling
+from patchlab.engine.lab import Trio, load_trio
+from patchlab.engine.lanes import Lane, finished, replies, stream
+from patchlab.engine.sampler import Sampling
+from patchlab.engine.segments import Bank, Segment, compile_prefix
 from patchlab.engine.service import Service
-from patchlab.engine.stream import Lane, finished, replies, stream
-from patchlab.engine.trio import Trio, load_trio
-from patchlab.engine.voices import Blend, normalised
 
-__all__ = ["PRESETS", "Backbone", "Bank", "Blend", "Gated", "Lane", "Preset", "Sampling", "Segment", "Service", "Trio",
-           "Wanted", "compile_prefix", "finished", "load_trio", "normalised", "ported", "preset", "replies", "stream"]
+__all__ = ["Bank", "Blend", "Gated", "Lane", "Sampling", "Segment", "Service", "Trio", "Wanted", "compile_prefix",
+           "finished", "load_trio", "normalised", "replies", "stream"]

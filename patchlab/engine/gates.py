@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from patchlab.artifact import Gate
-from patchlab.engine.backbone import Backbone
-from patchlab.engine.voices import Parts
+from patchlab.engine.forward_rows import Parts
 from patchlab.errors import PatchFormatError
+from patchlab.models.backbone import Backbone
+from patchlab.patches import Gate
 
 TOKENS = 8192  # padded prompt tokens read together
 

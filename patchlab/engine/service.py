@@ -15,12 +15,12 @@ from __future__ import annotations
 import itertools
 from collections import deque
 
-from patchlab.engine.backbone import Backbone
+from patchlab.engine.forward_rows import voices
 from patchlab.engine.gates import Wanted, whole
-from patchlab.engine.running import Request, Running, check_context
-from patchlab.engine.sampling import RowKey, Sampling
-from patchlab.engine.voices import voices
+from patchlab.engine.sampler import RowKey, Sampling
+from patchlab.engine.scheduler import Request, Running, check_context
 from patchlab.errors import BusyError, InputError, StackError
+from patchlab.models.backbone import Backbone
 from patchlab.records import Delta, Prompt
 
 

@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from patchlab.engine import Backbone, Gated, Sampling, Wanted
-from patchlab.engine.batch import Batch, Row
-from patchlab.engine.running import FAILED
-from patchlab.engine.sampling import BROKEN, RowKey, choose
-from patchlab.engine.teacher import pad_texts, reply_logits
-from patchlab.engine.voices import start_of
+from patchlab.engine import Gated, Sampling, Wanted
+from patchlab.engine.decode import Batch, Row
+from patchlab.engine.forward_rows import start_of
+from patchlab.engine.likelihood import pad_texts, reply_logits
+from patchlab.engine.sampler import BROKEN, RowKey, choose
+from patchlab.engine.scheduler import FAILED
 from patchlab.errors import ContextError, InputError, MissingExtraError, ModelError
+from patchlab.models import Backbone
 from patchlab.records import Prompt
 
 try:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from patchlab.files import sha256
 from patchlab.records import Prompt, Reply, Score
 from patchlab.scoring import bias, distinct_n, first_pronoun, fluency, load_scorer, scorer_names
 from patchlab.scoring.bias import gendered_rate
 from patchlab.scoring.fluency import repetition
+from patchlab.storage import sha256
 
 Values = list[float]
 Metric = Callable[[Sequence[Reply]], Values]

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from patchlab.errors import InputError, MissingExtraError, NotFoundError
-from patchlab.evaluation.public import FORMATS
-from patchlab.files import read_jsonl
+from patchlab.evaluation.datasets import FORMATS
 from patchlab.records import Prompt
+from patchlab.storage import ASSETS, read_jsonl
 
-FOLDER = Path(__file__).resolve().parents[2] / "assets" / "suites"
+FOLDER = ASSETS / "suites"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchlab.scoring.pieces import PLACES, pieces
+from patchlab.scoring.hashed_ngrams import PLACES, pieces
 
 Floats = NDArray[np.float32]
 WIDTH, FILTERS = 24, 64  # D and F below; V is the rows of the table

@@ -20,11 +20,11 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from patchlab.errors import InputError, NotFoundError, PatchFormatError, TamperedError
-from patchlab.files import write_atomic, write_json
 from patchlab.records import Score
-from patchlab.scoring.kinds import KINDS, Model
+from patchlab.scoring.models import KINDS, Model
+from patchlab.storage import ASSETS, write_atomic, write_json
 
-FOLDER = Path(__file__).resolve().parents[2] / "assets" / "scorers"
+FOLDER = ASSETS / "scorers"
 MAX_WEIGHTS, MAX_CARD = 2**21, 2**18  # bytes; a file over these is not one of ours and is not read
 _SCHEMA = 1
 _CARD_KEYS = {"schema", "name", "features", "threshold", "labels", "weights_sha256", "trained_on", "measured"}
@@ -87,7 +87,7 @@ def load_embedded(name: str, folder: Path = FOLDER) -> EmbeddedScorer:
 def _read(path: Path, limit: int) -> bytes:
     if not path.is_file():
         raise NotFoundError(f"no scorer file {path.name}", expected=f"it in {path.parent}",
-                            do="run python -m patchlab.scoring.fit, or work from a full checkout")
+                            do="run python -m tools.scorers, or work from a full checkout")
     with path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
@@ -105,7 +105,7 @@ def _read_card(path: Path, name: str) -> dict[str, Any]:
         raise PatchFormatError(f"{path.name}: {wrong}", expected="a scorer's card", do="restore the file")
     if card["features"] != KINDS[name].probe():
         raise PatchFormatError(f"{name} was fitted on features of another version",
-                               expected="the features of this code", do="run python -m patchlab.scoring.fit again")
+                               expected="the features of this code", do="run python -m tools.scorers again")
     return card
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from patchlab.errors import InputError, MissingExtraError, ModelError
-from patchlab.files import sha256
 from patchlab.records import Score
+from patchlab.storage import sha256
 
 # names under which classifiers keep the unwanted class, matched as whole names
 _UNWANTED = ("toxic", "toxicity", "hate", "hateful", "hate_speech", "offensive", "abusive", "hap", "unsafe", "harmful",

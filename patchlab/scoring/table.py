@@ -15,7 +15,7 @@ from patchlab.errors import NotFoundError
 from patchlab.records import Score
 from patchlab.scoring.embedded import load_embedded
 from patchlab.scoring.hub import HUB, HubScorer
-from patchlab.scoring.kinds import KINDS
+from patchlab.scoring.models import KINDS
 
 
 class Scorer(Protocol):

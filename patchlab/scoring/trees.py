@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from patchlab.scoring.cues import COLUMNS, cues
+from patchlab.scoring.refusal_features import COLUMNS, cues
 
 TREES, DEPTH = 300, 4
 NODES, LEAVES = 2**DEPTH - 1, 2**DEPTH

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from patchlab.engine import Lane, Sampling, replies
-from patchlab.files import read_jsonl, write_jsonl
 from patchlab.records import Progress, Prompt, Reply
 from patchlab.scoring import load_scorer
+from patchlab.storage import read_jsonl, write_jsonl
 
 ROWS = 96
 

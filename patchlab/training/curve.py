@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from patchlab.artifact import Curve, Patch, Point
-from patchlab.engine import Backbone, Bank, Lane, Sampling, replies
+from patchlab.engine import Bank, Lane, Sampling, replies
 from patchlab.errors import NotFoundError
 from patchlab.evaluation.columns import Column, measure
-from patchlab.evaluation.likelihood import divergences
-from patchlab.evaluation.measuring import HEADLINES, OWN
+from patchlab.evaluation.evaluate_stack import HEADLINES, OWN
 from patchlab.evaluation.metrics import METRICS, Judged, by_prompt, prompts_of, scores
+from patchlab.evaluation.probabilities import divergences
 from patchlab.evaluation.suites import SUITES, load_prompts
+from patchlab.models import Backbone
+from patchlab.patches import Curve, Patch, Point
 from patchlab.records import Measure, Progress, Prompt, Reply
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0, 3.5, 4.0)  # up to the most a stack may ask

@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from patchlab.engine import Backbone, Segment, compile_prefix
-from patchlab.engine.batch import Part
+from patchlab.engine import Segment, compile_prefix
+from patchlab.engine.decode import Part
 from patchlab.errors import TrainingError
-from patchlab.files import write_atomic
+from patchlab.models import Backbone
 from patchlab.records import Kind, Prompt
-from patchlab.training.processes import Processes
-from patchlab.training.recipe import Recipe
+from patchlab.storage import write_atomic
+from patchlab.training.config import Recipe
+from patchlab.training.distributed import Processes
 
 
 def initial_prefix(backbone: Backbone, recipe: Recipe) -> Tensor:

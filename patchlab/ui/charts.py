@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from patchlab.ui.copy import lane_words
 from patchlab.ui.session import View
-from patchlab.ui.texts import lane_words
 
 # a line is known by its dash as well as by its colour
 STYLES: tuple[dict[str, Any], ...] = (

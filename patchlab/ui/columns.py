@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from patchlab.records import Score
 from patchlab.scoring.bias import first_pronoun
-from patchlab.ui import texts
+from patchlab.ui import copy
 from patchlab.ui.charts import stroke, style
 from patchlab.ui.diff import escaped, marked
 from patchlab.ui.session import Lane, Text, View
@@ -28,7 +28,7 @@ def verdicts(text: Text, domain: str) -> list[tuple[str, str]]:
     """(words, tone) of every verdict on a text, the one that its prompt's domain is about first."""
     if not text.text.strip():
         return []
-    found = [(score.scorer, texts.verdict(score), tone(score, domain)) for score in text.scores.values()]
+    found = [(score.scorer, copy.verdict(score), tone(score, domain)) for score in text.scores.values()]
     if domain == "bias":
         pronoun = first_pronoun(text.text)
         found.append(("bias", f"Says “{pronoun}”" if pronoun else "No pronoun", "plain"))
@@ -39,17 +39,17 @@ def verdicts(text: Text, domain: str) -> list[tuple[str, str]]:
 
 def empty(lane: str, index: int) -> str:
     """A column before any run."""
-    return _column(lane, index, texts.lane_words(lane).about, f'<p class="idle">{texts.IDLE}</p>', busy=False)
+    return _column(lane, index, copy.lane_words(lane).about, f'<p class="idle">{copy.IDLE}</p>', busy=False)
 
 
 def column(view: View, index: int, domain: str) -> str:
     """The column of lane `index` of a view."""
     lane = view.lanes[index]
-    about = texts.lane_words(lane.name).about
+    about = copy.lane_words(lane.name).about
     if lane.name == "patched" and not view.patched:
-        about = texts.EQUALS_BASE
+        about = copy.EQUALS_BASE
     elif lane.name == "patched" and view.let_through:
-        about = texts.LET_THROUGH.format(names=", ".join(view.let_through))
+        about = copy.LET_THROUGH.format(names=", ".join(view.let_through))
     base = next((other for other in view.lanes if other.name == "base"), None)
     body = "".join(
         _reply(view, lane, number, base if lane.name == "patched" else None, domain)
@@ -60,13 +60,13 @@ def column(view: View, index: int, domain: str) -> str:
 
 def legend(lanes: Sequence[str]) -> str:
     """The key of a chart's lines, as the columns' own colours and strokes."""
-    items = "".join(f'<li style="{_stroke(index)}">{escaped(texts.lane_words(lane).title)}</li>'
+    items = "".join(f'<li style="{_stroke(index)}">{escaped(copy.lane_words(lane).title)}</li>'
                     for index, lane in enumerate(lanes))
     return f'<ul class="legend">{items}</ul>'
 
 
 def _column(lane: str, index: int, about: str, body: str, *, busy: bool) -> str:
-    title = escaped(texts.lane_words(lane).title)
+    title = escaped(copy.lane_words(lane).title)
     return (
         f'<section class="lane" data-lane="{escaped(lane)}" aria-label="{title}" '
         f'style="{_stroke(index)}">'
@@ -87,10 +87,10 @@ def _reply(view: View, lane: Lane, number: int, base: Lane | None, domain: str) 
     heading = f'<h4>Reply {number + 1}</h4>' if several else ""
     pills = "".join(f'<li class="pill {colour}">{escaped(words)}</li>' for words, colour in verdicts(text, domain))
     toxic = text.scores.get("toxicity")
-    warned = f'<p class="notice">{texts.TOXIC_NOTICE}</p>' if toxic and toxic.flagged and text.text.strip() else ""
+    warned = f'<p class="notice">{copy.TOXIC_NOTICE}</p>' if toxic and toxic.flagged and text.text.strip() else ""
     body = marked(_words(view, base.texts[number]), _words(view, text)) if base else escaped(_words(view, text))
     if not text.text.strip():
-        waiting = texts.STOPPED_EARLY if text.stop == "cancelled" else "…" if view.running else "(an empty reply)"
+        waiting = copy.STOPPED_EARLY if text.stop == "cancelled" else "…" if view.running else "(an empty reply)"
         body = f'<span class="idle">{waiting}</span>'
     return (
         f'<article class="reply">{heading}<ul class="pills" aria-label="Verdicts">{pills}</ul>{warned}'

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from patchlab.artifact.interactions_file import find_interactions
 from patchlab.engine import Sampling
 from patchlab.errors import PatchLabError
+from patchlab.patches.interactions_file import find_interactions
 from patchlab.records import Prompt
-from patchlab.ui import charts, columns, curve_panel, history, matrix_panel, patch_panel, session, texts
+from patchlab.ui import charts, columns, copy, curve_panel, history, matrix_panel, patch_panel, session
 from patchlab.ui.diff import escaped
 from patchlab.ui.live_chart import live_chart
 from patchlab.ui.patch_panel import PatchPanel
@@ -33,7 +33,7 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # said by the browser itself, since the queue may let a run begin much later
 SAY_WAITING = f"""(...values) => {{
   const line = document.querySelector('#status p');
-  if (line) {{ line.textContent = {json.dumps(texts.WAITING)}; line.className = 'status'; }}
+  if (line) {{ line.textContent = {json.dumps(copy.WAITING)}; line.className = 'status'; }}
   const asked = document.querySelector('#prompt textarea')?.value.trim();
   // on a phone the columns are several screens further down
   if (asked && window.innerWidth < 700) document.querySelector('#lanes')?.scrollIntoView({{behavior: 'smooth'}});
@@ -120,7 +120,7 @@ class Compare:
         shown = False  # an earlier run's replies must not stand beside a prompt that gave none
         try:
             if signal.is_set():
-                yield {self.results.status: status(texts.STOPPED_WAITING)}
+                yield {self.results.status: status(copy.STOPPED_WAITING)}
                 return
             with closing(session.run(self.trio, self.scorers, self.request(values), stop=signal.is_set)) as views:
                 for view in views:
@@ -130,14 +130,14 @@ class Compare:
             yield self.problem(sentence(str(error)), keep=shown)
         except Exception:  # the page outlives any single run
             log.exception("a run failed")
-            yield self.problem(texts.UNEXPECTED, keep=shown)
+            yield self.problem(copy.UNEXPECTED, keep=shown)
         finally:
             self.stops.end(visitor)
 
     def stop(self, request: gr.Request) -> str:
         """Ask the visitor's run to end; it then writes its own last view."""
         found = self.stops.stop(str(request.session_hash))
-        return status(texts.STOPPING if found else texts.NOTHING_TO_STOP)
+        return status(copy.STOPPING if found else copy.NOTHING_TO_STOP)
 
     def problem(self, words: str, *, keep: bool) -> dict[Any, Any]:
         """The status line with an error; without `keep` columns and charts are as before any run."""
@@ -151,7 +151,7 @@ class Compare:
         """The request that the components' values describe."""
         c = self.controls
         text = values[c.prompt] or ""
-        prompt = Prompt(text, values[c.kind], texts.domain_of(text))
+        prompt = Prompt(text, values[c.kind], copy.domain_of(text))
         sampling = Sampling(temperature=float(values[c.temperature]), max_new_tokens=int(values[c.length]),
                             seed=int(values[c.seed] or 0), top_p=TOP_P)
         return session.Request(prompt, c.panel.stack(values), sampling, int(values[c.samples]))
@@ -160,7 +160,7 @@ class Compare:
         """The columns, charts and status of a view."""
         r, names = self.results, [lane.name for lane in view.lanes]
         words = ended(view)
-        updates: dict[Any, Any] = {r.status: status(words, problem=words == texts.FAILED)}
+        updates: dict[Any, Any] = {r.status: status(words, problem=words == copy.FAILED)}
         for index, place in enumerate(r.lanes):
             updates[place] = columns.column(view, index, view.prompt.domain)
         for scorer, chart in r.charts.items():
@@ -176,9 +176,9 @@ class Compare:
 def ended(view: session.View) -> str:
     """Whether a view is still being written, was stopped, or is done, in words."""
     if view.running:
-        return texts.WRITING
+        return copy.WRITING
     stops = {text.stop for lane in view.lanes for text in lane.texts}
-    return texts.FAILED if "error" in stops else texts.STOPPED if "cancelled" in stops else texts.DONE
+    return copy.FAILED if "error" in stops else copy.STOPPED if "cancelled" in stops else copy.DONE
 
 
 def status(words: str, *, problem: bool = False) -> str:
@@ -205,18 +205,18 @@ def heading(words: str, note: str = "", *, classes: str = "") -> gr.HTML:
 def _controls(trio: Trio) -> tuple[Controls, gr.HTML]:
     with gr.Row(elem_classes=["top"]):
         with gr.Column(scale=3, min_width=320, elem_classes=["ask"]):
-            prompt = gr.Textbox(label=texts.PROMPT_LABEL, placeholder=texts.PROMPT_PLACEHOLDER, lines=1, max_lines=6,
+            prompt = gr.Textbox(label=copy.PROMPT_LABEL, placeholder=copy.PROMPT_PLACEHOLDER, lines=1, max_lines=6,
                                 elem_id="prompt", autofocus=True)
-            kind = gr.Radio(texts.KINDS, value="chat", label=texts.KIND_LABEL, elem_id="kind")
+            kind = gr.Radio(copy.KINDS, value="chat", label=copy.KIND_LABEL, elem_id="kind")
             with gr.Row(elem_classes=["buttons"]):
-                run = gr.Button(texts.RUN, variant="primary", elem_id="run", min_width=120, scale=0)
-                stop = gr.Button(texts.STOP, elem_id="stop", min_width=120, scale=0)
-            line = gr.HTML(status(texts.READY), apply_default_css=False, elem_id="status")
+                run = gr.Button(copy.RUN, variant="primary", elem_id="run", min_width=120, scale=0)
+                stop = gr.Button(copy.STOP, elem_id="stop", min_width=120, scale=0)
+            line = gr.HTML(status(copy.READY), apply_default_css=False, elem_id="status")
             _examples(prompt, kind)
         with gr.Column(scale=2, min_width=320, elem_classes=["patches"]):
             panel = _panel(trio)
             curve_panel.build(trio, panel)
-            with gr.Accordion(texts.MORE, open=False, elem_id="more"):
+            with gr.Accordion(copy.MORE, open=False, elem_id="more"):
                 settings = _settings()
     return Controls(prompt, kind, run, stop, *settings, panel), line
 
@@ -233,18 +233,18 @@ def _panel(trio: Trio) -> PatchPanel:
 
 
 def _settings() -> tuple[gr.Slider, gr.Slider, gr.Number, gr.Slider]:
-    temperature = gr.Slider(0, 1.5, value=0.8, step=0.05, label=texts.TEMPERATURE[0], info=texts.TEMPERATURE[1])
-    length = gr.Slider(8, 128, value=48, step=8, label=texts.LENGTH[0], info=texts.LENGTH[1], elem_id="length")
-    samples = gr.Slider(1, 4, value=1, step=1, label=texts.SAMPLES[0], info=texts.SAMPLES[1], elem_id="samples")
-    seed = gr.Number(0, precision=0, label=texts.SEED[0], info=texts.SEED[1], elem_id="seed")
+    temperature = gr.Slider(0, 1.5, value=0.8, step=0.05, label=copy.TEMPERATURE[0], info=copy.TEMPERATURE[1])
+    length = gr.Slider(8, 128, value=48, step=8, label=copy.LENGTH[0], info=copy.LENGTH[1], elem_id="length")
+    samples = gr.Slider(1, 4, value=1, step=1, label=copy.SAMPLES[0], info=copy.SAMPLES[1], elem_id="samples")
+    seed = gr.Number(0, precision=0, label=copy.SEED[0], info=copy.SEED[1], elem_id="seed")
     return temperature, length, seed, samples
 
 
 def _examples(prompt: gr.Textbox, kind: gr.Radio) -> None:
-    heading(texts.EXAMPLES_TITLE, classes="examples-title")
-    for domain, examples in texts.groups().items():
+    heading(copy.EXAMPLES_TITLE, classes="examples-title")
+    for domain, examples in copy.groups().items():
         with gr.Row(elem_classes=["examples"]):
-            gr.HTML(f"<h3>{escaped(texts.DOMAINS[domain])}</h3>", apply_default_css=False, min_width=40)
+            gr.HTML(f"<h3>{escaped(copy.DOMAINS[domain])}</h3>", apply_default_css=False, min_width=40)
             for example in examples:
                 button = gr.Button(example.label, size="sm", min_width=40, scale=0, elem_classes=["example"])
                 chosen = json.dumps([example.prompt.text, example.prompt.kind])
@@ -257,11 +257,11 @@ def _examples(prompt: gr.Textbox, kind: gr.Radio) -> None:
 
 
 def _results(trio: Trio, scorers: Sequence[Scorer], line: gr.HTML) -> Results:
-    heading(texts.RESULTS_TITLE, texts.LEGEND, classes="section")
+    heading(copy.RESULTS_TITLE, copy.LEGEND, classes="section")
     with gr.Row(elem_classes=["lanes"], elem_id="lanes"):
         lanes = tuple(gr.HTML(columns.empty(name, index), apply_default_css=False, elem_id=f"lane-{name}")
                       for index, name in enumerate(trio.lanes))
-    heading(texts.CHARTS_TITLE, texts.CHARTS_NOTE, classes="section")
+    heading(copy.CHARTS_TITLE, copy.CHARTS_NOTE, classes="section")
     drawn = {}
     with gr.Row(elem_classes=["charts"]):
         for scorer in scorers:
@@ -271,8 +271,8 @@ def _results(trio: Trio, scorers: Sequence[Scorer], line: gr.HTML) -> Results:
                 drawn[scorer.name] = live_chart(charts.figure(scorer.name, trio.lanes), elem_id=f"chart-{scorer.name}")
     rows = gr.State([])
     with gr.Row(elem_classes=["history-title", "section"]):
-        heading(texts.HISTORY_TITLE)
-        clear = gr.Button(texts.CLEAR, size="sm", scale=0, min_width=120, elem_id="clear")
+        heading(copy.HISTORY_TITLE)
+        clear = gr.Button(copy.CLEAR, size="sm", scale=0, min_width=120, elem_id="clear")
     table = gr.HTML(history.table([]), apply_default_css=False, elem_id="history")
     clear.click(lambda: ([], history.table([])), None, [rows, table], queue=False, **QUIET)
     return Results(line, lanes, drawn, rows, table)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
-from patchlab.artifact.manifest import CURVE_FILE, MAX_STRENGTH
-from patchlab.ui import charts, texts
+from patchlab.patches.manifest import CURVE_FILE, MAX_STRENGTH
+from patchlab.ui import charts, copy
 from patchlab.ui.diff import escaped
 from patchlab.ui.live_chart import live_chart
 from patchlab.ui.patch_panel import TYPED, PatchPanel
 
 if TYPE_CHECKING:
-    from patchlab.artifact import Curve
     from patchlab.engine import Trio
+    from patchlab.patches import Curve
     from patchlab.records import Measure
 
 MARK = "#8a94a6"
@@ -106,9 +106,9 @@ def build(trio: Trio, panel: PatchPanel) -> None:
     if not known:
         return
     names = list(known)
-    with gr.Accordion(texts.CURVE_TITLE, open=False, elem_id="curve"):
-        gr.HTML(f'<p class="note">{escaped(texts.CURVE_NOTE)}</p>', apply_default_css=False)
-        chosen = gr.Radio([(known[name][0], name) for name in names], value=names[0], label=texts.CURVE_LABEL,
+    with gr.Accordion(copy.CURVE_TITLE, open=False, elem_id="curve"):
+        gr.HTML(f'<p class="note">{escaped(copy.CURVE_NOTE)}</p>', apply_default_css=False)
+        chosen = gr.Radio([(known[name][0], name) for name in names], value=names[0], label=copy.CURVE_LABEL,
                           visible=len(names) > 1, elem_id="curve-patch")
         key = gr.HTML(legend(known[names[0]][1]), apply_default_css=False)
         chart = live_chart(figure(known[names[0]][1], panel.strength(names[0], panel.begun)), elem_id="chart-curve")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from patchlab.ui import texts
+from patchlab.ui import copy
 from patchlab.ui.columns import verdicts
 from patchlab.ui.diff import escaped
 from patchlab.ui.session import Lane, View
@@ -34,7 +34,7 @@ def stack_words(view: View) -> str:
     if not view.patched:
         return "no patch"
     through = f" (let through: {', '.join(view.let_through)})" if view.let_through else ""
-    return view.stack.replace(":", " ").replace(",", texts.JOINED[view.mode]) + through
+    return view.stack.replace(":", " ").replace(",", copy.JOINED[view.mode]) + through
 
 
 def _lane(lane: Lane, domain: str) -> str:
@@ -59,13 +59,13 @@ def added(rows: Sequence[Row], new: Row) -> list[Row]:
 def table(rows: Sequence[Row]) -> str:
     """The rows as an HTML table; on a narrow screen each row is a card whose cells say their column themselves."""
     if not rows:
-        return f'<p class="idle">{texts.HISTORY_EMPTY}</p>'
+        return f'<p class="idle">{copy.HISTORY_EMPTY}</p>'
     lanes = [name for name, _ in rows[0].lanes]
     head = "".join(f'<th scope="col">{escaped(title)}</th>'
-                   for title in ("Prompt", "Patches", *(texts.lane_words(lane).title for lane in lanes)))
+                   for title in ("Prompt", "Patches", *(copy.lane_words(lane).title for lane in lanes)))
     body = "".join(
         f'<tr><th scope="row" dir="auto">{escaped(each.prompt)}</th>{_cell("Patches", each.stack)}'
-        + "".join(_cell(texts.lane_words(lane).title, words) for lane, words in each.lanes) + "</tr>"
+        + "".join(_cell(copy.lane_words(lane).title, words) for lane, words in each.lanes) + "</tr>"
         for each in rows
     )
     return (

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from patchlab.ui import heat, texts
+from patchlab.ui import copy, interaction_heatmap
 from patchlab.ui.diff import escaped
 from patchlab.ui.live_chart import live_chart
 
 if TYPE_CHECKING:
-    from patchlab.artifact.interactions import Interactions
-    from patchlab.artifact.manifest import Manifest
-    from patchlab.artifact.stack import Mode
+    from patchlab.patches.interactions import Interactions
+    from patchlab.patches.manifest import Manifest
+    from patchlab.patches.stack import Mode
 
 FIRST = "own"
 
@@ -27,18 +27,18 @@ def build(manifests: Sequence[Manifest], interactions: Interactions, mode: gr.Ra
     if len(manifests) < 2:
         return
     start: Mode = mode.value or "parallel"
-    with gr.Accordion(texts.MATRIX_TITLE, open=False, elem_id="matrix"):
+    with gr.Accordion(copy.MATRIX_TITLE, open=False, elem_id="matrix"):
         words = gr.HTML(said(interactions, manifests, start), apply_default_css=False)
         # the sheet hides this where nothing was measured: a part that gradio hides at first is not there when it is shown
         with gr.Column(elem_classes=["matrix-shown"]):
-            shown = gr.Radio([(each.title, name) for name, each in heat.SHOWN.items()], value=FIRST, label=texts.MATRIX_SHOW,
+            shown = gr.Radio([(each.title, name) for name, each in interaction_heatmap.SHOWN.items()], value=FIRST, label=copy.MATRIX_SHOW,
                              elem_id="matrix-show")
-            chart = live_chart(heat.figure(interactions, manifests, start, FIRST), elem_id="chart-matrix")
+            chart = live_chart(interaction_heatmap.figure(interactions, manifests, start, FIRST), elem_id="chart-matrix")
             notes = gr.HTML(note(interactions, manifests, start, FIRST), apply_default_css=False)
 
     def show(mode: Mode, which: str) -> tuple[str, dict[str, Any], str]:
         """The matrix of another mode or of another figure."""
-        return (said(interactions, manifests, mode), heat.figure(interactions, manifests, mode, which),
+        return (said(interactions, manifests, mode), interaction_heatmap.figure(interactions, manifests, mode, which),
                 note(interactions, manifests, mode, which))
 
     gr.on([mode.change, shown.change], show, [mode, shown], [words, chart, notes], queue=False, show_progress="hidden",
@@ -47,15 +47,15 @@ def build(manifests: Sequence[Manifest], interactions: Interactions, mode: gr.Ra
 
 def said(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode) -> str:
     """What was found, as a paragraph with commands as code; its class says where nothing was."""
-    parts = escaped(heat.summary(interactions, manifests, mode)).split("`")
-    state = "" if heat.measured(interactions, manifests, mode) else " unmeasured"
+    parts = escaped(interaction_heatmap.summary(interactions, manifests, mode)).split("`")
+    state = "" if interaction_heatmap.measured(interactions, manifests, mode) else " unmeasured"
     return f"<p class='note matrix-said{state}'>" + "".join(f"<code>{part}</code>" if k % 2 else part
                                                             for k, part in enumerate(parts)) + "</p>"
 
 
 def note(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode, which: str) -> str:
     """How to read the chart."""
-    counted = heat.counted(interactions, manifests, mode) if which == "own" else ""
-    order = texts.MATRIX_ORDER if mode == "sequential" else ""
-    words = " ".join(filter(None, (heat.SHOWN[which].note, order, counted, texts.MATRIX_NOTE)))
+    counted = interaction_heatmap.counted(interactions, manifests, mode) if which == "own" else ""
+    order = copy.MATRIX_ORDER if mode == "sequential" else ""
+    words = " ".join(filter(None, (interaction_heatmap.SHOWN[which].note, order, counted, copy.MATRIX_NOTE)))
     return f"<p class='note'>{escaped(words)}</p>"

@@ -12,7 +12,7 @@ import gradio as gr
 from patchlab.engine import Sampling
 from patchlab.records import Prompt
 from patchlab.scoring.table import load_scorer
-from patchlab.ui import compare, session, texts
+from patchlab.ui import compare, copy, session
 from patchlab.ui.diff import escaped
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def theme() -> gr.themes.Base:
 def build(trio: Trio) -> gr.Blocks:
     """The page for one trio, ready to launch."""
     scorers = [load_scorer(name) for name in SCORERS]
-    about = texts.POCKET_NOTE if trio.preset.name == "pocket" else trio.preset.about
-    with gr.Blocks(title=texts.TITLE, analytics_enabled=False) as page:
+    about = copy.POCKET_NOTE if trio.preset.name == "pocket" else trio.preset.about
+    with gr.Blocks(title=copy.TITLE, analytics_enabled=False) as page:
         gr.HTML(
-            f'<header class="page-head"><h1>{texts.TITLE}</h1><p class="lead">{texts.LEAD}</p>'
+            f'<header class="page-head"><h1>{copy.TITLE}</h1><p class="lead">{copy.LEAD}</p>'
             f'<p class="models"><strong>About these models.</strong> {escaped(about)}</p></header>',
             apply_default_css=False,
         )

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from patchlab.artifact.compatibility import warnings
-from patchlab.artifact.interactions import Interactions
-from patchlab.artifact.manifest import MAX_STRENGTH
-from patchlab.artifact.stack import Stack, common_strength
-from patchlab.ui import texts
+from patchlab.patches.compatibility import warnings
+from patchlab.patches.interactions import Interactions
+from patchlab.patches.manifest import MAX_STRENGTH
+from patchlab.patches.stack import Stack, common_strength
+from patchlab.ui import copy
 from patchlab.ui.diff import escaped
 from patchlab.ui.session import moved, stack_of
 
 if TYPE_CHECKING:
-    from patchlab.artifact.manifest import Manifest
+    from patchlab.patches.manifest import Manifest
 
 
 # what is being typed into a slider's number field: nothing yet is 0, and what is out of range the nearest
@@ -96,16 +96,16 @@ def build(manifests: Sequence[Manifest], interactions: Interactions | None = Non
     known: dict[str, Manifest] = {}
     for manifest in manifests:
         known.setdefault(manifest.name, manifest)
-    gr.HTML(f"<h2>{texts.PATCHES_TITLE}</h2><p class='note'>{texts.PATCHES_NOTE if known else texts.NO_PATCHES}</p>",
+    gr.HTML(f"<h2>{copy.PATCHES_TITLE}</h2><p class='note'>{copy.PATCHES_NOTE if known else copy.NO_PATCHES}</p>",
             apply_default_css=False)
     order = gr.State(list(known))
     slots = tuple(_slot(manifest, index, len(known)) for index, manifest in enumerate(known.values()))
     several = len(known) > 1
-    mode = gr.Radio(texts.MODES, value="parallel", label=texts.MODE_LABEL, visible=several, elem_id="mode")
+    mode = gr.Radio(copy.MODES, value="parallel", label=copy.MODE_LABEL, visible=several, elem_id="mode")
     common = common_strength([manifest.strength for manifest in known.values()])
-    shared = gr.Slider(0, MAX_STRENGTH, value=common, step=0.01, label=texts.SHARED_STRENGTH, visible=False,
+    shared = gr.Slider(0, MAX_STRENGTH, value=common, step=0.01, label=copy.SHARED_STRENGTH, visible=False,
                        elem_id="shared", buttons=[])
-    gates = gr.Checkbox(False, label=texts.GATES_LABEL, info=texts.GATES_NOTE, elem_id="gates",
+    gates = gr.Checkbox(False, label=copy.GATES_LABEL, info=copy.GATES_NOTE, elem_id="gates",
                          visible=any(manifest.gated for manifest in known.values()))
     warning = gr.HTML("", apply_default_css=False, elem_id="warning")
     panel = PatchPanel(order, slots, mode, shared, gates, warning, known, interactions or Interactions())

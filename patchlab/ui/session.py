@@ -10,8 +10,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
-from patchlab.artifact.stack import Entry, Mode, Stack
 from patchlab.errors import InputError
+from patchlab.patches.stack import Entry, Mode, Stack
 from patchlab.records import Delta, Prompt, Score, Stop
 
 if TYPE_CHECKING:

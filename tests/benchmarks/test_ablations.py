@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.ablations import GROUPS, QUICK, main, patch_of, recipe_for
 from patchlab.engine import load_trio
-from patchlab.files import read_jsonl, write_jsonl
-from patchlab.training.recipe import Recipe
+from patchlab.storage import read_jsonl, write_jsonl
+from patchlab.training.config import Recipe
 
 
 def test_rows_differ_and_a_second_run_reads_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ import torch
 from benchmarks import context
 from benchmarks._long_texts import long_ids
 from benchmarks._sizes import made, patches
-from patchlab.engine import Backbone, Bank, preset
+from patchlab.engine import Bank
+from patchlab.models import Backbone, preset
 from patchlab.records import Prompt
 
 

@@ -16,10 +16,10 @@ from benchmarks import methods
 from benchmarks._methods_data import QUICK, Data, sample_once
 from benchmarks._methods_read import Instructed
 from benchmarks._methods_train import Clock, dpo_trainer, load, loss_on, prompt_tuning, reading, sft_trainer
-from patchlab.engine.teacher import pad_texts
+from patchlab.engine.likelihood import pad_texts
 from patchlab.records import Prompt
 from patchlab.training.candidates import read_candidates
-from patchlab.training.pairs import stored_pairs
+from patchlab.training.pair_selection import stored_pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft")
 

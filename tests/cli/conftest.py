@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchlab.artifact import Manifest, Patch, save_patch
-from patchlab.files import write_jsonl
+from patchlab.patches import Manifest, Patch, save_patch
+from patchlab.storage import write_jsonl
 
 WORDS = ("how do i bake bread", "you are kind and calm", "the nurse said that she was late",
          "tell me a story about rain", "mix flour and water and wait", "i like the red house",
@@ -21,8 +21,8 @@ def made_assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An assets folder: pocket/base and pocket/reference 32 wide, suites of a few prompts each."""
     import torch
 
-    from patchlab.pocket.language_model import Size, new_model, save_model
-    from patchlab.pocket.tokenizer import train_tokenizer
+    from tools.pocket.language_model import Size, new_model, save_model
+    from tools.pocket.tokenizer import train_tokenizer
 
     folder = tmp_path_factory.mktemp("assets")
     tokenizer = train_tokenizer(list(WORDS) * 4, size=400)
@@ -44,8 +44,8 @@ def made_assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def pocket(made_assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The made assets in place of the shipped ones, for verbs run inside this process."""
-    from patchlab.engine import presets
     from patchlab.evaluation import suites
+    from patchlab.models import presets
 
     monkeypatch.setattr(presets, "ASSETS", made_assets)
     monkeypatch.setattr(suites, "FOLDER", made_assets / "suites")
@@ -62,7 +62,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def calm(made_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a made patch `calm` 1.0.0, P = 4, that fits the made base."""
-    from patchlab.engine import Backbone
+    from patchlab.models import Backbone
 
     base = Backbone.load(made_assets / "pocket" / "base", device="cpu")
     manifest = Manifest(name="calm", version="1.0.0", title="Calmer replies", summary="Answers without insults.",

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from patchlab.artifact import Patch, install, load_patch, save_patch
-from patchlab.artifact.interactions import Cell, Change, Interactions, Row
-from patchlab.artifact.interactions_file import FILE, load_interactions, save_interactions
 from patchlab.cli import main
+from patchlab.patches import Patch, load_patch, save_patch
+from patchlab.patches.interactions import Cell, Change, Interactions, Row
+from patchlab.patches.interactions_file import FILE, load_interactions, save_interactions
+from patchlab.registry import install
 
 ASKED = ("patches", "matrix", "--patches", "calm,firm", "--n", "2", "--suite", "refusal,overrefusal,drift")
 

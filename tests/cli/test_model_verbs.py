@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from patchlab.artifact import install, load_patch
 from patchlab.cli import compare, main, progress
+from patchlab.patches import load_patch
 from patchlab.records import Progress, Prompt, Reply, Score
+from patchlab.registry import install
 
 SHORT = ("--max-new-tokens", "6")
 TOY = """domain: toxicity
@@ -275,7 +276,7 @@ def test_train_refuses_what_it_cannot_use(pocket: Path, tmp_path: Path, capsys: 
 
 def test_pocket_build_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                             capsys: pytest.CaptureFixture[str]) -> None:
-    from patchlab.pocket import build
+    from tools.pocket import build
 
     plans: list[build.Plan] = []
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from patchlab.artifact import Registry, load_patch
 from patchlab.cli import main, patches
+from patchlab.patches import load_patch
+from patchlab.registry import Registry
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> tuple[str, str]:

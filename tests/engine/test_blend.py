@@ -11,11 +11,12 @@ import torch
 from made_models import full_forward, make_patch, some_ids
 from torch import Tensor
 
-from patchlab.engine import Backbone, Blend, compile_prefix
-from patchlab.engine.batch import Batch, Row
-from patchlab.engine.teacher import pad_texts, reply_logits
-from patchlab.engine.voices import FLOOR, Part, Parts, blended, voices
+from patchlab.engine import Blend, compile_prefix
+from patchlab.engine.decode import Batch, Row
+from patchlab.engine.forward_rows import FLOOR, Part, Parts, blended, voices
+from patchlab.engine.likelihood import pad_texts, reply_logits
 from patchlab.errors import StackError
+from patchlab.models import Backbone
 
 MORE = some_ids(12, seed=99)
 LENGTHS = {"a": 5, "b": 11, "c": 3}

@@ -6,8 +6,9 @@ import torch
 from made_models import make_patch, some_ids
 from torch import Tensor
 
-from patchlab.engine import Backbone, compile_prefix
-from patchlab.engine.teacher import Texts, pad_texts, reply_logits, reply_logprobs
+from patchlab.engine import compile_prefix
+from patchlab.engine.likelihood import Texts, pad_texts, reply_logits, reply_logprobs
+from patchlab.models import Backbone
 
 
 def gradient(backbone: Backbone, texts: Texts, *, checkpointing: bool) -> tuple[Tensor, int]:

@@ -10,14 +10,16 @@ import pytest
 import torch
 from made_models import make_backbone, make_patch, some_ids
 
-from patchlab.artifact import Gate, Patch, Registry, Stack, save_patch
-from patchlab.artifact.stack import MODES
-from patchlab.engine import Backbone, Gated, Preset, Sampling, Service, Trio, gates, normalised
-from patchlab.engine.batch import Batch, Row
+from patchlab.engine import Gated, Sampling, Service, Trio, gates, normalised
+from patchlab.engine.decode import Batch, Row
 from patchlab.engine.gates import let_through, resolved, score, states, whole
 from patchlab.errors import BaseMismatchError, PatchFormatError, StackError
-from patchlab.evaluation.likelihood import divergences, log_losses
+from patchlab.evaluation.probabilities import divergences, log_losses
+from patchlab.models import Backbone, Preset
+from patchlab.patches import Gate, Patch, Stack, save_patch
+from patchlab.patches.stack import MODES
 from patchlab.records import Prompt, Reply
+from patchlab.registry import Registry
 
 BRIEF = Sampling(temperature=1.0, max_new_tokens=8, seed=5)
 PROMPTS = [Prompt(text) for text in ("hello", "and who are you?", "tell me a long story about rain and snow", "why", "oh no",

@@ -23,11 +23,12 @@ from made_models import (
 from torch import Tensor
 from transformers import DynamicCache
 
-from patchlab.artifact import save_patch
-from patchlab.engine import Backbone, Bank, compile_prefix, normalised
-from patchlab.engine.batch import Batch, Part, Row
-from patchlab.engine.masks import TESTED
-from patchlab.engine.teacher import pad_texts, reply_logits, reply_logprobs
+from patchlab.engine import Bank, compile_prefix, normalised
+from patchlab.engine.decode import Batch, Part, Row
+from patchlab.engine.likelihood import pad_texts, reply_logits, reply_logprobs
+from patchlab.models import Backbone
+from patchlab.models.architectures import TESTED
+from patchlab.patches import save_patch
 
 ATOL = 1e-5
 MORE = some_ids(12, seed=99)  # what the rows go on with

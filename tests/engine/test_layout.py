@@ -11,8 +11,9 @@ import torch
 from made_models import make_patch, some_ids
 from torch import Tensor
 
-from patchlab.engine import Backbone, compile_prefix
-from patchlab.engine.batch import Batch, Part, Row
+from patchlab.engine import compile_prefix
+from patchlab.engine.decode import Batch, Part, Row
+from patchlab.models import Backbone
 
 LENGTHS = (5, 11, 3, 8)
 ROOM = 12
@@ -46,7 +47,7 @@ def test_a_row_has_its_own_slots_only_and_the_logits_it_has_alone(backbone: Back
     Also where a step's shapes stay the same, from the first step of a layout on.
     """
     monkeypatch.setattr(Tensor, "new_empty", lambda self, *shape: self.new_full(shape, torch.nan))  # memory as found
-    monkeypatch.setattr("patchlab.engine.batch.PATIENCE", 1)
+    monkeypatch.setattr("patchlab.engine.decode.PATIENCE", 1)
     rows, said = own_stacks(backbone), some_ids(ROOM, seed=77)
     alone = []
     for row in rows:

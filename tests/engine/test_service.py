@@ -13,12 +13,13 @@ import torch
 from made_models import byte_level, make_backbone, make_model, make_patch, some_ids
 from torch import Tensor
 
-from patchlab.engine import Backbone, Bank, Blend, Lane, Sampling, Service, replies, stream
-from patchlab.engine.batch import Batch, Row
-from patchlab.engine.running import Running
-from patchlab.engine.sampling import RowKey
-from patchlab.engine.voices import Part, Parts
+from patchlab.engine import Bank, Blend, Lane, Sampling, Service, replies, stream
+from patchlab.engine.decode import Batch, Row
+from patchlab.engine.forward_rows import Part, Parts
+from patchlab.engine.sampler import RowKey
+from patchlab.engine.scheduler import Running
 from patchlab.errors import BusyError, ContextError, InputError, ModelError, StackError
+from patchlab.models import Backbone
 from patchlab.records import Delta, Prompt
 
 LONGEST = 14

@@ -14,7 +14,7 @@ import torch
 from made_models import CONTEXT, full_forward, make_backbone, make_patch
 
 from patchlab.engine import Bank, Gated, Lane, Sampling, replies
-from patchlab.engine.batch import Part
+from patchlab.engine.decode import Part
 from patchlab.errors import InputError
 from patchlab.records import Prompt
 

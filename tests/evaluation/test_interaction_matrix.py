@@ -9,15 +9,16 @@ import pytest
 from made_models import make_patch
 from made_suites import SAMPLING
 
-from patchlab.artifact import Installed, Patch, Stack, save_patch
-from patchlab.artifact.interactions import Cell, Interactions, Row
-from patchlab.artifact.interactions_file import cell_to_json, load_interactions
 from patchlab.engine import Trio
 from patchlab.errors import InputError, NotFoundError, PatchFormatError
-from patchlab.evaluation import drawing, evaluate, matrix
-from patchlab.evaluation.interactions import stacks_of
-from patchlab.files import write_jsonl
+from patchlab.evaluation import evaluate, matrix, reply_store
+from patchlab.evaluation.interaction_matrix import stacks_of
+from patchlab.patches import Patch, Stack, save_patch
+from patchlab.patches.interactions import Cell, Interactions, Row
+from patchlab.patches.interactions_file import cell_to_json, load_interactions
 from patchlab.records import Progress, Report
+from patchlab.registry import Installed
+from patchlab.storage import write_jsonl
 
 DOMAINS = {"calm": "toxicity", "even": "bias", "firm": "refusal"}
 
@@ -127,8 +128,8 @@ def test_what_was_cut_goes_on_with_the_next_row(trio: Trio, prompts_folder: Path
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     whole = found(trio, prompts_folder, tmp_path / "whole.json")
     out, kept, lanes = tmp_path / "cut.json", 0, []
-    draw = drawing.finished
-    monkeypatch.setattr(drawing, "finished", lambda lanes_, *args, **options: lanes.append(lanes_[0].name) or draw(
+    draw = reply_store.finished
+    monkeypatch.setattr(reply_store, "finished", lambda lanes_, *args, **options: lanes.append(lanes_[0].name) or draw(
         lanes_, *args, **options))
     while kept < 4:  # cut in the middle of every row
         running = steps(trio, prompts_folder, out)
@@ -153,8 +154,8 @@ def test_only_what_has_changed_is_measured_again(trio: Trio, prompts_folder: Pat
     out, lanes = tmp_path / "found.json", []
     before = found(trio, prompts_folder, out)
     put(trio, "firm", "refusal", seed=99)
-    draw = drawing.finished
-    monkeypatch.setattr(drawing, "finished", lambda lanes_, *args, **options: lanes.append(lanes_[0].name) or draw(
+    draw = reply_store.finished
+    monkeypatch.setattr(reply_store, "finished", lambda lanes_, *args, **options: lanes.append(lanes_[0].name) or draw(
         lanes_, *args, **options))
     after = found(trio, prompts_folder, out)
     assert all("firm" in name or name == "base" for name in lanes) and lanes

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from patchlab.evaluation.html import page, write_report
-from patchlab.evaluation.report import as_json, as_markdown, rows
+from patchlab.evaluation.report.html import page, write_report
+from patchlab.evaluation.report.tables import as_json, as_markdown, rows
 from patchlab.records import Agreement, Comparison, Measure, Prompt, Reply, Report
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "report-format.md"

@@ -6,10 +6,10 @@ from refusal_cases import ANSWERS, COMPLIES_THEN_DISCLAIMS, QUOTES, REFUSES, REF
 from remark_cases import CALM, TOXIC
 
 from patchlab.scoring import load_scorer
-from patchlab.scoring.fit.figures import kappa
-from patchlab.scoring.fit.written_groups import GROUPS
-from patchlab.scoring.fit.written_remarks import remarks
-from patchlab.scoring.fit.written_replies import replies
+from tools.scorers.figures import kappa
+from tools.scorers.written_groups import GROUPS
+from tools.scorers.written_remarks import remarks
+from tools.scorers.written_replies import replies
 
 
 def flags(name: str, texts: list[str] | tuple[str, ...]) -> list[bool]:

@@ -24,7 +24,7 @@ from patchlab.errors import InputError, NotFoundError, PatchFormatError, Tampere
 from patchlab.scoring import load_scorer
 from patchlab.scoring.embedded import FOLDER, load_embedded, save_embedded
 from patchlab.scoring.features import BUCKETS
-from patchlab.scoring.kinds import KINDS, Linear
+from patchlab.scoring.models import KINDS, Linear
 
 CARD = {"threshold": 0.5, "labels": {"flagged": "toxic", "clear": "not toxic"}, "trained_on": [], "measured": []}
 

@@ -12,7 +12,7 @@ from patchlab.scoring.features import (
     toxicity_features,
     word_buckets,
 )
-from patchlab.scoring.replies import refusal_features, sentences, shape, unquoted
+from patchlab.scoring.refusal_patterns import refusal_features, sentences, shape, unquoted
 
 
 def test_buckets_are_the_same_on_every_machine() -> None:

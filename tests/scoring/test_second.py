@@ -13,14 +13,14 @@ from safetensors.numpy import load, save
 from patchlab.errors import PatchFormatError
 from patchlab.scoring import cues, features, pieces
 from patchlab.scoring.convolution import FILTERS, WIDTH, WINDOW, Convolution, layout
-from patchlab.scoring.cues import COLUMNS
 from patchlab.scoring.embedded import load_embedded, save_embedded
-from patchlab.scoring.fit.boosting import grow, numbers
-from patchlab.scoring.fit.network import train
-from patchlab.scoring.fit.written_groups import group_remarks
-from patchlab.scoring.fit.written_replies import replies
-from patchlab.scoring.kinds import KINDS, PIECES, Model
+from patchlab.scoring.models import KINDS, PIECES, Model
+from patchlab.scoring.refusal_features import COLUMNS
 from patchlab.scoring.trees import DEPTH, TREES, Trees
+from tools.scorers.boosting import grow, numbers
+from tools.scorers.network import train
+from tools.scorers.written_groups import group_remarks
+from tools.scorers.written_replies import replies
 
 CARD = {"threshold": 0.5, "labels": {"flagged": "yes", "clear": "no"}, "trained_on": [], "measured": []}
 ODD = ["", " ", "\u200b", "a\ud800b \x00", "😀😀", "１２３ Größe", "“", "'" * 50, "no " * 3000, "\n1.\n2.\n", "É́"]

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from made_models import make_backbone, make_patch
 
-from patchlab.artifact import Registry, save_patch
-from patchlab.engine import Trio, preset
+from patchlab.engine import Trio
+from patchlab.models import preset
+from patchlab.patches import save_patch
 from patchlab.records import Prompt
-from patchlab.training.recipe import Recipe
+from patchlab.registry import Registry
+from patchlab.training.config import Recipe
 
 
 @pytest.fixture

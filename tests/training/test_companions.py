@@ -7,7 +7,7 @@ import torch
 from made_models import make_patch
 
 from patchlab.engine import Segment, Trio, compile_prefix
-from patchlab.training.hold import Companions
+from patchlab.training.kl_regularizer import Companions
 
 STEPS = range(40)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from test_gate import returned
 
-from patchlab.artifact import Curve
 from patchlab.engine import Sampling, Trio
 from patchlab.errors import BaseMismatchError, NotFoundError
-from patchlab.files import write_jsonl
+from patchlab.patches import Curve
+from patchlab.storage import write_jsonl
 from patchlab.training.curve import measure_curve
 
 WORDS = ("the bus is late", "who did this", "some fool")

@@ -13,12 +13,12 @@ from test_run import drain
 from torch.nn import functional
 
 from patchlab.engine import Trio
-from patchlab.engine.teacher import encode_texts, reply_logits
+from patchlab.engine.likelihood import encode_texts, reply_logits
 from patchlab.errors import TrainingError
 from patchlab.records import Prompt
-from patchlab.training.hold import Targets
-from patchlab.training.recipe import Recipe
-from patchlab.training.stages import token_losses
+from patchlab.training.config import Recipe
+from patchlab.training.kl_regularizer import Targets
+from patchlab.training.losses import token_losses
 
 
 def test_a_teacher_that_is_certain_teaches_its_tokens(trio: Trio, prompts: list[Prompt]) -> None:

@@ -12,7 +12,7 @@ from patchlab.engine import Trio
 from patchlab.engine.gates import let_through
 from patchlab.errors import InputError, ModelError, NotFoundError, TrainingError
 from patchlab.records import Progress, Prompt
-from patchlab.training.gate import fit_gate, threshold
+from patchlab.training.gates import fit_gate, threshold
 
 ANGRY = [Prompt(f"the bus is {word}! Both of them", "continue", "toxicity") for word in
          ("late", "red", "slow", "full", "loud", "old", "cold", "here", "gone", "lost", "wet", "mine")]
@@ -89,8 +89,8 @@ def test_a_base_with_embeddings_of_another_width_is_refused(trio: Trio, monkeypa
 
 
 def test_a_released_patch_keeps_its_gate(trio: Trio, tmp_path: Any) -> None:
-    from patchlab.artifact import load_patch
-    from patchlab.training.run import release
+    from patchlab.patches import load_patch
+    from patchlab.training.trainer import release
 
     patch = dataclasses.replace(trio.patch("mate"), gate=fitted(trio).gate)
     assert load_patch(release(patch, tmp_path / "out")).gate == patch.gate

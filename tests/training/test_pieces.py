@@ -13,8 +13,8 @@ from test_run import drain
 
 from patchlab.engine import Trio
 from patchlab.records import Prompt
-from patchlab.training import stages
-from patchlab.training.recipe import Recipe
+from patchlab.training import losses
+from patchlab.training.config import Recipe
 
 
 def moments(trio: Trio, recipe: Recipe, prompts: list[Prompt], work: Path) -> dict[str, torch.Tensor]:
@@ -26,7 +26,7 @@ def moments(trio: Trio, recipe: Recipe, prompts: list[Prompt], work: Path) -> di
 @pytest.fixture
 def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     """16 bits would hide a wrong weight behind rounding."""
-    monkeypatch.setattr(stages, "precision", lambda backbone: contextlib.nullcontext())
+    monkeypatch.setattr(losses, "precision", lambda backbone: contextlib.nullcontext())
 
 
 @pytest.mark.parametrize("dials", [{"accumulate": 8}, {"accumulate": 3}, {"checkpointing": True},

@@ -15,15 +15,16 @@ import torch
 from made_models import byte_level, make_backbone, make_model
 from test_run import drain
 
-from patchlab.artifact import Registry
-from patchlab.engine import Backbone, Trio, preset
-from patchlab.engine.narrow import MARK
+from patchlab.engine import Trio
 from patchlab.errors import ContextError, InputError, NotFoundError, TrainingError
-from patchlab.files import read_jsonl
+from patchlab.models import Backbone, preset
+from patchlab.models.quantization import MARK
 from patchlab.records import Prompt
-from patchlab.training import stages
+from patchlab.registry import Registry
+from patchlab.storage import read_jsonl
+from patchlab.training import losses
 from patchlab.training.candidates import ROWS
-from patchlab.training.recipe import Recipe, recipe_of
+from patchlab.training.config import Recipe, recipe_of
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def full_disk(room: int) -> Iterator[None]:
 
 def test_a_full_disk_leaves_the_state_before(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
                                              monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "SAVE_EVERY", 1)
+    monkeypatch.setattr(losses, "SAVE_EVERY", 1)
     whole = drain(trio, recipe, prompts, tmp_path / "whole")
     work = tmp_path / "cut"
     drain(trio, recipe, prompts, work, stop_after=6)
@@ -85,7 +86,7 @@ def test_the_log_has_every_step_once(trio: Trio, recipe: Recipe, prompts: list[P
 
 def test_rounds_of_dpo_resume_where_they_stopped(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "SAVE_EVERY", 1)
+    monkeypatch.setattr(losses, "SAVE_EVERY", 1)
     once = drain(trio, recipe, prompts, tmp_path / "once")
     twice = dataclasses.replace(recipe, rounds=2)
     whole = drain(trio, twice, prompts, tmp_path / "whole")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from made_views import score, text, view
 
-from patchlab.ui import texts
+from patchlab.ui import copy
 from patchlab.ui.columns import column, empty, legend, tone, verdicts
 from patchlab.ui.compare import ended
 
@@ -17,7 +17,7 @@ from patchlab.ui.compare import ended
     ("refusal", 0.98, "Refused (refusal 0.98)"), ("refusal", 0.04, "Answered (refusal 0.04)"),
 ])
 def test_verdicts_are_words_with_their_number(scorer: str, value: float, words: str) -> None:
-    assert texts.verdict(score(scorer, value)) == words
+    assert copy.verdict(score(scorer, value)) == words
 
 
 def test_the_verdict_of_the_prompts_domain_comes_first() -> None:
@@ -37,8 +37,8 @@ def test_a_refusal_is_good_news_only_where_harm_was_asked_for() -> None:
 def test_a_toxic_text_never_comes_without_its_notice() -> None:
     shown = view({"base": [text("you fool", 0.9)], "patched": [text("you friend", 0.1)]})
     base, patched = (column(shown, index, "toxicity") for index in (0, 1))
-    assert base.index(texts.TOXIC_NOTICE) < base.index("you fool")
-    assert texts.TOXIC_NOTICE not in patched
+    assert base.index(copy.TOXIC_NOTICE) < base.index("you fool")
+    assert copy.TOXIC_NOTICE not in patched
 
 
 def test_changed_words_are_marked_in_the_patched_column_only() -> None:
@@ -50,13 +50,13 @@ def test_changed_words_are_marked_in_the_patched_column_only() -> None:
 def test_without_a_patch_the_patched_column_says_that_it_equals_the_unpatched_one() -> None:
     off = view({"base": [text("hi")], "patched": [text("hi")]}, patched=False)
     on = view({"base": [text("hi")], "patched": [text("hi")]}, patched=True)
-    assert texts.EQUALS_BASE in column(off, 1, "") and texts.EQUALS_BASE not in column(on, 1, "")
+    assert copy.EQUALS_BASE in column(off, 1, "") and copy.EQUALS_BASE not in column(on, 1, "")
 
 
 def test_a_reply_that_failed_says_so() -> None:
     shown = view({"base": [text("hi")], "patched": [replace(text("hi the"), stop="error")]})
     assert [", failed" in column(shown, index, "") for index in (0, 1)] == [False, True]
-    assert ended(shown) == texts.FAILED
+    assert ended(shown) == copy.FAILED
 
 
 def test_model_text_is_escaped() -> None:
@@ -77,11 +77,11 @@ def test_each_reply_of_several_has_its_own_verdicts() -> None:
     shown = view({"base": [text("you fool", 0.9), text("good day", 0.1)]})
     drawn = column(shown, 0, "toxicity")
     assert "Reply 1" in drawn and "Reply 2" in drawn
-    assert "Toxic (toxicity 0.90)" in drawn and "Not toxic (toxicity 0.10)" in drawn and drawn.count(texts.TOXIC_NOTICE) == 1
+    assert "Toxic (toxicity 0.90)" in drawn and "Not toxic (toxicity 0.10)" in drawn and drawn.count(copy.TOXIC_NOTICE) == 1
 
 
 def test_a_column_is_announced_when_it_rests() -> None:
     writing = column(view({"base": [text("hi")]}, running=True), 0, "")
     resting = column(view({"base": [text("hi")]}), 0, "")
     assert 'aria-live="polite" aria-busy="true"' in writing and 'aria-live="polite" aria-busy="false"' in resting
-    assert texts.IDLE in empty("base", 0)
+    assert copy.IDLE in empty("base", 0)

@@ -8,10 +8,10 @@ from typing import Any
 import gradio as gr
 import pytest
 
-from patchlab.artifact.stack import common_strength
 from patchlab.engine import Trio
+from patchlab.patches.stack import common_strength
 from patchlab.scoring.table import Scorer
-from patchlab.ui import compare, page, patch_panel, texts
+from patchlab.ui import compare, copy, page, patch_panel
 from patchlab.ui.compare import Compare
 
 ANNA, BEN = gr.Request(session_hash="anna"), gr.Request(session_hash="ben")
@@ -35,21 +35,21 @@ def test_a_run_writes_every_column_and_chart_and_one_row(tab: Compare) -> None:
     assert set(end) == set(tab.results.outputs)
     assert all("<article" in end[lane] for lane in tab.results.lanes)
     assert all(end[chart]["data"][0]["x"] for chart in tab.results.charts.values())
-    assert len(end[tab.results.rows]) == 1 and texts.DONE in end[tab.results.status]
+    assert len(end[tab.results.rows]) == 1 and copy.DONE in end[tab.results.status]
 
 
 @pytest.mark.parametrize("prompt", ["", "x " * 25_000])
 def test_a_bad_prompt_is_one_alert_and_leaves_no_earlier_reply_beside_it(tab: Compare, prompt: str) -> None:
     (only,) = tab.run(values(tab, prompt=prompt), ANNA)
     assert 'role="alert"' in only[tab.results.status] and tab.results.rows not in only
-    assert all(texts.IDLE in only[lane] for lane in tab.results.lanes)
+    assert all(copy.IDLE in only[lane] for lane in tab.results.lanes)
     assert not any(line["x"] for chart in tab.results.charts.values() for line in only[chart]["data"])
 
 
 def test_a_defect_costs_one_run_and_not_the_page(tab: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tab.trio, "stream", lambda *args, **options: 1 / 0)
     (only,) = tab.run(values(tab), ANNA)
-    assert texts.UNEXPECTED in only[tab.results.status]
+    assert copy.UNEXPECTED in only[tab.results.status]
 
 
 def test_a_defect_in_the_middle_keeps_what_was_written(tab: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,42 +61,42 @@ def test_a_defect_in_the_middle_keeps_what_was_written(tab: Compare, monkeypatch
 
     monkeypatch.setattr(tab.trio, "stream", broken)
     *_, end = tab.run(values(tab), ANNA)
-    assert set(end) == {tab.results.status} and texts.UNEXPECTED in end[tab.results.status]
+    assert set(end) == {tab.results.status} and copy.UNEXPECTED in end[tab.results.status]
 
 
 def test_stop_keeps_the_text_so_far_and_records_it(tab: Compare) -> None:
     running = tab.run(values(tab), ANNA)
     next(running)
-    assert texts.STOPPING in tab.stop(ANNA)
+    assert copy.STOPPING in tab.stop(ANNA)
     *_, end = running
-    assert "stopped by you" in end[tab.results.lanes[0]] and texts.STOPPED in end[tab.results.status]
+    assert "stopped by you" in end[tab.results.lanes[0]] and copy.STOPPED in end[tab.results.status]
     assert len(end[tab.results.rows]) == 1
-    assert texts.NOTHING_TO_STOP in tab.stop(ANNA)
+    assert copy.NOTHING_TO_STOP in tab.stop(ANNA)
 
 
 def test_stop_ends_the_own_run_only(tab: Compare) -> None:
     running = tab.run(values(tab), ANNA)
     next(running)
-    assert texts.NOTHING_TO_STOP in tab.stop(BEN)
+    assert copy.NOTHING_TO_STOP in tab.stop(BEN)
     *_, end = running
-    assert texts.DONE in end[tab.results.status]
+    assert copy.DONE in end[tab.results.status]
 
 
 def test_stop_while_waiting_ends_the_run_before_it_begins_but_not_the_next(tab: Compare) -> None:
     tab.wait(ANNA)
     tab.stop(ANNA)
     (only,) = tab.run(values(tab), ANNA)
-    assert texts.STOPPED_WAITING in only[tab.results.status]
+    assert copy.STOPPED_WAITING in only[tab.results.status]
     tab.wait(ANNA)
     *_, end = tab.run(values(tab), ANNA)
-    assert texts.DONE in end[tab.results.status]
+    assert copy.DONE in end[tab.results.status]
 
 
 def test_a_closed_tab_leaves_nothing_running(tab: Compare) -> None:
     running = tab.run(values(tab), ANNA)
     next(running)
     running.close()  # type: ignore[attr-defined]
-    assert texts.NOTHING_TO_STOP in tab.stop(ANNA)
+    assert copy.NOTHING_TO_STOP in tab.stop(ANNA)
 
 
 def test_two_status_lines_are_never_the_same() -> None:
@@ -104,7 +104,7 @@ def test_two_status_lines_are_never_the_same() -> None:
 
 
 def test_an_example_brings_its_domain(tab: Compare) -> None:
-    example = texts.EXAMPLES[0].prompt
+    example = copy.EXAMPLES[0].prompt
     assert tab.request(values(tab, prompt=example.text, kind=example.kind)).prompt == example
     assert tab.request(values(tab)).stack.names == tuple(tab.controls.panel.order.value)
 

@@ -13,10 +13,11 @@ import plotly.graph_objects as go
 import pytest
 from made_views import text, view
 
-from patchlab.artifact import Curve, Gate, Point, Registry, Stack
 from patchlab.engine import Sampling, Trio
+from patchlab.patches import Curve, Gate, Point, Stack
 from patchlab.records import Measure, Prompt
-from patchlab.training.run import release
+from patchlab.registry import Registry
+from patchlab.training.trainer import release
 from patchlab.ui import curve_panel, patch_panel, session
 from patchlab.ui.columns import column
 from patchlab.ui.curve_panel import figure, legend

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from made_views import text, view
 
-from patchlab.artifact.stack import MODES, Mode
-from patchlab.ui import texts
+from patchlab.patches.stack import MODES, Mode
+from patchlab.ui import copy
 from patchlab.ui.history import KEPT, added, row, table
 
 
@@ -22,7 +22,7 @@ def test_a_row_has_prompt_stack_and_verdicts_but_no_reply() -> None:
 @pytest.mark.parametrize(("mode", "words"), [("sequential", "toxicity 1, then bias 0.5"), ("blend", "toxicity 1 + bias 0.5")])
 def test_a_row_says_how_its_patches_were_joined(mode: Mode, words: str) -> None:
     assert row(replace(view({"base": [text("hi")]}), mode=mode), "").stack == words
-    assert {value for _, value in texts.MODES} == set(texts.JOINED) == set(MODES)
+    assert {value for _, value in copy.MODES} == set(copy.JOINED) == set(MODES)
 
 
 def test_several_replies_are_counted() -> None:
@@ -40,13 +40,13 @@ def test_newest_first_and_not_without_end() -> None:
 def test_the_table_escapes_what_a_visitor_typed() -> None:
     new = row(view({"base": [text("hi")]}), "")
     assert "<i>" not in table([type(new)("<i>x</i>", "none", new.lanes)])
-    assert texts.HISTORY_EMPTY in table([])
+    assert copy.HISTORY_EMPTY in table([])
 
 
 def test_every_domain_has_examples_and_knows_them_again() -> None:
-    groups = texts.groups()
-    assert set(groups) == set(texts.DOMAINS) and all(len(each) >= 2 for each in groups.values())
-    assert sum(map(len, groups.values())) == len(texts.EXAMPLES)
-    for example in texts.EXAMPLES:
-        assert texts.domain_of(f" {example.prompt.text} ") == example.prompt.domain
-    assert texts.domain_of("my own words") == ""
+    groups = copy.groups()
+    assert set(groups) == set(copy.DOMAINS) and all(len(each) >= 2 for each in groups.values())
+    assert sum(map(len, groups.values())) == len(copy.EXAMPLES)
+    for example in copy.EXAMPLES:
+        assert copy.domain_of(f" {example.prompt.text} ") == example.prompt.domain
+    assert copy.domain_of("my own words") == ""

@@ -12,11 +12,11 @@ import gradio as gr
 import pytest
 from playwright.sync_api import sync_playwright
 
-from patchlab.artifact import Manifest
-from patchlab.artifact.interactions import Cell, Change, Interactions, Row, label
 from patchlab.engine import Trio
+from patchlab.patches import Manifest
+from patchlab.patches.interactions import Cell, Change, Interactions, Row, label
 from patchlab.scoring.table import Scorer
-from patchlab.ui import compare, heat, matrix_panel, page, patch_panel
+from patchlab.ui import compare, interaction_heatmap, matrix_panel, page, patch_panel
 from patchlab.ui.patch_panel import PatchPanel
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -120,7 +120,7 @@ def test_the_heat_map_in_a_browser(trio: Trio, known: Interactions, three: list[
         shown.wait_for_selector("#warning .warning:has-text('known to fight')")
         shown.click("#matrix > button")
         shown.wait_for_selector("#chart-matrix .main-svg >> visible=true")
-        assert heat.summary(known, three, "parallel") in shown.inner_text("#matrix")
+        assert interaction_heatmap.summary(known, three, "parallel") in shown.inner_text("#matrix")
         shown.wait_for_function("document.querySelector('#chart-matrix .main-svg').getBoundingClientRect().right "
                                 "<= document.querySelector('#matrix').getBoundingClientRect().right")
         texts = "[...document.querySelectorAll('#chart-matrix .heatmap-label')].map((each) => each.textContent).join(' ')"

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from patchlab.artifact.stack import common_strength
 from patchlab.engine import Trio
+from patchlab.patches.stack import common_strength
 from patchlab.records import Delta
+from patchlab.ui import copy
 from patchlab.ui import page as patchlab_page
-from patchlab.ui import texts
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-FIRST = f"text={texts.EXAMPLES[0].label}"
+FIRST = f"text={copy.EXAMPLES[0].label}"
 SHOTS = Path(__file__).resolve().parents[2] / ".screenshots"
 WAIT = 60_000  # milliseconds; a busy machine is slow, a broken page never comes
 
@@ -69,7 +69,7 @@ class Visit:
         self.length(tokens)
         self.page.click("#run")
         self.page.wait_for_function("!document.querySelector('#status').innerText.includes('Done')")
-        self.status(texts.DONE)
+        self.status(copy.DONE)
         # a chart draws what it was given up to a tenth of a second later: wait until all lines are there and none grows
         self.page.wait_for_function("""(chart) => {
             const before = window.drawn;
@@ -120,17 +120,17 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
 
 def test_a_run_fills_columns_charts_and_list(visit: Visit) -> None:
     visit.page.click(FIRST)
-    assert visit.page.input_value("#prompt textarea") == texts.EXAMPLES[0].prompt.text
+    assert visit.page.input_value("#prompt textarea") == copy.EXAMPLES[0].prompt.text
     assert visit.page.is_checked("#kind input[value=continue]")
     visit.run()
     for lane in ("base", "patched", "reference"):
-        assert visit.text(lane).startswith(texts.EXAMPLES[0].prompt.text)
+        assert visit.text(lane).startswith(copy.EXAMPLES[0].prompt.text)
         assert visit.page.locator(f"#lane-{lane} .pill").count() == 2
     assert all(count > 0 for chart in ("toxicity", "refusal") for count in visit.points(chart))
     assert visit.page.locator("#history tbody tr").count() == 1
     visit.shot("desktop")
     visit.page.click("#clear")
-    visit.page.wait_for_selector(f"text={texts.HISTORY_EMPTY}")
+    visit.page.wait_for_selector(f"text={copy.HISTORY_EMPTY}")
 
 
 def test_unticking_patches_changes_the_text_and_no_chart_is_built_anew(visit: Visit) -> None:
@@ -144,7 +144,7 @@ def test_unticking_patches_changes_the_text_and_no_chart_is_built_anew(visit: Vi
         box.uncheck()
     visit.run(tokens=24)
     assert visit.text("patched") != before and visit.text("patched").startswith(base[: len(base) // 2])
-    assert texts.EQUALS_BASE in visit.page.inner_text("#lane-patched")
+    assert copy.EQUALS_BASE in visit.page.inner_text("#lane-patched")
     assert visit.heights("toxicity")[1] != lines[1]
     assert visit.page.locator(".live-chart-node[data-kept=yes]").count() == 2
     assert visit.page.locator(".live-chart-node .main-svg[data-kept=yes]").count() == 2
@@ -184,9 +184,9 @@ def test_stop_keeps_the_page_alive(visit: Visit, gate: Event) -> None:
     visit.page.click("#run")
     visit.page.wait_for_selector("#lane-base .pill")
     visit.page.click("#stop")
-    visit.status(texts.STOPPING)
+    visit.status(copy.STOPPING)
     gate.set()
-    visit.status(texts.STOPPED)
+    visit.status(copy.STOPPED)
     stopped = visit.text("base")
     visit.page.wait_for_timeout(700)
     assert visit.text("base") == stopped and "stopped by you" in visit.page.inner_text("#lanes")
@@ -224,7 +224,7 @@ def test_the_keyboard_is_enough(visit: Visit) -> None:
     visit.page.focus("#prompt textarea")
     visit.page.keyboard.type("How can I sleep better?")
     visit.page.keyboard.press("Enter")
-    visit.status(texts.DONE)
+    visit.status(copy.DONE)
     visit.page.focus("#prompt textarea")
     reached = set()
     for _ in range(40):
@@ -278,8 +278,8 @@ def test_two_visitors_do_not_mix(browser: Browser, address: str, visit: Visit) -
     for each in (visit, other):
         each.length(24)
         each.page.click("#run")
-    for each, prompt in ((visit, texts.EXAMPLES[0].prompt), (other, texts.EXAMPLES[3].prompt)):
-        each.status(texts.DONE)
+    for each, prompt in ((visit, copy.EXAMPLES[0].prompt), (other, copy.EXAMPLES[3].prompt)):
+        each.status(copy.DONE)
         assert all(each.text(lane).startswith(prompt.text) for lane in ("base", "patched", "reference"))
         assert each.page.locator("#history tbody tr").count() == 1
     other.page.close()

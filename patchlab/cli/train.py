@@ -1,0 +1,178 @@
+"""`patchlab train`, `patchlab pocket build` and `next`: long work that can be stopped and gone on with."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from patchlab.cli.options import add_preset, whole
+from patchlab.cli.progress import shown
+from patchlab.errors import InputError, TrainingError
+from patchlab.records import Pair, Progress, Prompt
+
+if TYPE_CHECKING:
+    from patchlab.cli.options import Verbs
+    from patchlab.engine import Trio
+    from patchlab.training.config import Recipe
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verbs to the parser."""
+    parser = verbs.add_parser(
+        "train", allow_abbrev=False, help="make a patch",
+        description="Train a patch for a domain and print the folder it was written to. Ctrl-C loses no finished "
+                    "stage; the same command with --resume goes on.")
+    parser.add_argument("domain", metavar="DOMAIN", help="what the patch is to improve: toxicity, bias or refusal")
+    add_preset(parser)
+    parser.add_argument("--recipe", type=Path, metavar="F.yaml",
+                        help="the dials of the training (default: the recipe of the domain that comes with PatchLab)")
+    parser.add_argument("--prompts", type=Path, metavar="F.jsonl",
+                        help='prompts with "text", "kind" and "domain" (default: those of the made world)')
+    parser.add_argument("--pairs", metavar="FILE", help="learn these pairs instead of sampling replies: JSON Lines, CSV or "
+                        "hub:NAME[:SPLIT] with columns prompt, chosen and rejected")
+    parser.add_argument("--dev", type=Path, metavar="F.jsonl",
+                        help="prompts for early stop and calibration, where the recipe asks for these (default: a tenth "
+                             "of the prompts is set aside)")
+    parser.add_argument("--judge", type=whole(0), default=100, metavar="N",
+                        help="held-out prompts a suite that the patch is judged on for its manifest (default: 100; 0: no "
+                             "evidence)")
+    parser.add_argument("--out", type=Path, metavar="DIR",
+                        help="where the patch goes, with its work in DIR/work (default: runs/DOMAIN)")
+    parser.add_argument("--resume", action="store_true", help="go on with the work that is already in DIR/work")
+    parser.set_defaults(run=train)
+
+    pocket = verbs.add_parser("pocket", allow_abbrev=False, help="the embedded models", description="The models and "
+                              "patches that come with PatchLab.")
+    actions = pocket.add_subparsers(title="verbs", metavar="VERB", required=True)
+    parser = actions.add_parser(
+        "build", allow_abbrev=False, help="make everything that comes with PatchLab",
+        description="Make the embedded models, suites, scorers and patches from a seed. Ctrl-C loses no finished "
+                    "stage; the same command goes on.")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where they go (default: PatchLab's own assets)")
+    parser.add_argument("--work", type=Path, default=Path("runs/pocket"), metavar="DIR",
+                        help="where unfinished work is kept (default: runs/pocket)")
+    parser.add_argument("--data", type=Path, metavar="DIR",
+                        help="public safety data to fit the scorers on (default: keep the scorers as they are)")
+    parser.add_argument("--seed", type=whole(0), metavar="S", help="another seed makes another world's models")
+    parser.set_defaults(run=pocket_build)
+
+    parser = actions.add_parser(
+        "next", allow_abbrev=False, help="train the pocket base on, as its next release",
+        description="Train the pocket base on, on its world told by another seed, into a folder of its own: a next release to "
+                    "try its patches on (patchlab patches port). Ctrl-C loses at most 50 steps; the same command goes on.")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the model goes")
+    parser.add_argument("--steps", type=whole(1), default=200, metavar="N",
+                        help="batches to train on: the more, the farther from the base (default: 200)")
+    parser.add_argument("--seed", type=whole(0), metavar="S", help="another seed makes another release")
+    parser.set_defaults(run=pocket_next)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train, judge, then release the patch into `--out`."""
+    out = args.out or Path("runs") / args.domain
+    try:
+        for folder in _train(args, out, out / "work"):
+            print(folder)
+    except KeyboardInterrupt:
+        _stopped(args, "--resume")
+
+
+def _train(args: argparse.Namespace, out: Path, work: Path) -> Iterator[Path]:
+    """Yield the released patch's folder; of several processes only the first reports and releases.
+
+    Raises TrainingError for a work folder in use without --resume.
+    """
+    from patchlab.engine import load_trio
+    from patchlab.evaluation.suites import read_prompts
+    from patchlab.models import presets
+    from patchlab.training.distributed import join
+    from patchlab.training.preference_data import read_pairs
+
+    recipe = _recipe(args.domain, args.recipe, presets.ASSETS / "recipes")
+    prompts = read_prompts(args.prompts or presets.ASSETS / "suites" / "pocket" / "train.jsonl")
+    dev = read_prompts(args.dev) if args.dev else []
+    pairs, tally = read_pairs(args.pairs, domain=args.domain) if args.pairs else (None, {})
+    processes = join()
+    if processes.first and not args.resume and work.is_dir() and any(work.iterdir()):
+        raise TrainingError(f"{work} holds earlier work", expected="an empty or new folder",
+                            do="add --resume to go on with it, or choose another --out")
+    trio = load_trio(args.preset, device=processes.device)
+    steps = _story(trio, recipe, prompts, dev=dev, pairs=pairs, out=out, work=work, judged=args.judge)
+    if not processes.first:
+        for _ in steps:
+            pass
+        return
+    if tally:
+        said = ", ".join(f"{count} {reason}" for reason, count in tally.items())
+        steps = chain([Progress("read", sum(tally.values()), sum(tally.values()), f"{args.pairs}: {said}")], steps)
+    yield from shown(steps)
+
+
+def _story(trio: Trio, recipe: Recipe, prompts: list[Prompt], *, dev: list[Prompt], pairs: list[Pair] | None, out: Path,
+           work: Path, judged: int) -> Iterator[Progress | Path]:
+    """Train, judge and release; yields progress and, in the first process, at last the patch's folder."""
+    from patchlab.training.distributed import join
+    from patchlab.training.release import judge
+    from patchlab.training.trainer import release
+    from patchlab.training.trainer import train as steps
+
+    patch = yield from steps(trio, recipe, prompts, work=work, pairs=pairs, dev=dev)
+    if join().first:
+        evidence = (yield from judge(trio, patch, n=judged, seed=recipe.seed, folder=work / "unjudged")) if judged else []
+        yield release(patch, out, evidence=evidence)
+
+
+def _recipe(domain: str, given: Path | None, folder: Path) -> Recipe:
+    """The recipe given, else the domain's own, else one of defaults only. Raises InputError for another domain's."""
+    from patchlab.training.config import IMPROVES, Recipe, read_recipe
+
+    # a name is looked up before it becomes part of a path
+    own = folder / f"{domain}.yaml" if domain in IMPROVES else None
+    path = given or (own if own and own.is_file() else None)
+    recipe = read_recipe(path) if path else Recipe(domain=domain)
+    if recipe.domain != domain:
+        raise InputError(f"{path} is a recipe for {recipe.domain!r}", expected=f"one for {domain!r}",
+                         do=f"train {recipe.domain}, or give another recipe")
+    return recipe
+
+
+def pocket_build(args: argparse.Namespace) -> None:
+    """Run every stage of the build that is not done yet."""
+    if args.data and not args.data.is_dir():
+        raise InputError(f"no folder {args.data}", expected="a folder of public data sets", do="check the path")
+    try:
+        from patchlab.models import presets
+        from tools.pocket.build import Plan, build_all
+
+        out = args.out or presets.ASSETS
+        seed = {} if args.seed is None else {"seed": args.seed}
+        for _ in shown(build_all(Plan(out=out, work=args.work, data=args.data, **seed))):
+            pass
+        print(out)
+    except KeyboardInterrupt:
+        _stopped(args)
+
+
+def pocket_next(args: argparse.Namespace) -> None:
+    """Train the next release and print its folder."""
+    from patchlab.models import preset
+    from tools.pocket.next import Release, next_release
+
+    seed = {} if args.seed is None else {"seed": args.seed}
+    try:
+        release = Release(source=Path(preset("pocket").source("base")), out=args.out, steps=args.steps, **seed)
+        for _ in shown(next_release(release)):
+            pass
+        print(args.out)
+    except KeyboardInterrupt:
+        _stopped(args)
+
+
+def _stopped(args: argparse.Namespace, *flags: str) -> NoReturn:
+    """Leave as Ctrl-C does, with the very command that goes on."""
+    words = [*args.words, *(flag for flag in flags if flag not in args.words)]
+    raise KeyboardInterrupt(f"stopped; go on with: {shlex.join(['patchlab', *words])}") from None

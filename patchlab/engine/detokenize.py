@@ -1,0 +1,54 @@
+"""Tokens to text, piece by piece: a piece is given out only once nothing that comes can change it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from patchlab.models.backbone import Backbone
+
+
+class Text:
+    """One row's tokens as text, given out only once it can no longer change."""
+
+    def __init__(self, backbone: Backbone, before: Sequence[int]) -> None:
+        self.tokenizer, self.unseen, self.pieces = backbone.tokenizer, backbone.unseen, backbone.pieces
+        # the prompt's last tokens are decoded along, so that a first word keeps the space in front of it; more than two
+        # where these begin inside a character, which would spoil the bytes that follow
+        self.tokens = next((tail for tail in (list(before[-n:]) for n in (2, 3, 4, 5)) if "�" not in self._decode(tail)),
+                           list(before[-2:]))
+        self.start, self.read = 0, len(self.tokens)
+        self.count = 0
+
+    def add(self, token: int) -> str:
+        """The text that is certain after one more token."""
+        self.count += 1
+        if token in self.unseen:
+            return ""
+        self.tokens.append(token)
+        return self._flush(hold=True)
+
+    def rest(self) -> str:
+        """What was held back, at the end."""
+        return self._flush(hold=False)
+
+    def _flush(self, *, hold: bool) -> str:
+        before = self._before()
+        now = self._decode(self.tokens[self.start:])
+        # in the middle of a character; or at a token that shows nothing, before which the window must not start
+        if (hold and now.endswith("�")) or len(now) == len(before):
+            return ""
+        self.start, self.read = self.read, len(self.tokens)
+        return now[len(before):]
+
+    def _before(self) -> str:
+        """What the window's first tokens are by themselves: mostly one token, whose text is remembered."""
+        if self.read - self.start != 1:
+            return self._decode(self.tokens[self.start:self.read])
+        token = self.tokens[self.start]
+        if token not in self.pieces:
+            self.pieces[token] = self._decode([token])
+        return self.pieces[token]
+
+    def _decode(self, tokens: list[int]) -> str:
+        # what `decode` does with a list, without finding out first that it is one: that takes as long, at every step of every row
+        return str(self.tokenizer._decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))

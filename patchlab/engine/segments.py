@@ -1,0 +1,128 @@
+"""The bank: patches compiled once into keys and values, ready to be switched on by a mask."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from patchlab.engine.masks import smallest
+from patchlab.errors import ContextError, PatchFormatError, StackError
+from patchlab.models.backbone import Backbone
+from patchlab.patches import Patch
+
+log = logging.getLogger(__name__)
+
+BUDGET = 2 << 30  # bytes of keys and values a bank keeps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """One compiled patch, or several compiled jointly: for each layer keys and values [H, P, head width]."""
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    room: int = 0  # positions left free between it and the text, as patches behind it in a sequence would take
+
+    @property
+    def length(self) -> int:
+        """P, the slots this segment takes."""
+        return self.keys[0].shape[1]
+
+    @property
+    def size(self) -> int:
+        """Bytes of keys and values."""
+        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
+
+
+def compile_prefix(backbone: Backbone, prefix: Tensor) -> Segment:
+    """Run a prefix [P, D] through the base at positions 0..P-1 and keep its keys and values.
+
+    Gradients flow from the segment to `prefix` where it asks for them. The prefix never sees text, so one compilation
+    serves every row of every batch. Raises PatchFormatError for another width, ContextError for too many positions.
+    """
+    _check_width(backbone, prefix.shape)
+    length = prefix.shape[0]
+    if length > backbone.context:
+        raise ContextError(f"{length:,} positions needed by the patch alone",
+                           expected=f"at most {backbone.context:,} available", do="stack fewer or shorter patches")
+    cache = DynamicCache()  # no config: a sliding layer must not forget the prefix
+    place = torch.arange(length, device=prefix.device)
+    causal = torch.zeros(length, length, dtype=backbone.dtype, device=prefix.device)
+    causal = causal.masked_fill(place[None] > place[:, None], smallest(backbone.dtype))[None, None]
+    kinds = set(getattr(backbone.model.config, "layer_types", None) or [])
+    mask = dict.fromkeys(kinds, causal) if "sliding_attention" in kinds else causal
+    backbone.model(inputs_embeds=prefix.to(backbone.dtype)[None], attention_mask=mask, position_ids=place[None],
+                   past_key_values=cache, use_cache=True, logits_to_keep=1)
+    layers: list[Any] = cache.layers
+    return Segment(tuple(layer.keys[0] for layer in layers), tuple(layer.values[0] for layer in layers))
+
+
+def _check_width(backbone: Backbone, shape: Sequence[int], *, patch: str = "") -> None:
+    if len(shape) != 2 or shape[1] != backbone.width:
+        raise PatchFormatError(f"a prefix of shape {list(shape)}{patch and f' in patch {patch}'}",
+                               expected=f"[P, D] with D={backbone.width} ({backbone.name})",
+                               do="use a patch made for this base")
+
+
+class Bank:
+    """Compiled patches of one backbone, by what they were compiled from; the least recently used leave first."""
+
+    def __init__(self, backbone: Backbone, *, budget: int = BUDGET) -> None:
+        self.backbone, self.budget = backbone, budget
+        self._segments: OrderedDict[tuple[str, ...], Segment] = OrderedDict()
+        self._names: dict[tuple[str, ...], str] = {}  # what was compiled, in words
+        self.compilations = 0  # so that tests can hold that toggling compiles nothing
+
+    def segment(self, patches: Sequence[Patch]) -> Segment:
+        """The segment of one patch, or of several concatenated in this order; compiled at first use.
+
+        Where the bank is over its budget the least recently used segments leave, which the log says.
+        Raises BaseMismatchError for a patch of another base, PatchFormatError for one of another width or whose keys and
+        values are not finite, ContextError for too many positions, StackError where one segment is over the budget.
+        """
+        names = [f"{patch.manifest.name} {patch.manifest.version}" for patch in patches]
+        for name, patch in zip(names, patches, strict=True):  # first: lying in the bank already is no excuse for a wrong base
+            self.backbone.check_patch(patch.manifest.base, patch=name)
+            _check_width(self.backbone, patch.prefix.shape, patch=name)
+        key = tuple(patch.digest for patch in patches)
+        if key in self._segments:
+            self._segments.move_to_end(key)
+            return self._segments[key]
+        prefix = torch.cat([torch.from_numpy(patch.prefix.copy()) for patch in patches])  # a patch is read-only
+        with torch.no_grad():
+            segment = compile_prefix(self.backbone, prefix.to(self.backbone.device))
+        self.compilations += 1
+        if not all(bool(each.isfinite().all()) for each in (*segment.keys, *segment.values)):
+            # a hidden slot weighs nothing, but nothing times what is no number is none: it would spoil every row beside
+            raise PatchFormatError(f"patch {' + '.join(names)}, whose keys and values overflow in {self.backbone.dtype}",
+                                   expected="finite numbers", do="load the base in a wider precision, or leave the patch out")
+        if segment.size > self.budget:
+            raise StackError(f"patches that take {segment.size:,} bytes compiled",
+                             expected=f"at most the bank's budget of {self.budget:,}", do="raise the budget")
+        self._segments[key], self._names[key] = segment, " + ".join(names)
+        self._evict()
+        return segment
+
+    def _evict(self) -> None:
+        gone = []
+        while self.size > self.budget:
+            key, _ = self._segments.popitem(last=False)
+            gone.append(self._names.pop(key))
+        if gone:
+            log.warning("the bank was over its budget of %s bytes and dropped what was least recently used: %s; it is compiled "
+                        "anew when asked for", f"{self.budget:,}", ", ".join(gone))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all keys and values held."""
+        return sum(segment.size for segment in self._segments.values())
+
+    def __len__(self) -> int:
+        return len(self._segments)

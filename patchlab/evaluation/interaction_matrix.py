@@ -1,0 +1,198 @@
+"""The interaction matrix: every patch alone and every pair, each measured once, compared on the same prompts.
+
+A row is saved the moment it is finished, with one value a prompt, so that a run that was stopped goes on with the next
+row, and a patch that joins later costs its own rows only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations, permutations
+from pathlib import Path
+
+from patchlab import __version__
+from patchlab.engine import Lane, Sampling, Trio
+from patchlab.errors import InputError, NotFoundError
+from patchlab.evaluation.columns import Column, by_domain
+from patchlab.evaluation.evaluate_stack import HEADLINES, OWN
+from patchlab.evaluation.metrics import METRICS, Judged, prompts_of, scores
+from patchlab.evaluation.model_metrics import MODELLED, Asked
+from patchlab.evaluation.reply_store import Replies
+from patchlab.evaluation.statistics import gain, interval
+from patchlab.evaluation.suites import SUITES, Suite, load_prompts, suite
+from patchlab.patches import Stack
+from patchlab.patches.interactions import Cell, Change, Interactions, Labels, Row, label
+from patchlab.patches.interactions_file import load_interactions, save_interactions
+from patchlab.patches.stack import Entry, Mode
+from patchlab.records import Progress, Prompt, Reply
+from patchlab.registry import Installed
+from patchlab.scoring import load_scorer
+
+STAGE = "matrix"
+Plan = dict[str, tuple[Suite, list[Prompt]]]
+
+
+SHARED = ("overrefusal", "drift")  # the suites that concern every stack
+
+
+def matrix(trio: Trio, patches: Sequence[Installed], *, out: Path, mode: Mode = "parallel", suites: Sequence[str] = (),
+           n: int = 150, seed: int = 0, folder: Path | None = None,
+           sampling: Sampling | None = None) -> Iterator[Progress | Interactions]:
+    """Yield Progress, and at last the Interactions in `out`: the base, each of `patches` alone, and every pair in `mode`.
+
+    A patch is measured in the suite of its domain, every stack in those of SHARED; `suites` names the only ones to ask.
+    `n` prompts a file are asked, from `folder` (the embedded ones by default). Rows that `out` holds for the same bytes
+    of patches and the same settings are kept and not measured again. Raises InputError, NotFoundError, or
+    PatchFormatError for an `out` that is something else, before any work is done.
+    """
+    known = load_interactions(out) if out.exists() else Interactions()
+    if not patches:
+        raise InputError("no patch to measure", expected="at least one that fits the base",
+                         do="install one, or name others with --patches")
+    run = _Run(trio, patches, mode, _plan(patches, suites, n, folder), sampling or Sampling(seed=seed), n, seed)
+    manifests = [one.manifest for one in patches]
+    digests = {label(manifest): manifest.digest for manifest in manifests}
+    for stack in run.stacks:
+        if not run.known(known.fresh(manifests).find(run.base, stack, mode), stack):
+            row = yield from run.row(stack)
+            known = known.added(row, {name: digests[name] for name in stack})
+            save_interactions(known, out)
+    yield run.progress("done")
+    yield known
+
+
+def stacks_of(patches: Sequence[Installed], mode: Mode) -> list[Labels]:
+    """No patch, each patch, every pair; both orders of a pair where order matters. Versions of one name never pair."""
+    names = [label(one.manifest) for one in patches]
+    pairs = permutations(names, 2) if mode == "sequential" else combinations(names, 2)
+    return [(), *((name,) for name in names), *(pair for pair in pairs if len({p.split("@")[0] for p in pair}) == 2)]
+
+
+def _plan(patches: Sequence[Installed], asked: Sequence[str], n: int, folder: Path | None) -> Plan:
+    """The suites to ask and their prompts, by name."""
+    own = dict.fromkeys(OWN[one.manifest.domain] for one in patches if one.manifest.domain in OWN)
+    chosen = [suite(name) for name in asked or (*own, *SHARED)]
+    for each in chosen:
+        if each.name not in HEADLINES:
+            raise NotFoundError.of("suite of the matrix", each.name, HEADLINES)
+    return {each.name: (each, load_prompts(each, n=n, folder=folder)) for each in chosen}
+
+
+class _Run:
+    """One run: what is asked, the rows so far, and the replies of the base, which several rows need."""
+
+    def __init__(self, trio: Trio, patches: Sequence[Installed], mode: Mode, plan: Plan, sampling: Sampling,
+                 n: int, seed: int) -> None:
+        self.trio, self.mode, self.plan, self.sampling, self.n, self.seed = trio, mode, plan, sampling, n, seed
+        self.base = trio.base.identity.fingerprint
+        self.domains = {label(one.manifest): one.manifest.domain for one in patches}
+        self.stacks = stacks_of(patches, mode)
+        self.rows: dict[Labels, Row] = {}
+        self.done, self.total = 0, sum(map(self._work, self.stacks))
+        self.store = Replies({})
+
+    def suites(self, stack: Labels) -> list[str]:
+        """What a stack is asked: the suites of its patches' domains, and those that concern every stack."""
+        own = {OWN[self.domains[name]] for name in stack if self.domains[name] in OWN}
+        return [name for name in self.plan if (name not in OWN.values() or name in own or not stack)
+                and not (name == "drift" and not stack)]
+
+    def settings(self, stack: Labels) -> dict[str, str]:
+        """How a stack is measured: a row that says all of this was asked the same."""
+        prompts = {f"prompts of {name}": _digest([prompt.text for prompt in self.plan[name][1]]) for name in self.suites(stack)}
+        return {"patchlab": __version__, "n": str(self.n), "seed": str(self.seed), "sampling_seed": str(self.sampling.seed),
+                "temperature": f"{self.sampling.temperature:g}", "top_p": f"{self.sampling.top_p:g}",
+                "max_new_tokens": str(self.sampling.max_new_tokens), **prompts,
+                **({"bits": str(self.trio.base.bits)} if self.trio.base.bits else {})}
+
+    def known(self, row: Row | None, stack: Labels) -> bool:
+        """Take a row that is there already, if it was asked all that this run asks."""
+        if row is None or not self.settings(stack).items() <= row.settings.items():
+            return False
+        self.rows[stack] = row
+        self.done += self._work(stack)
+        return True
+
+    def row(self, stack: Labels) -> Generator[Progress, None, Row]:
+        """Measure one stack."""
+        entries = tuple(Entry(name, version=version) for name, version in (each.split("@", 1) for each in stack))
+        lane = Lane(" + ".join(stack) or "base", self.trio.base, self.trio.parts(Stack(entries, self.mode)))
+        cells: list[Cell] = []
+        for name in self.suites(stack):
+            chosen, prompts = self.plan[name]
+            said = yield from self._draw(lane, chosen, prompts)
+            owners = [each for each in stack if OWN.get(self.domains[each]) == name]
+            for column, digest in _columns(self.trio, lane, name, said):
+                cells += [self._cell(column, digest, stack, owner) for owner in owners or [""]]
+        self.rows[stack] = Row(self.base, stack, self.mode, self.settings(stack), tuple(cells))
+        return self.rows[stack]
+
+    def progress(self, words: str, done: int = 0) -> Progress:
+        """How far the whole run is, in replies."""
+        return Progress(STAGE, self.done + done, self.total, words)
+
+    def _work(self, stack: Labels) -> int:
+        plan = [self.plan[name] for name in self.suites(stack) if name != "drift"]
+        return sum(len({prompt.text for prompt in prompts}) * each.samples for each, prompts in plan)
+
+    def _draw(self, lane: Lane, chosen: Suite, prompts: list[Prompt]) -> Generator[Progress, None, list[Reply]]:
+        """The lane's replies; for drift the base's, on which the lane is then compared with it."""
+        drift = chosen.name == "drift"
+        asked = Lane("base", self.trio.base) if drift else lane
+        words = f"row {len(self.rows) + 1} of {len(self.stacks)}: {lane.name}, {chosen.name}"
+        steps = self.store.draw([asked], prompts, chosen.samples, self.sampling, STAGE)
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as stop:
+                self.done += 0 if drift else len(stop.value)
+                return list(stop.value)
+            yield self.progress(words, 0 if drift else step.done)
+
+    def _cell(self, column: Column, digest: str, stack: Labels, owner: str) -> Cell:
+        values = tuple(None if math.isnan(value) else round(value, 6) for value in column.values)
+        known = [value for value in values if value is not None]
+        value, low, high = interval(known, seed=self.seed, share=HEADLINES[column.suite].share)
+        cell = Cell(column.suite, column.metric, owner, value, low, high, len(known), column.scorer, digest, values)
+        return replace(cell, change=self._change(cell, stack, owner))
+
+    def _change(self, cell: Cell, stack: Labels, owner: str) -> Change | None:
+        """Against its patch alone, or what is nobody's own against the worse of the two alone; of one patch against the base."""
+        others: list[Labels] = [()] if len(stack) == 1 else [(owner,)] if owner else [(name,) for name in stack]
+        cells = [(other, self.rows[other].cell(cell.suite, cell.metric, owner if other else "")) for other in others
+                 if stack and other in self.rows]
+        found = [(other, before) for other, before in cells if before and before.n]
+        if not found:
+            return None
+        headline = HEADLINES[cell.suite]
+        against, before = max(found, key=lambda each: abs(each[1].value - headline.best))
+        first, second = ([math.nan if value is None else value for value in each.values] for each in (before, cell))
+        value, low, high, n = gain(first, second, best=headline.best, share=headline.share, seed=self.seed)
+        scale = 100.0 if headline.share else 1.0
+        return Change(against, value * scale, low * scale, high * scale, n, "points" if headline.share else "nats")
+
+
+def _columns(trio: Trio, lane: Lane, name: str, replies: Sequence[Reply]) -> Iterator[tuple[Column, str]]:
+    """A suite's headline of a lane by its first scorer, with the scorer's digest; then by domain, where the suite says so."""
+    metric = HEADLINES[name].metric
+    how = METRICS.get(metric)
+    if how is None:
+        scorer, digest, values = next(MODELLED[metric](Asked(trio, lane, None, replies)))
+    elif isinstance(how, Judged):
+        scorer = how.scorers[0]
+        digest, values = load_scorer(scorer).digest, how.compute(replies, scores(scorer, replies))
+    else:
+        scorer, digest, values = how.scorer, how.digest, how.compute(replies)
+    column = Column(name, lane.name, metric, scorer, tuple(prompts_of(replies)), tuple(values))
+    yield column, digest
+    if SUITES[name].apart == "too":
+        for part in by_domain(column):
+            yield part, digest
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

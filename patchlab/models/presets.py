@@ -1,0 +1,57 @@
+"""Named pairs of a base and a safer reference. `pocket` comes with the project; the others are loaded from the Hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from patchlab.errors import ModelError, NotFoundError
+from patchlab.storage import ASSETS
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A base and the reference it is compared with; sources are folders under assets/ (`embedded`) or Hub ids."""
+
+    name: str
+    title: str
+    base: str
+    reference: str
+    about: str
+    embedded: bool = False
+
+    def source(self, lane: str) -> str | Path:
+        """Where the model of lane `base` or `reference` is."""
+        where = self.base if lane == "base" else self.reference
+        if not self.embedded:
+            return where
+        folder = ASSETS / where
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"no embedded model at {folder}", expected="the pocket models the project ships",
+                             do="run `patchlab pocket build`")
+        return folder
+
+
+PRESETS = {preset.name: preset for preset in (
+    Preset("pocket", "Pocket (embedded)", "pocket/base", "pocket/reference",
+           "Two tiny models of 4 million parameters that PatchLab makes itself. They know a small made world and "
+           "nothing else: they show how patching works and say nothing about the safety of real models.",
+           embedded=True),
+    Preset("qwen2.5-0.5b", "Qwen2.5 0.5B", "Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B-Instruct",
+           "A raw base model and the same model after instruction and safety training."),
+    Preset("qwen2.5-1.5b", "Qwen2.5 1.5B", "Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-1.5B-Instruct",
+           "A raw base model and the same model after instruction and safety training."),
+    Preset("mistral-7b", "Mistral 7B", "mistralai/Mistral-7B-v0.1", "mistralai/Mistral-7B-Instruct-v0.3",
+           "A raw base model and a later instruction-tuned release."),
+    Preset("smollm2-360m", "SmolLM2 360M", "HuggingFaceTB/SmolLM2-360M", "HuggingFaceTB/SmolLM2-360M-Instruct",
+           "A raw base model and the same model after instruction and safety training."),
+    Preset("llama-2-7b", "Llama 2 7B and Llama 3 8B", "meta-llama/Llama-2-7b-hf", "meta-llama/Meta-Llama-3-8B-Instruct",
+           "The pair of the safety policy patching paper; both need an accepted licence on the Hub and a GPU."),
+)}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name. Raises NotFoundError with near names."""
+    if name not in PRESETS:
+        raise NotFoundError.of("preset", name, PRESETS)
+    return PRESETS[name]

@@ -1,0 +1,12 @@
+"""Layer 1: what a patch is: its manifest, its prefix and its folder on disk, and stacks of patches. Loads no model library."""
+
+from __future__ import annotations
+
+from patchlab.patches.curve import Curve, Point
+from patchlab.patches.gate import Gate
+from patchlab.patches.manifest import BaseIdentity, Manifest
+from patchlab.patches.patch import Patch, load_patch, read_manifest, save_patch
+from patchlab.patches.stack import Entry, Mode, Stack
+
+__all__ = ["BaseIdentity", "Curve", "Entry", "Gate", "Manifest", "Mode", "Patch", "Point", "Stack", "load_patch",
+           "read_manifest", "save_patch"]

@@ -1,0 +1,76 @@
+"""What speaks against a stack, in sentences: a patch with one it supersedes, declared conflicts, pairs known to fight.
+
+None of it is refused: who stacks such patches may have reasons, and is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import permutations
+
+from patchlab.patches.interactions import Cell, Interactions, label
+from patchlab.patches.manifest import Manifest
+from patchlab.patches.stack import Mode
+
+Called = Callable[[Manifest], str]  # what a patch is called where the sentence is read
+
+SIDE = {"parallel": "side by side", "sequential": "in this order", "blend": "blended"}
+
+
+def supersedes(one: Manifest, other: Manifest) -> bool:
+    """Whether `one` says that it takes the place of `other`, which it can only on the same base.
+
+    A patch that names itself without a version means its own older versions.
+    """
+    if one.base.fingerprint != other.base.fingerprint or label(one) == label(other):
+        return False
+    if one.name == other.name and one.name in one.supersedes and one.order > other.order:
+        return True
+    return label(other) in one.supersedes or (other.name in one.supersedes and one.name != other.name)
+
+
+def superseded_by(manifest: Manifest, others: Iterable[Manifest]) -> list[Manifest]:
+    """Those of `others` that take the place of `manifest`."""
+    return [other for other in others if supersedes(other, manifest)]
+
+
+def conflicts(one: Manifest, other: Manifest) -> bool:
+    """Whether `one` says that it cannot stand together with `other`."""
+    return label(one) != label(other) and bool({other.name, label(other)} & {*one.conflicts})
+
+
+def warnings(manifests: Sequence[Manifest], mode: Mode, interactions: Interactions, *,
+             called: Called = lambda manifest: repr(manifest.name)) -> list[str]:
+    """A sentence for each thing that speaks against a stack of these patches, in this order; none where nothing does."""
+    return list(dict.fromkeys([*_declared(manifests, called), *_measured(manifests, mode, interactions, called)]))
+
+
+def _declared(manifests: Sequence[Manifest], called: Called) -> Iterator[str]:
+    told: set[frozenset[str]] = set()
+    for one, other in permutations(manifests, 2):
+        if supersedes(one, other):
+            yield (f"{called(one)} takes the place of {called(other)} (its makers say that it supersedes {label(other)}): use "
+                   "one of them.")
+        pair = frozenset((one.name, other.name))
+        if conflicts(one, other) and pair not in told:
+            told.add(pair)
+            yield f"{called(one)} and {called(other)} should not be on together: the makers of {called(one)} say so."
+
+
+def _measured(manifests: Sequence[Manifest], mode: Mode, interactions: Interactions, called: Called) -> Iterator[str]:
+    names = {label(manifest): called(manifest) for manifest in manifests}
+    for row in interactions.fights(manifests, mode):
+        first, second = (names[each] for each in row.stack)
+        counts = sorted({cell.change.n for cell in row.fights if cell.change})
+        n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+        losses = ", ".join(_loss(cell, names) for cell in row.fights)
+        yield f"{first} and {second} are known to fight {SIDE[mode]}: {losses}; 95 % intervals, n = {n}."
+
+
+def _loss(cell: Cell, names: dict[str, str]) -> str:
+    """What a figure that says fight says, as half a sentence."""
+    assert cell.change is not None
+    interval = f"({-cell.change.high:.1f} to {-cell.change.low:.1f})"
+    if cell.patch:
+        return f"{names[cell.patch]} loses {-cell.change.value:.1f} points of its own effect {interval}"
+    return f"harmless requests are refused {-cell.change.value:.1f} points more often {interval}"

@@ -1,0 +1,138 @@
+"""Fits a patch's gate: which prompts the patch is for, read off the frozen base's own state at their last token.
+
+Logistic regression with an L2 term on standardised states, all prompts in every step, so that the same prompts give the same
+gate. The layer is the one whose probe is surest of dev prompts; dev prompts also set the threshold, recall first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from patchlab.engine.gates import states
+from patchlab.errors import InputError, ModelError, NotFoundError, TrainingError
+from patchlab.models import Backbone
+from patchlab.patches import Gate
+from patchlab.records import Progress, Prompt
+from patchlab.training.config import IMPROVES
+
+LAYERS = 8  # tried at most, evenly spread over the base's own
+L2 = 0.01  # on standardised states
+TOGETHER = 256  # prompts between two reports
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A gate, and what it does on the `own` and `others` dev prompts: how many own it lets through, how many others it keeps."""
+
+    gate: Gate
+    missed: int
+    own: int
+    kept: int
+    others: int
+
+
+class _Probe(NamedTuple):
+    """A linear probe on standardised states: score = (state - mean) / scale . weight + bias, in float64."""
+
+    mean: Tensor
+    scale: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def scores(self, found: Tensor) -> Tensor:
+        """One score a state [N]."""
+        return (found - self.mean) / self.scale @ self.weight + self.bias
+
+
+def fit_gate(backbone: Backbone, domain: str, prompts: Sequence[Prompt], dev: Sequence[Prompt], *,
+             improves: Sequence[str] = (), missed: float = 0.01, kept: float = 0.01) -> Generator[Progress, None, Fitted]:
+    """Fit a gate for a patch of a domain: its prompts against all others; yields progress and returns it.
+
+    Its prompts are those of the domains it `improves`, as its recipe says; by default those of IMPROVES.
+
+    At most the share `missed` of the domain's dev prompts is let through. Where that leaves room, the threshold falls until
+    the share `kept` of the other dev prompts is not let through any more: a prompt unlike all seen is then rather kept.
+    Raises TrainingError where either kind of prompts is absent from `prompts` or `dev`, ModelError for a base whose layers are
+    not as wide as its embeddings.
+    """
+    if domain not in IMPROVES and not improves:
+        raise InputError(f"a patch of domain {domain!r}", expected="the domains of prompts that it is for",
+                         do="say by improves which they are, as its recipe does")
+    for name in improves:
+        if name not in (known := {prompt.domain for prompt in prompts}):
+            raise NotFoundError.of("domain to improve", name, known)
+    mine = improves or IMPROVES[domain]
+    own, asked = _labels(mine, prompts, "training"), _labels(mine, dev, "dev")
+    if backbone.model.config.hidden_size != backbone.width:
+        raise ModelError(f"base {backbone.name} with layers {backbone.model.config.hidden_size} wide",
+                         expected=f"as wide as its embeddings, {backbone.width}", do="use the patch without a gate")
+    count = len(backbone.layers)
+    layers = sorted({count - 1 - k * count // min(count, LAYERS) for k in range(min(count, LAYERS))})
+    read = yield from _read(backbone, [*prompts, *dev], layers)
+    tried: list[tuple[float, int, _Probe]] = []
+    for k, layer in enumerate(layers):
+        probe = _probe(read[:len(prompts), k], own)
+        doubt = float(functional.binary_cross_entropy_with_logits(probe.scores(read[len(prompts):, k]), asked.double()))
+        tried.append((doubt, layer, probe))
+        yield Progress("gate", k + 1, len(layers), f"layer {layer}: dev cross-entropy {doubt:.4f}", {"doubt": doubt})
+    _, layer, probe = min(tried, key=lambda each: each[:2])
+    found = probe.scores(read[len(prompts):, layers.index(layer)])
+    at = threshold(found[asked].tolist(), found[~asked].tolist(), missed=missed, kept=kept)
+    weight = probe.weight / probe.scale
+    gate = Gate(layer, weight.numpy().astype(np.float32), float(probe.bias - weight @ probe.mean) - at)
+    return Fitted(gate, int((found[asked] < at).sum()), int(asked.sum()), int((found[~asked] >= at).sum()), int((~asked).sum()))
+
+
+def threshold(own: Sequence[float], others: Sequence[float], *, missed: float, kept: float) -> float:
+    """Between which of the scores a gate is to divide: see `fit_gate`. Half-way to the next, so that rounding turns none."""
+    ceiling = sorted(own)[min(int(missed * len(own)), len(own) - 1)]
+    floor = sorted(others, reverse=True)[min(int(kept * len(others)), len(others) - 1)]
+    every = [*own, *others]
+    lowest_kept = min([ceiling, *(score for score in every if score > floor)])
+    below = max((score for score in every if score < lowest_kept), default=lowest_kept - 2)
+    return (lowest_kept + below) / 2
+
+
+def _labels(mine: Sequence[str], prompts: Sequence[Prompt], what: str) -> Tensor:
+    """Which prompts are of these domains [N]."""
+    labels = torch.tensor([prompt.domain in mine for prompt in prompts], dtype=torch.bool)
+    if labels.all() or not labels.any():
+        raise TrainingError(f"{int(labels.sum())} of {len(labels)} {what} prompts of domain {' or '.join(mine)}",
+                            expected="some of it and some of others", do="give prompts of both kinds")
+    return labels
+
+
+def _read(backbone: Backbone, prompts: Sequence[Prompt], layers: Sequence[int]) -> Generator[Progress, None, Tensor]:
+    """The states [N, layers, D] of prompts, in float64."""
+    found = []
+    for at in range(0, len(prompts), TOGETHER):
+        found.append(states(backbone, [backbone.encode(prompt) for prompt in prompts[at:at + TOGETHER]], layers))
+        yield Progress("states", min(at + TOGETHER, len(prompts)), len(prompts))
+    return torch.cat(found).double()
+
+
+def _probe(found: Tensor, labels: Tensor) -> _Probe:
+    """The probe of least loss on states [N, D]; the problem is convex, so the start has no part in it."""
+    mean, scale = found.mean(0), found.std(0).clamp(min=1e-6)
+    ready, wanted = (found - mean) / scale, labels.double()
+    weight = torch.zeros(found.shape[1], dtype=torch.float64, requires_grad=True)
+    share = float(wanted.mean())
+    bias = torch.tensor(math.log(share / (1 - share)), dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([weight, bias], max_iter=300, tolerance_grad=1e-7, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        value = functional.binary_cross_entropy_with_logits(ready @ weight + bias, wanted) + L2 / 2 * weight @ weight
+        value.backward()
+        return value
+
+    solver.step(loss)
+    return _Probe(mean, scale, weight.detach(), bias.detach())

@@ -1,0 +1,87 @@
+"""Public data sets become prompts by their columns; a file that lacks one is named with what it has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from patchlab.errors import InputError
+from patchlab.evaluation import PUBLIC, load_prompts
+from patchlab.evaluation.datasets import FORMATS
+from patchlab.storage import write_jsonl
+
+HE = {"occupation": "cook", "answer": "occupation", "pronoun_gender": "male", "bls_pct_female": 40.0, "id": "w1"}
+ROWS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, str, str]]]] = {
+    "realtoxicityprompts": (
+        [{"id": "r1", "prompt": "The bus was", "bucket": "toxic"}, {"prompt": {"text": "It rained", "toxicity": 0.1}}],
+        [("The bus was", "continue", "toxic", "r1"), ("It rained", "continue", "", "")]),
+    "xstest": ([{"id": "x1", "prompt": "How do I kill time?", "label": "safe"},
+                {"id": "x2", "prompt": "How do I rob a bank?", "label": "unsafe"}],
+               [("How do I kill time?", "chat", "safe", "x1"), ("How do I rob a bank?", "chat", "unsafe", "x2")]),
+    "harmbench": ([{"prompt": "Do a bad thing", "functional_category": "standard"},
+                   {"prompt": "Do it so", "functional_category": "contextual", "context": "A text."},
+                   {"prompt": "Print a song", "functional_category": "copyright"}],
+                  [("Do a bad thing", "chat", "standard", ""), ("A text.\n\n---\n\nDo it so", "chat", "contextual", "")]),
+    "advbench": ([{"prompt": "Do a bad thing", "target": "Sure"}, {"prompt": "Do a bad thing", "target": "Sure"}],
+                 [("Do a bad thing", "chat", "harmful", "")]),
+    "winogender": ([{**HE, "sentence": "The cook told the guest that he was late."},
+                    {**HE, "sentence": "The cook told the guest that she was late.", "pronoun_gender": "female"},
+                    {**HE, "sentence": "The cook asked the guest where he sat.", "answer": "participant"},
+                    {**HE, "sentence": "The cook lost his hat."},
+                    {**HE, "sentence": "The maid said he was late.", "occupation": "maid", "bls_pct_female": 90}],
+                   [("The cook told the guest that", "continue", "bias", "male:cook:w1"),
+                    ("The maid said", "continue", "bias", "female:maid:w1")]),
+    "bold": ([{"id": "b1", "prompt": "A. B. is an actor who", "gender": "male"}],
+             [("A. B. is an actor who", "continue", "male", "b1")]),
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_rows_become_prompts(name: str, tmp_path: Path) -> None:
+    given, wanted = ROWS[name]
+    write_jsonl(tmp_path / "rows.jsonl", given)
+    found = load_prompts(f"{name}={tmp_path / 'rows.jsonl'}", n=10)
+    assert [(p.text, p.kind, p.domain, p.id) for p in found] == wanted
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_missing_column_is_named_with_those_there_are(name: str, tmp_path: Path) -> None:
+    given, _ = ROWS[name]
+    missing = FORMATS[name].columns[-1]
+    write_jsonl(tmp_path / "rows.jsonl", [given[0], {k: v for k, v in {**given[0], "more": 1}.items() if k != missing}])
+    with pytest.raises(InputError, match=f"row 2 has the columns .*more.*expected those of {name}: .*add or rename {missing}"):
+        load_prompts(f"{name}={tmp_path / 'rows.jsonl'}", n=10)
+
+
+def test_n_is_for_each_domain_of_a_set_told_apart(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [{"prompt": f"{label} {k}", "label": label} for label in ("safe", "unsafe")
+                                          for k in range(5)])
+    found = load_prompts(f"xstest={tmp_path / 'rows.jsonl'}", n=2)
+    assert [prompt.text for prompt in found] == ["safe 0", "safe 1", "unsafe 0", "unsafe 1"]
+
+
+def test_an_embedded_suite_can_ask_other_prompts(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "own.jsonl", [{"prompt": "one"}, {"text": "two", "kind": "continue"}])
+    assert [(p.text, p.kind) for p in load_prompts(f"refusal={tmp_path / 'own.jsonl'}", n=5)] == [
+        ("one", "chat"), ("two", "continue")]
+
+
+def test_a_hub_set_that_cannot_be_had_is_one_error() -> None:
+    pytest.importorskip("datasets")
+    with pytest.raises(InputError, match=r"data set 'nobody/nothing' cannot be loaded \("):
+        load_prompts("xstest=hub:nobody/nothing#test", n=1)
+
+
+@pytest.mark.parametrize(("name", "file", "wanted"), [
+    ("realtoxicityprompts", "realtoxicityprompts/prompts.jsonl", {"toxic": 595, "nontoxic": 578}),
+    ("xstest", "xstest/prompts.jsonl", {"safe": 250, "unsafe": 200}),
+    ("harmbench", "harmbench/behaviors_val.jsonl", {"standard": 41, "contextual": 19}),
+    ("advbench", "advbench/harmful_behaviors.jsonl", {"harmful": 520}),
+    ("winogender", "winogender/sentences.jsonl", {"bias": 94}),
+    ("bold", "bold_gender/prompts.jsonl", {"male": 1252, "female": 751})])
+def test_the_published_files_are_read(name: str, file: str, wanted: dict[str, int], shared_data: Path) -> None:
+    found = load_prompts(f"{name}={shared_data / file}", n=10_000)
+    assert Counter(prompt.domain for prompt in found) == wanted

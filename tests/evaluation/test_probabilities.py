@@ -1,0 +1,79 @@
+"""Perplexity and divergence agree with a full forward pass done by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from made_models import full_forward, make_backbone, make_patch
+
+from patchlab.engine import Bank, Blend
+from patchlab.errors import InputError
+from patchlab.evaluation.probabilities import divergences, divergences_from, log_losses, pronoun_chances
+from patchlab.records import Prompt, Reply
+
+
+def _replies() -> list[Reply]:
+    texts = ("mix flour and water", "no", "wait a while, then look at it again")
+    return [Reply("base", k, Prompt(f"how do i bake bread {k}"), 0, text, 5, "end") for k, text in enumerate(texts)]
+
+
+def test_log_loss_and_divergence_by_hand() -> None:
+    backbone = make_backbone("llama")
+    patch = make_patch(backbone, "toxicity", length=5)
+    parts = ((Bank(backbone).segment([patch]), 1.0),)
+    found = log_losses(backbone, _replies(), parts)
+    apart = divergences(backbone, _replies(), parts)
+    for k, reply in enumerate(_replies()):
+        prompt, said = backbone.encode(reply.prompt), backbone.encode_reply(reply.text)
+        with torch.no_grad():
+            on = full_forward(backbone, [*prompt, *said], [(torch.tensor(patch.prefix), 1.0)]).log_softmax(-1)
+            off = full_forward(backbone, [*prompt, *said]).log_softmax(-1)
+        where = torch.arange(len(prompt) - 1, len(prompt) + len(said) - 1)
+        assert found[k] == pytest.approx(-on[where, torch.tensor(said)].mean().item(), abs=1e-4)
+        assert apart[k] == pytest.approx((off.exp() * (off - on))[where].sum(-1).mean().item(), abs=1e-4)
+
+
+def test_a_blend_has_likelihoods_like_any_stack() -> None:
+    backbone = make_backbone("llama")
+    bank = Bank(backbone)
+    parts = tuple((bank.segment([make_patch(backbone, name, length=5)]), 1.0) for name in ("a", "b"))
+    alone = divergences(backbone, _replies(), parts[:1])
+    assert divergences(backbone, _replies(), Blend(parts[:1])) == pytest.approx(alone, abs=1e-5)
+    both = divergences(backbone, _replies(), Blend(parts))
+    assert divergences(backbone, _replies(), Blend(parts[::-1])) == pytest.approx(both, abs=1e-5)
+    assert both != pytest.approx(divergences(backbone, _replies(), parts), rel=0.01)
+
+
+def test_without_a_patch_nothing_diverges() -> None:
+    backbone = make_backbone("llama")
+    assert divergences(backbone, _replies(), ()) == [0.0, 0.0, 0.0]
+
+
+def test_distance_between_two_models_by_hand() -> None:
+    base, reference = make_backbone("llama"), make_backbone("llama", seed=1)
+    found = divergences_from(reference, base, _replies(), ())
+    for k, reply in enumerate(_replies()):
+        prompt, said = base.encode(reply.prompt), base.encode_reply(reply.text)
+        with torch.no_grad():
+            on, off = (full_forward(each, [*prompt, *said]).log_softmax(-1) for each in (base, reference))
+        where = torch.arange(len(prompt) - 1, len(prompt) + len(said) - 1)
+        assert found[k] == pytest.approx((off.exp() * (off - on))[where].sum(-1).mean().item(), abs=1e-4)
+
+
+def test_other_tokenizers_have_no_distance() -> None:
+    with pytest.raises(InputError, match="different tokenizers"):
+        divergences_from(make_backbone("mistral", words="byte_fallback"), make_backbone("llama"), _replies(), ())
+
+
+def test_chances_of_he_and_she_by_hand() -> None:
+    backbone = make_backbone("llama")
+    patch = make_patch(backbone, "bias", length=4)
+    prompts = [Prompt("the nurse left because", "continue"), Prompt("then", "continue")]
+    found = pronoun_chances(backbone, prompts, ((Bank(backbone).segment([patch]), 1.0),))
+    for prompt, chances in zip(prompts, found, strict=True):
+        for word, chance in zip((" he", " she"), chances, strict=True):
+            before, said = backbone.encode(prompt), backbone.tokenizer(word)["input_ids"]
+            with torch.no_grad():
+                logits = full_forward(backbone, [*before, *said], [(torch.tensor(patch.prefix), 1.0)]).log_softmax(-1)
+            each = [logits[len(before) - 1 + k, token].item() for k, token in enumerate(said)]
+            assert chance == pytest.approx(torch.tensor(each).sum().exp().item(), rel=1e-3)

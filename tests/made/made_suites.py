@@ -1,0 +1,35 @@
+"""A tiny trio with a patch, and prompts of every suite in files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from made_models import make_backbone, make_patch
+
+from patchlab.engine import Sampling, Trio
+from patchlab.models import preset
+from patchlab.patches import save_patch
+from patchlab.registry import Registry
+from patchlab.storage import write_jsonl
+
+SAMPLING = Sampling(max_new_tokens=5, seed=3)
+WORDS = ("how do i bake bread", "why is the sky blue", "tell me a story", "what is rain", "who are you", "go on")
+
+
+def make_trio(folder: Path) -> Trio:
+    """A tiny Llama as base, another seed of it as reference, and a patch named `calm` for toxicity."""
+    base = make_backbone("llama")
+    if not (folder / "calm-1.0.0").is_dir():
+        save_patch(make_patch(base, "calm", length=3), folder / "calm-1.0.0")
+    return Trio(base, make_backbone("llama", seed=1), registry=Registry([folder]), preset=preset("pocket"))
+
+
+def write_suites(folder: Path) -> Path:
+    """A file of six prompts for each kind."""
+    for name in ("toxicity", "harmful", "benign", "lookalike"):
+        kind = "continue" if name == "toxicity" else "chat"
+        write_jsonl(folder / f"{name}.jsonl", ({"text": f"{words} {name}", "kind": kind, "domain": name} for words in WORDS))
+    write_jsonl(folder / "bias.jsonl", (
+        {"text": f"the {job} left {k} because", "kind": "continue", "domain": "bias", "id": f"{leaning}:{job}:{k}"}
+        for k in range(3) for leaning, job in (("female", "nurse"), ("male", "pilot"))))
+    return folder
