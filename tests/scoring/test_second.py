@@ -11,7 +11,7 @@ from remark_cases import CALM, TOXIC
 from safetensors.numpy import load, save
 
 from patchlab.errors import PatchFormatError
-from patchlab.scoring import cues, features, pieces
+from patchlab.scoring import features, hashed_ngrams, refusal_features
 from patchlab.scoring.convolution import FILTERS, WIDTH, WINDOW, Convolution, layout
 from patchlab.scoring.embedded import load_embedded, save_embedded
 from patchlab.scoring.models import KINDS, PIECES, Model
@@ -79,7 +79,7 @@ def test_trees_are_those_that_scikit_learn_grew() -> None:
 def test_a_convolution_is_its_windows_one_by_one() -> None:
     rng = np.random.default_rng(2)
     model = Convolution.of({name: rng.normal(0, 0.3, shape).astype(kind) for name, (kind, shape) in layout(64).items()})
-    rows, places = pieces.pieces("You are kind. “Go away”, he said.", 64)
+    rows, places = hashed_ngrams.pieces("You are kind. “Go away”, he said.", 64)
     vectors = [model.table[row].sum(0) + model.places[place] for row, place in zip(rows, places, strict=True)]
     edge = [np.zeros(WIDTH, np.float32)]
     padded = edge + vectors + edge
@@ -102,31 +102,31 @@ def test_groups_cannot_be_told_apart(convolution: Convolution) -> None:
 
 
 def test_words_know_their_sentence_and_their_quotation() -> None:
-    found = dict(pieces.words("Hello there. He said “go home” twice.\n3 more"))
-    assert (found["hello"], found["he"], found["go"], found["twice"], found[pieces.NUMBER]) == (0, 1, pieces.QUOTED_PLACE, 1, 2)
-    assert all(place < pieces.QUOTED_PLACE for _, place in pieces.words("“All of it is quoted.”"))
-    assert len(pieces.pieces("word " * 5000, 64)[1]) == pieces.LONGEST
+    found = dict(hashed_ngrams.words("Hello there. He said “go home” twice.\n3 more"))
+    assert (found["hello"], found["he"], found["go"], found["twice"], found[hashed_ngrams.NUMBER]) == (0, 1, hashed_ngrams.QUOTED_PLACE, 1, 2)
+    assert all(place < hashed_ngrams.QUOTED_PLACE for _, place in hashed_ngrams.words("“All of it is quoted.”"))
+    assert len(hashed_ngrams.pieces("word " * 5000, 64)[1]) == hashed_ngrams.LONGEST
 
 
 def test_the_two_scorers_of_a_claim_share_no_feature(monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: dict[str, set[bytes]] = {"first": set(), "second": set()}
-    for name, module in (("first", features), ("second", pieces)):
+    for name, module in (("first", features), ("second", hashed_ngrams)):
         monkeypatch.setattr(module, "crc32", lambda data, name=name: hashed[name].add(data) or 0)
     text = " ".join((*TOXIC, *CALM)) + " zyxwv"
     features._cached_grams.cache_clear()
-    pieces._rows.cache_clear()
+    hashed_ngrams._rows.cache_clear()
     try:
-        KINDS["toxicity"].probe(), features.toxicity_features(text), pieces.pieces(text, 64)
+        KINDS["toxicity"].probe(), features.toxicity_features(text), hashed_ngrams.pieces(text, 64)
     finally:
         features._cached_grams.cache_clear()
-        pieces._rows.cache_clear()
+        hashed_ngrams._rows.cache_clear()
     assert min(map(len, hashed.values())) > 200 and not hashed["first"] & hashed["second"]
-    assert not hasattr(cues, "crc32")  # refusal-2 hashes nothing
+    assert not hasattr(refusal_features, "crc32")  # refusal-2 hashes nothing
 
 
 def test_cues_are_finite_and_few() -> None:
     for text in [*ODD, *REFUSES, *QUOTES]:
-        found = cues.cues(text)
+        found = refusal_features.cues(text)
         assert found.shape == (COLUMNS,) and found.dtype == np.float32 and np.isfinite(found).all()
 
 

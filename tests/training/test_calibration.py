@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_run import drain
+from drained import drain
 
 from patchlab.engine import Segment, Trio
 from patchlab.engine.decode import Part

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from test_gate import returned
+from drained import returned
 
 from patchlab.engine import Sampling, Trio
 from patchlab.errors import BaseMismatchError, NotFoundError

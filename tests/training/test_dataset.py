@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from drained import drain
 from made_models import make_backbone
-from test_run import drain
 
 from patchlab.engine import Trio, teacher
 from patchlab.engine.likelihood import Texts

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drained import drain
 from made_models import make_backbone
-from test_run import drain
 from torch.nn import functional
 
 from patchlab.engine import Trio

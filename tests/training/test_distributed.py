@@ -19,7 +19,7 @@ LONGEST = 1800  # seconds; ten are usual, but a machine may be busy
 
 
 def start(*words: str, **environment: str) -> subprocess.Popen[str]:
-    own = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS / 'engine'}", **environment}
+    own = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS / 'made'}", **environment}
     return subprocess.Popen([sys.executable, str(TOY), *words], env=own, text=True, stdout=subprocess.PIPE)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_run import drain
+from drained import drain
 
 from patchlab.engine import Trio
 from patchlab.engine.likelihood import encode_texts

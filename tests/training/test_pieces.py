@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from drained import drain
 from safetensors.torch import load_file
-from test_run import drain
 
 from patchlab.engine import Trio
 from patchlab.records import Prompt

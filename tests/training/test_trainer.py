@@ -9,31 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drained import drain
 
 from patchlab.engine import Trio
 from patchlab.errors import NotFoundError, TrainingError
-from patchlab.patches import Patch, save_patch
+from patchlab.patches import save_patch
 from patchlab.records import Prompt
 from patchlab.registry import Registry
 from patchlab.training import losses
 from patchlab.training.config import Recipe
 from patchlab.training.prefix import initial_prefix
-from patchlab.training.trainer import train
-
-
-def drain(trio: Trio, recipe: Recipe, prompts: list[Prompt], work: Path, *, stop_after: int | None = None) -> Patch | None:
-    """The trained patch, or None where the run is cut off after so many reports."""
-    steps = train(trio, recipe, prompts, work=work)
-    taken = 0
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return done.value
-        taken += 1
-        if taken == stop_after:
-            steps.close()
-            return None
 
 
 def weights(trio: Trio) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drained import drain
 from made_models import byte_level, make_backbone, make_model
-from test_run import drain
 
 from patchlab.engine import Trio
 from patchlab.errors import ContextError, InputError, NotFoundError, TrainingError

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator
 from typing import Any
 
 import pytest
+from drained import returned
 
 from patchlab.engine import Trio
 from patchlab.engine.gates import let_through
 from patchlab.errors import InputError, ModelError, NotFoundError, TrainingError
-from patchlab.records import Progress, Prompt
+from patchlab.records import Prompt
 from patchlab.training.gates import fit_gate, threshold
 
 ANGRY = [Prompt(f"the bus is {word}! Both of them", "continue", "toxicity") for word in
@@ -19,15 +19,6 @@ ANGRY = [Prompt(f"the bus is {word}! Both of them", "continue", "toxicity") for 
 CALM = [Prompt(f"how do i {word} bread?", "chat", "benign") for word in
         ("bake", "cut", "buy", "sell", "keep", "toast", "make", "warm", "eat", "slice", "share", "store")]
 TRAIN, DEV = [*ANGRY[:8], *CALM[:8]], [*ANGRY[8:], *CALM[8:]]
-
-
-def returned(steps: Generator[Progress, None, Any]) -> Any:
-    """What long work returns at its end."""
-    while True:
-        try:
-            assert isinstance(next(steps), Progress)
-        except StopIteration as end:
-            return end.value
 
 
 def fitted(trio: Trio, **options: Any) -> Any:

@@ -1,0 +1,37 @@
+"""Generators of training run to their end, or cut off on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from patchlab.engine import Trio
+from patchlab.patches import Patch
+from patchlab.records import Progress, Prompt
+from patchlab.training.config import Recipe
+from patchlab.training.trainer import train
+
+
+def drain(trio: Trio, recipe: Recipe, prompts: list[Prompt], work: Path, *, stop_after: int | None = None) -> Patch | None:
+    """The trained patch, or None where the run is cut off after so many reports."""
+    steps = train(trio, recipe, prompts, work=work)
+    taken = 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value
+        taken += 1
+        if taken == stop_after:
+            steps.close()
+            return None
+
+
+def returned(steps: Generator[Progress, None, Any]) -> Any:
+    """What long work returns at its end."""
+    while True:
+        try:
+            assert isinstance(next(steps), Progress)
+        except StopIteration as end:
+            return end.value
