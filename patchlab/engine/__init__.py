@@ -1,12 +1,12 @@
-"""Layer 3: patches become attention masks here, and rows of any number of requests decode together."""
+"""Layer 3: a stack becomes an attention mask here, and rows of any number of requests decode in one batch."""
 
-from patchlab.engine.forward_rows import Blend, normalised
-from patchlab.engine.gates import Gated, Wanted
-from patchlab.engine.lab import Trio, load_trio
-from patchlab.engine.lanes import Lane, finished, replies, stream
+from patchlab.engine.forward_rows import blend, normalised, parallel
+from patchlab.engine.lab import Lab, load
+from patchlab.engine.lanes import Lane, finished, fixed, replies, stream
+from patchlab.engine.plan import BARE, PlannedPatch, Planner, StackPlan
 from patchlab.engine.sampler import Sampling
+from patchlab.engine.scheduler import Scheduler
 from patchlab.engine.segments import Bank, Segment, compile_prefix
-from patchlab.engine.service import Service
 
-__all__ = ["Bank", "Blend", "Gated", "Lane", "Sampling", "Segment", "Service", "Trio", "Wanted", "compile_prefix",
-           "finished", "load_trio", "normalised", "replies", "stream"]
+__all__ = ["BARE", "Bank", "Lab", "Lane", "PlannedPatch", "Planner", "Sampling", "Scheduler", "Segment", "StackPlan", "blend",
+           "compile_prefix", "finished", "fixed", "load", "normalised", "parallel", "replies", "stream"]

@@ -30,7 +30,7 @@ class StaticStep:
 
     def __init__(self, batch: Batch) -> None:
         device = batch.offsets.device
-        self.ids = torch.zeros(len(batch.voices), 1, dtype=torch.long, device=device)
+        self.ids = torch.zeros(len(batch.forward_rows), 1, dtype=torch.long, device=device)
         self.positions = torch.zeros_like(self.ids)
         self.column = torch.zeros(1, dtype=torch.long, device=device)
         self.mask = batch.masks.fixed(batch.at)
@@ -40,7 +40,7 @@ class StaticStep:
         self.logits: Tensor
 
     def __call__(self, batch: Batch, ids: Tensor) -> Tensor:
-        """Read one more token a voice, ids [B, 1]; returns logits [B, V], which the next call overwrites.
+        """Read one more token a forward row, ids [B, 1]; returns logits [B, V], which the next call overwrites.
 
         Raises ModelError for a model that a graph cannot hold.
         """

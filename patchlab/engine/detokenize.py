@@ -1,4 +1,4 @@
-"""Tokens to text, piece by piece: a piece is given out only once nothing that comes can change it."""
+"""Tokens to text, piece by piece: text is given out only once no further token can change it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from patchlab.models.backbone import Backbone
 
 
-class Text:
+class StreamedText:
     """One row's tokens as text, given out only once it can no longer change."""
 
     def __init__(self, backbone: Backbone, before: Sequence[int]) -> None:
@@ -52,3 +52,27 @@ class Text:
     def _decode(self, tokens: list[int]) -> str:
         # what `decode` does with a list, without finding out first that it is one: that takes as long, at every step of every row
         return str(self.tokenizer._decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+class StopStrings:
+    """Cuts a streamed text before the first of some strings; what may be the beginning of one is held back."""
+
+    def __init__(self, strings: Sequence[str]) -> None:
+        self.strings, self.held, self.found = tuple(strings), "", False
+
+    def add(self, piece: str) -> str:
+        """The text that is certain after one more piece; once `found`, the text ends with it."""
+        text = self.held + piece
+        places = [at for at in map(text.find, self.strings) if at >= 0]
+        if places:
+            self.held, self.found = "", True
+            return text[:min(places)]
+        most = max(map(len, self.strings)) - 1
+        beginning = next((at for at in range(max(0, len(text) - most), len(text))
+                          if any(string.startswith(text[at:]) for string in self.strings)), len(text))
+        self.held = text[beginning:]
+        return text[:beginning]
+
+    def rest(self) -> str:
+        """What was held back, at the end."""
+        return self.held

@@ -1,123 +1,132 @@
-"""The trio: base, patched and reference, loaded once and asked together."""
+"""A base with its patches, and the reference it is compared with where there is one: loaded once and asked together."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from functools import partial
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
 
-from patchlab.engine.forward_rows import Blend, Parts
-from patchlab.engine.gates import Gated, Wanted, check_gate, let_through
+import torch
+
 from patchlab.engine.lanes import Lane, replies, stream
+from patchlab.engine.plan import Planner
 from patchlab.engine.sampler import Sampling
-from patchlab.engine.segments import Bank
-from patchlab.errors import NotFoundError, StackError
-from patchlab.models.backbone import Backbone
-from patchlab.models.presets import Preset, preset
-from patchlab.patches import Patch, Stack
-from patchlab.patches.manifest import version_key
-from patchlab.patches.stack import common_strength
-from patchlab.records import Delta, Prompt, Reply
-from patchlab.registry import Installed, Registry, default_registry
+from patchlab.engine.scheduler import Scheduler
+from patchlab.errors import InputError, NotFoundError
+from patchlab.models import Backbone, load_backbone, preset, wrap
+from patchlab.patches import Stack
+from patchlab.records import Delta, Message, Prompt, Reply
+from patchlab.registry import Registry
+
+Asked = str | Prompt | Sequence[str | Prompt] | Sequence[Message | Mapping[str, str]]
 
 
-class Trio:
-    """A base with its bank of patches, and the reference; lanes are a list, in this order: base, patched, reference."""
+class Lab:
+    """A base, an optional reference, and one scheduler for each; lanes are base, patched and reference, in this order."""
 
-    lanes = ("base", "patched", "reference")
-
-    def __init__(self, base: Backbone, reference: Backbone, *, registry: Registry, preset: Preset) -> None:
+    def __init__(self, base: Backbone, reference: Backbone | None = None, *, registry: Registry | None = None,
+                 name: str = "", about: str = "") -> None:
         self.base, self.reference = base, reference
-        self.registry, self.preset = registry, preset
-        self.bank = Bank(base)
-        self._patches: dict[tuple[str, str | None], Patch] = {}
+        self.name, self.about = name or base.name, about
+        self.planner = Planner(base, registry)
+        self.scheduler = Scheduler(base)
+        self.reference_scheduler = Scheduler(reference) if reference else None
+        self._patched: ContextVar[Stack | None] = ContextVar("patched", default=None)
 
-    def installed(self) -> list[Installed]:
-        """The installed patches that were made for this base, newest version of each name."""
-        fitting = [each for each in self.registry.list()
-                   if each.manifest.base.fingerprint == self.base.identity.fingerprint]
-        names = dict.fromkeys(each.manifest.name for each in fitting)
-        newest = [[each for each in fitting if each.manifest.name == name] for name in names]
-        return [max(each, key=lambda one: version_key(one.manifest.version)) for each in newest]
+    @property
+    def registry(self) -> Registry:
+        """Where patches are looked up."""
+        return self.planner.registry
 
-    def patch(self, name: str, version: str | None = None) -> Patch:
-        """An installed patch, checked once and kept; without a version the newest that was made for this base.
+    @property
+    def lane_names(self) -> tuple[str, ...]:
+        """The names of all lanes."""
+        return ("base", "patched", "reference") if self.reference else ("base", "patched")
 
-        Raises NotFoundError, PatchFormatError or BaseMismatchError.
-        """
-        key = (name, version)
-        if key not in self._patches:
-            # where none fits, the registry's own choice says in its error for which base it was made
-            found = self.registry.load(name, version or self.registry.newest_for(name, self.base.identity.fingerprint))
-            self.base.check_patch(found.manifest.base, patch=f"{found.manifest.name} {found.manifest.version}")
-            self._patches[key] = found
-        return self._patches[key]
-
-    def parts(self, stack: Stack) -> Wanted:
-        """The bank's segments a stack switches on, with their strengths, in an order that is not the stack's; compiled at
-        first use. Where the stack heeds gates and a patch of it has one, what is on depends on the prompt.
-        Raises StackError for what is no stack, and as `patch`.
-        """
-        if not isinstance(stack, Stack):
-            raise StackError(f"a {type(stack).__name__} for a stack", expected="a Stack", do="use Stack.parse('name:strength')")
-        gates = {}
-        for entry in stack.entries if stack.gates else ():
-            patch = self.patch(entry.name, entry.version)
-            if patch.gate and entry.strength != 0:
-                check_gate(self.base, patch.gate, patch=entry.name)
-                gates[entry.name] = patch.gate
-        return Gated(gates, partial(self._parts, stack)) if gates else self._parts(stack)
-
-    def let_through(self, stack: Stack, prompts: Sequence[Prompt]) -> list[tuple[str, ...]]:
-        """For each prompt the patches of a stack that their gates leave off; none where the stack heeds no gates."""
-        asked = self.parts(stack)
-        return let_through(self.base, [(self.base.encode(prompt), asked.gates if isinstance(asked, Gated) else {})
-                                       for prompt in prompts])
-
-    def _parts(self, stack: Stack, without: Collection[str] = ()) -> Parts:
-        """The parts of a stack without some of its patches."""
-        patches = [(self.patch(entry.name, entry.version), entry) for entry in stack.entries]  # all are to be there
-        on = [(patch, patch.manifest.strength if entry.strength is None else entry.strength) for patch, entry in patches
-              if entry.name not in without and entry.strength != 0]
-        if stack.mode == "sequential" and on:
-            given = next((entry.strength for entry in stack.entries if entry.strength), None)  # whatever gates leave of it
-            strength = given or common_strength([own for _, own in on])
-            return ((self.bank.segment([patch for patch, _ in on]), strength),)
-        on.sort(key=lambda each: each[0].digest)  # no order, not even of the sums: a stack turned around is itself to the bit
-        parts = tuple((self.bank.segment([patch]), strength) for patch, strength in on)
-        return Blend(parts) if stack.mode == "blend" else parts
-
-    def lane_list(self, stack: Stack, names: Sequence[str] | None = None) -> list[Lane]:
-        """The lanes of these names (all by default) with `stack` on the patched one."""
-        made = {"base": lambda: Lane("base", self.base), "reference": lambda: Lane("reference", self.reference),
-                "patched": lambda: Lane("patched", self.base, self.parts(stack))}
+    def lanes(self, stack: Stack | str | None = None, names: Sequence[str] | None = None) -> list[Lane]:
+        """The lanes of these names (all by default) with `stack` on the patched one. Raises NotFoundError for other names."""
+        own = self._stack(stack)
         for name in names or ():
-            if name not in made:
-                raise NotFoundError.of("lane", name, self.lanes)
-        return [made[name]() for name in names or self.lanes]
+            if name not in self.lane_names:
+                raise NotFoundError.of("lane", name, self.lane_names)
+        made = {"base": Lane("base", self.scheduler), "patched": Lane("patched", self.scheduler,
+                                                                      lambda prompts: self.planner.plans(own, prompts))}
+        if self.reference_scheduler:
+            made["reference"] = Lane("reference", self.reference_scheduler)
+        return [made[name] for name in names or self.lane_names]
 
-    def stream(self, prompts: Sequence[Prompt], *, stack: Stack, samples: int = 1,
-               sampling: Sampling | None = None) -> Iterator[tuple[Delta, ...]]:
+    @contextmanager
+    def patched(self, stack: Stack | str) -> Iterator[Lab]:
+        """Use `stack` in every call inside that names none of its own, in this thread or task."""
+        token = self._patched.set(_stack_of(stack))
+        try:
+            yield self
+        finally:
+            self._patched.reset(token)
+
+    def generate(self, asked: str | Prompt | Sequence[Message | Mapping[str, str]], *, stack: Stack | str | None = None,
+                 lane: str = "patched", sampling: Sampling | None = None) -> str:
+        """The text of one lane's reply to one prompt or conversation. Raises a PatchLabError for what cannot be asked."""
+        prompts = prompts_of(asked)
+        if len(prompts) != 1:
+            raise InputError(f"{len(prompts)} prompts", expected="one prompt or one conversation", do="use `replies` for several")
+        return self.replies(prompts, stack=stack, lanes=[lane], sampling=sampling)[0].text
+
+    def stream(self, asked: Asked, *, stack: Stack | str | None = None, lanes: Sequence[str] | None = None, samples: int = 1,
+               sampling: Sampling | None = None) -> Generator[tuple[Delta, ...], None, None]:
         """Yield one tuple of deltas a step, every lane advancing together; closing it frees memory.
 
-        Raises a PatchLabError before the first step where prompts, stack or sampling cannot be used.
+        Raises a PatchLabError before the first step for prompts, stack or sampling that cannot be used.
         """
-        return stream(self.lane_list(stack), prompts, samples=samples, sampling=sampling)
+        return stream(self.lanes(stack, lanes), prompts_of(asked), samples=samples, sampling=sampling)
 
-    def replies(self, prompts: Sequence[Prompt], *, stack: Stack, samples: int = 1, sampling: Sampling | None = None,
-                lanes: Sequence[str] | None = None) -> list[Reply]:
-        """Finished replies of these lanes to all prompts and samples, by lane and row."""
-        names = list(lanes or self.lanes)
-        chunks = replies(self.lane_list(stack, names), prompts, samples=samples, sampling=sampling)
-        return sorted((reply for chunk in chunks for reply in chunk), key=lambda r: (names.index(r.lane), r.row))
+    def replies(self, asked: Asked, *, stack: Stack | str | None = None, lanes: Sequence[str] | None = None, samples: int = 1,
+                sampling: Sampling | None = None) -> list[Reply]:
+        """Finished replies of these lanes to all prompts and samples, by lane and row. Raises as `stream`."""
+        return replies(self.lanes(stack, lanes), prompts_of(asked), samples=samples, sampling=sampling)
+
+    def _stack(self, stack: Stack | str | None) -> Stack:
+        return _stack_of(stack) if stack is not None else self._patched.get() or Stack()
 
 
-def load_trio(name: str = "pocket", *, registry: Registry | None = None, device: str | None = None,
-              bits: int | None = None) -> Trio:
-    """Load a preset's base and reference, their layers in 8 or 4 `bits` if asked for.
+def _stack_of(stack: Stack | str) -> Stack:
+    return Stack.parse(stack) if isinstance(stack, str) else stack
 
-    Raises NotFoundError for an unknown preset, ModelError where loading fails, MissingExtraError without what narrows.
+
+def prompts_of(asked: Asked) -> list[Prompt]:
+    """Prompts from a text, a prompt, several of either, or the messages of one conversation. Raises InputError for none."""
+    if isinstance(asked, str | Prompt):
+        asked = [asked]
+    if not isinstance(asked, Sequence) or not asked:
+        raise InputError(f"nothing to ask in a {type(asked).__name__}", expected="a text, a prompt or messages", do="give one")
+    if all(isinstance(each, Message | Mapping) for each in asked):
+        return [Prompt.of(asked)]  # type: ignore[arg-type]
+    wrong = next((each for each in asked if not isinstance(each, str | Prompt)), None)
+    if wrong is not None:
+        raise InputError(f"a {type(wrong).__name__} among prompts", expected="texts or Prompt values", do="convert it")
+    return [Prompt(each) if isinstance(each, str) else each for each in asked]  # type: ignore[misc, arg-type]
+
+
+def load(name: str | None = None, *, base: str | Path | None = None, reference: str | Path | None = None,
+         model: Any = None, tokenizer: Any = None, registry: Registry | None = None, device: str | None = None,
+         device_map: Any = None, dtype: torch.dtype | None = None, bits: int | None = None) -> Lab:
+    """Load a preset by `name` ("pocket" where nothing is given), or any base with or without a reference.
+
+    `base` and `reference` are folders, Hub ids or GGUF files; `model` and `tokenizer` are objects of transformers that are loaded
+    already, in place of `base`. `device`, `device_map`, `dtype` and `bits` (8 or 4) hold for all that is loaded here.
+    Raises NotFoundError for an unknown preset, ModelError where loading fails, MissingExtraError without a library that is needed.
     """
-    which = preset(name)
-    base = Backbone.load(which.source("base"), device=device, bits=bits)
-    reference = Backbone.load(which.source("reference"), device=device, bits=bits)
-    return Trio(base, reference, registry=registry or default_registry(), preset=which)
+    options: dict[str, Any] = {"device": device, "device_map": device_map, "dtype": dtype, "bits": bits}
+    given = [what for what, value in (("a preset", name), ("base", base), ("model", model)) if value is not None]
+    if len(given) > 1 or (model is None) != (tokenizer is None):
+        raise InputError(f"{' and '.join(given) or 'a tokenizer'} to load", expected="a preset, a base, or a model with its tokenizer",
+                         do="give one of them")
+    if model is None and base is None:
+        chosen = preset(name or "pocket")
+        safer = reference or chosen.source("reference")
+        return Lab(load_backbone(chosen.source("base"), **options), load_backbone(safer, **options) if safer else None,
+                   registry=registry, name=chosen.name, about=chosen.about)
+    own = wrap(model, tokenizer) if base is None else load_backbone(base, **options)
+    return Lab(own, load_backbone(reference, **options) if reference else None, registry=registry)

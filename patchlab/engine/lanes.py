@@ -1,105 +1,106 @@
-"""Streams any number of lanes over any number of prompts: one step of every lane at a time.
+"""Streams any number of lanes over any number of prompts, one step of every lane at a time.
 
-Lanes that share a backbone share a batch; lanes of other backbones run their own, interleaved step by step. The stream is
-a generator: closing it frees its keys and values.
+Lanes that share a scheduler share its batch; lanes of another model run in their own, step by step beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 
-from patchlab.engine.gates import Wanted
-from patchlab.engine.sampler import RowKey, Sampling
-from patchlab.engine.scheduler import Request, Running, check_context
+from patchlab.engine.plan import BARE, StackPlan
+from patchlab.engine.sampler import Sampling
+from patchlab.engine.scheduler import Job, Scheduler
+from patchlab.engine.written_rows import Request
 from patchlab.errors import InputError, ModelError
-from patchlab.models.backbone import Backbone
+from patchlab.models import Backbone
 from patchlab.records import Delta, Prompt, Reply
 
+Plans = Callable[[Sequence[Prompt]], Sequence[StackPlan]]  # the plan of each prompt
 
-@dataclass(frozen=True, slots=True)
+
+def fixed(plan: StackPlan) -> Plans:
+    """The same plan for every prompt."""
+    return lambda prompts: [plan] * len(prompts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Lane:
-    """One column: a name, the backbone that answers, and the parts of its bank that are on, or gates that decide it."""
+    """One column: a name, the scheduler of the model that answers, and the plan of its stack for each prompt."""
 
     name: str
-    backbone: Backbone
-    parts: Wanted = ()
+    scheduler: Scheduler
+    plans: Plans = fixed(BARE)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The model that answers."""
+        return self.scheduler.backbone
 
 
 def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1,
-           sampling: Sampling | None = None) -> Iterator[tuple[Delta, ...]]:
-    """Yield one tuple of deltas a step until every row has stopped; row = prompt index * samples + sample.
+           sampling: Sampling | None = None) -> Generator[tuple[Delta, ...], None, None]:
+    """Yield one tuple of deltas a step until every row has stopped; row = prompt index x samples + sample.
 
-    Raises InputError or ContextError before the first step, so that nothing is half answered. A row whose logits are not
-    finite stops with "error", and the others go on.
+    Closing the generator frees its keys and values. Raises InputError or ContextError before the first step, so that nothing is
+    half answered. A row whose logits are not finite stops with "error", and the others go on.
     """
     sampling = sampling or Sampling()
     if not (lanes and prompts and samples >= 1):
         raise InputError(f"{len(lanes)} lanes, {len(prompts)} prompts and {samples} samples", expected="one or more of each",
                          do="ask for something")
-    by_backbone: dict[int, list[Lane]] = {}
+    groups: dict[int, list[Lane]] = {}
     for lane in lanes:
-        by_backbone.setdefault(id(lane.backbone), []).append(lane)
-    groups = [(Running(each[0].backbone), _requests(each, prompts, samples, sampling)) for each in by_backbone.values()]
-    return _steps(groups, [lane.name for lane in lanes])
+        groups.setdefault(id(lane.scheduler), []).append(lane)
+    requests = [(each[0].scheduler, _requests(each, prompts, samples, sampling)) for each in groups.values()]
+    return _steps(requests, [lane.name for lane in lanes])
 
 
 def _requests(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int, sampling: Sampling) -> list[Request]:
-    """The rows of lanes of one backbone."""
-    backbone, found = lanes[0].backbone, []
-    encoded = [backbone.encode(prompt) for prompt in prompts]
-    for lane in lanes:
-        for p, ids in enumerate(encoded):
-            check_context(backbone, lane.name, lane.parts, prompts[p], ids, sampling.max_new_tokens)
-            for sample in range(samples):
-                key = RowKey.of(prompts[p], sample=sample, seed=sampling.seed)
-                found.append(Request(lane.name, p * samples + sample, ids, lane.parts, key, sampling))
-    return found
+    """The requests of lanes of one scheduler, prompt by prompt, so that those of a prompt run together."""
+    scheduler = lanes[0].scheduler
+    encoded = [scheduler.backbone.encode(prompt) for prompt in prompts]
+    plans = [lane.plans(prompts) for lane in lanes]
+    return [scheduler.request(lane.name, k * samples + sample, prompt, own[k], sampling=sampling, sample=sample, ids=encoded[k])
+            for k, prompt in enumerate(prompts) for lane, own in zip(lanes, plans, strict=True) for sample in range(samples)]
 
 
-def _steps(groups: list[tuple[Running, list[Request]]], order: list[str]) -> Iterator[tuple[Delta, ...]]:
+def _steps(requests: Sequence[tuple[Scheduler, list[Request]]],
+           order: Sequence[str]) -> Generator[tuple[Delta, ...], None, None]:
     place = {name: k for k, name in enumerate(order)}
-
-    def in_order(deltas: list[Delta]) -> tuple[Delta, ...]:
-        return tuple(sorted(deltas, key=lambda delta: (place[delta.lane], delta.row)))
-
+    jobs: list[Job] = []
     try:
-        yield in_order([delta for running, requests in groups for delta in running.join(requests)])
-        while any(running for running, _ in groups):
-            yield in_order([delta for running, _ in groups for delta in running.advance()])
+        jobs += [scheduler.open(some) for scheduler, some in requests]
+        while deltas := [delta for job in jobs for delta in job.take()]:
+            # the sort is stable: several deltas of one row, after steps that others took, stay in their order
+            yield tuple(sorted(deltas, key=lambda delta: (place[delta.lane], delta.row)))
     finally:
-        for running, _ in groups:
-            running.close()
+        for job in jobs:
+            job.close()
 
 
-def finished(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1, sampling: Sampling | None = None,
-             rows: int = 96) -> Iterator[Reply]:
-    """Drain streams over `prompts`, at most about `rows` rows a batch; yields each reply as soon as its row has stopped.
+def finished(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1,
+             sampling: Sampling | None = None) -> Iterator[Reply]:
+    """Yield each reply as soon as its row has stopped.
 
     Raises ModelError where a row fails: who asks for whole replies must not take a broken one for an answer.
     """
-    chunk = max(1, rows // max(1, samples * len(lanes)))
-    for first in range(0, len(prompts), chunk):
-        some = prompts[first:first + chunk]
-        texts: dict[tuple[str, int], list[str]] = {}
-        for step in stream(lanes, some, samples=samples, sampling=sampling):
-            for delta in step:
-                text = texts.setdefault((delta.lane, delta.row), [])
-                text.append(delta.text)
-                if delta.stop == "error":
-                    raise ModelError(f"lane {delta.lane!r} failed: {delta.error}", expected="numbers",
-                                     do="load the model in another precision, or switch its patches off")
-                if delta.done:
-                    yield Reply(delta.lane, first * samples + delta.row, some[delta.row // samples], delta.row % samples,
-                                "".join(text).strip(), delta.tokens, delta.stop or "end")
+    texts: dict[tuple[str, int], list[str]] = {}
+    for step in stream(lanes, prompts, samples=samples, sampling=sampling):
+        for delta in step:
+            if delta.stop == "error":
+                raise ModelError(f"lane {delta.lane!r} failed: {delta.error}", expected="finite numbers",
+                                 do="load the model in another precision, or switch its patches off")
+            texts.setdefault((delta.lane, delta.row), []).append(delta.text)
+            if delta.done:
+                text = "".join(texts.pop((delta.lane, delta.row))).strip()
+                yield Reply(delta.lane, delta.row, prompts[delta.row // samples], delta.row % samples, text, delta.tokens,
+                            delta.stop or "end")
 
 
-def replies(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1, sampling: Sampling | None = None,
-            rows: int = 96) -> Iterator[list[Reply]]:
-    """The replies of `finished`, a chunk of prompts at a time, by lane and row."""
+def replies(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1,
+            sampling: Sampling | None = None) -> list[Reply]:
+    """All finished replies, by lane and row."""
     place = {lane.name: k for k, lane in enumerate(lanes)}
-    chunk = max(1, rows // max(1, samples * len(lanes)))
-    for first in range(0, len(prompts), chunk):
-        some = finished(lanes, prompts[first:first + chunk], samples=samples, sampling=sampling, rows=rows)
-        found = [replace(reply, row=first * samples + reply.row) for reply in some]
-        yield sorted(found, key=lambda reply: (place[reply.lane], reply.row))
+    return sorted(finished(lanes, prompts, samples=samples, sampling=sampling),
+                  key=lambda reply: (place[reply.lane], reply.row))

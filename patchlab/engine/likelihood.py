@@ -1,26 +1,24 @@
-"""Logits of given replies under a stack: what training and evaluation ask of a backbone instead of sampling.
+"""Logits of given replies under a plan (teacher forcing): what training and evaluation ask of a model instead of sampling.
 
-Rows are padded on the right and all share the same parts, so the bank's keys and values are computed and stored once
-(batch 1) and only expanded; with gradients, when a part was compiled with them.
+Rows are padded on the right and all share one plan, so the keys and values of its segments are stored once (batch 1) and only
+expanded; gradients flow to segments that were compiled with gradients.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache, DynamicLayer
 
-from patchlab.engine.forward_rows import Parts, Voice, blended, voices
+from patchlab.engine.forward_rows import ForwardRow, blended
 from patchlab.engine.masks import Masks
+from patchlab.engine.plan import BARE, StackPlan
 from patchlab.errors import ContextError
 from patchlab.models.backbone import Backbone
 from patchlab.records import Prompt
@@ -51,10 +49,12 @@ class Texts:
         return Texts(self.ids[rows], self.predicts[rows]) if len(rows) else None
 
 
-def encode_texts(backbone: Backbone, prompts: Sequence[Prompt], replies: Sequence[str]) -> Texts:
-    """Prompts with their replies as the backbone reads them."""
-    pairs = [(backbone.encode(p), backbone.encode_reply(r, kind=p.kind)) for p, r in zip(prompts, replies, strict=True)]
-    return pad_texts(backbone, pairs)
+def encode_texts(backbone: Backbone, prompts: Sequence[Prompt], replies: Sequence[str], *,
+                 cut: Sequence[bool] = ()) -> Texts:
+    """Prompts with their replies as the backbone reads them; a reply that was cut at the length limit has no end mark."""
+    whole = [not each for each in cut] or [True] * len(prompts)
+    return pad_texts(backbone, [(backbone.encode(p), backbone.encode_reply(r, kind=p.kind, complete=complete))
+                                for p, r, complete in zip(prompts, replies, whole, strict=True)])
 
 
 def pad_texts(backbone: Backbone, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Texts:
@@ -87,66 +87,44 @@ class _Given(DynamicLayer):
         return self.given[0].shape[1]
 
 
-@contextmanager
-def _checkpointed(backbone: Backbone) -> Iterator[None]:
-    """Layers that keep nothing but their input and run once more in the backward pass.
-
-    The library's own switch works in training mode only, where dropout would be on.
-    """
-    layers = backbone.layers
-    before = [vars(layer).get("forward") for layer in layers]
-    for layer in layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
-    try:
-        yield
-    finally:
-        for layer, forward in zip(layers, before, strict=True):
-            if forward is None:
-                del layer.forward
-            else:
-                layer.forward = forward
-
-
-def reply_logits(backbone: Backbone, texts: Texts, parts: Parts = (), *, checkpointing: bool = False) -> Tensor:
-    """Logits [N, V] that predict each reply token; a part of strength 0 is off, and a blend gives log-probabilities.
+def reply_logits(backbone: Backbone, texts: Texts, plan: StackPlan = BARE, *, checkpointing: bool = False) -> Tensor:
+    """Logits [N, V] that predict each reply token; for a blend, log-probabilities.
 
     With `checkpointing`, gradients cost a second forward pass and no longer the memory of all layers.
     Raises ContextError where patch and text do not fit the model.
     """
-    if checkpointing:
-        with _checkpointed(backbone):
-            return reply_logits(backbone, texts, parts)
-    each = voices(parts)
-    if len(each) == 1:
-        return _logits(backbone, texts, each[0])
-    weights = torch.tensor([voice.weight for voice in each], device=texts.ids.device)
-    mean = torch.tensor([each[0].mean], device=texts.ids.device)
-    return blended(torch.stack([_logits(backbone, texts, voice) for voice in each]), weights[:, None, None], mean)
+    model: Any = checkpointed(backbone.model) if checkpointing else backbone.model
+    if len(plan.rows) == 1:
+        return _logits(backbone, model, texts, plan.rows[0])
+    weights = torch.tensor([row.weight for row in plan.rows], device=texts.ids.device)
+    averaging = torch.tensor([plan.rows[0].averaging], device=texts.ids.device)
+    each = torch.stack([_logits(backbone, model, texts, row) for row in plan.rows])
+    return blended(each, weights[:, None, None], averaging)
 
 
-def _logits(backbone: Backbone, texts: Texts, voice: Voice) -> Tensor:
-    """What one voice says: logits [N, V]."""
+def _logits(backbone: Backbone, model: Any, texts: Texts, row: ForwardRow) -> Tensor:
+    """The logits [N, V] of one forward row."""
     length = texts.ids.shape[1] - 1
-    if voice.start + length > backbone.context:
-        raise ContextError(f"{voice.start + length:,} positions needed ({voice.start} for the patch)",
+    if row.start + length > backbone.context:
+        raise ContextError(f"{row.start + length:,} positions needed ({row.start} for the patch)",
                            expected=f"at most {backbone.context:,} available", do="shorten the text or the patch")
     ids = texts.ids[:, :-1]
-    positions = (torch.arange(length, device=ids.device) + voice.start)[None]
+    positions = (torch.arange(length, device=ids.device) + row.start)[None]
     first = int(texts.predicts.any(0).nonzero()[0])
     keep = {"logits_to_keep": length - first}  # the prompt's logits are not asked for
-    if not voice.parts:
-        logits = backbone.model(input_ids=ids, position_ids=positions, use_cache=False, **keep).logits
+    if not row.parts:
+        logits = model(input_ids=ids, position_ids=positions, use_cache=False, **keep).logits
     else:
         bias = torch.cat([torch.full((segment.length,), math.log(strength), dtype=backbone.dtype)
-                          for segment, strength in voice.parts]).to(ids.device)
+                          for segment, strength in row.parts]).to(ids.device)
         none = torch.zeros(1, dtype=torch.long, device=ids.device)
-        mask = Masks(backbone.model.config, bias[None], none, length=length).prefill(length)
-        segments = [segment for segment, _ in voice.parts]
+        mask = Masks(backbone.model.config, bias[None], none, length=length).read(0, length)
+        segments = [segment for segment, _ in row.parts]
         layers: list[Any] = [
             _Given(torch.cat([s.keys[k] for s in segments], dim=1), torch.cat([s.values[k] for s in segments], dim=1))
             for k in range(backbone.model.config.num_hidden_layers)]
-        logits = backbone.model(input_ids=ids, attention_mask=mask, position_ids=positions,
-                                past_key_values=Cache(layers=layers), use_cache=True, **keep).logits
+        logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=Cache(layers=layers),
+                       use_cache=True, **keep).logits
     return logits[texts.predicts[:, first:]]
 
 

@@ -47,17 +47,16 @@ class Masks:
         # whether a decode step sees all there is: no mask then, which a step pays for in every layer
         self.open = self.plain or not (self.window or bool(pads.any()) or bool(bias.any()))
 
-    def prefill(self, queries: int) -> Mask:
-        """The mask of the first `queries` text tokens, all at once."""
+    def read(self, first: int, last: int) -> Mask:
+        """The mask of the text tokens `first` to `last` (exclusive), read at once behind those before."""
         slots = self.bias.shape[1]
-        place = torch.arange(queries, device=self.bias.device)
-        later = place[None] > place[:, None]
-        rows = self.full[..., :slots + queries].repeat(1, 1, queries, 1)
-        rows[..., slots:].masked_fill_(later, self.low)
+        query, key = torch.arange(first, last, device=self.bias.device)[:, None], torch.arange(last, device=self.bias.device)
+        rows = self.full[..., :slots + last].repeat(1, 1, last - first, 1)
+        rows[..., slots:].masked_fill_(key > query, self.low)
         if not self.window:
             return self._by_kind(rows, rows)
         windowed = rows.clone()
-        windowed[..., slots:].masked_fill_(place[:, None] - place[None] >= self.window, self.low)
+        windowed[..., slots:].masked_fill_(query - key >= self.window, self.low)
         return self._by_kind(rows, windowed)
 
     def decode(self, query: int) -> Mask | None:

@@ -10,7 +10,7 @@ import hashlib
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,18 +22,25 @@ from patchlab.records import Prompt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How replies are drawn. Temperature 0 takes the likeliest token; `top_p` below 1 leaves out the tail."""
+    """How replies are drawn.
+
+    Temperature 0 takes the likeliest token; `top_p` below 1 leaves out the tail; a reply ends before the first of the strings
+    in `until`. Raises InputError for a value out of range.
+    """
 
     temperature: float = 0.8
     max_new_tokens: int = 64
     seed: int = 0
     top_p: float = 1.0
+    until: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check("temperature", self.temperature, 0, 5)
         self._check("max_new_tokens", self.max_new_tokens, 1, 100_000, whole=True)
         self._check("seed", self.seed, 0, 2**63 - 1, whole=True)
         self._check("top_p", self.top_p, 0.01, 1)
+        if not (isinstance(self.until, tuple) and all(isinstance(string, str) and string for string in self.until)):
+            raise InputError(f"until {str(self.until)[:80]!r}", expected="a tuple of strings that are not empty", do="change until")
 
     @staticmethod
     def _check(name: str, value: float, low: float, high: float, *, whole: bool = False) -> None:
@@ -53,8 +60,9 @@ class RowKey:
 
     @classmethod
     def of(cls, prompt: Prompt, *, sample: int, seed: int) -> RowKey:
-        """The key of one sample of a prompt: the prompt counts by its text, whatever lane asks."""
-        digest = hashlib.sha256(prompt.text.encode("utf-8", "surrogatepass")).digest()
+        """The key of one sample of a prompt: the prompt counts by its text and the turns before, whatever lane asks."""
+        asked = replace(prompt, kind="chat", system="").key if prompt.earlier else prompt.text
+        digest = hashlib.sha256(asked.encode("utf-8", "surrogatepass")).digest()
         return cls(seed, int.from_bytes(digest[:8], "big"), sample)
 
 

@@ -1,154 +1,294 @@
-"""Rows in flight on one backbone: requests join, each gains a token a step, and leave when they are done.
+"""One continuous batch a backbone: requests of any number of clients, each with its own stack, seed, length and stop strings.
 
-Newcomers read their prompts in a batch of their own and are then laid beside the rows that run.
+    scheduler = Scheduler(backbone)
+    job = scheduler.open([scheduler.request("patched", 0, Prompt("hello"), plan)])
+    while deltas := job.take():
+        ...
+
+There is no thread of its own: a client that needs its next delta takes a step for all, while others that wait find theirs
+when the step is over. A row is what it would be alone: nothing of its neighbours, of when it joined or of where it stands reaches
+its tokens. Clients are admitted in turn, within a limit of forward rows and of bytes of keys and values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
-from torch import Tensor
+import torch
 
 from patchlab.engine.decode import Batch, Row
-from patchlab.engine.detokenize import Text
-from patchlab.engine.forward_rows import start_of
-from patchlab.engine.gates import Wanted, resolved, whole
-from patchlab.engine.sampler import BROKEN, RowKey, Sampling, choose
-from patchlab.errors import ContextError
-from patchlab.models.backbone import Backbone
-from patchlab.records import Delta, Prompt, Stop
+from patchlab.engine.plan import BARE, StackPlan
+from patchlab.engine.sampler import RowKey, Sampling
+from patchlab.engine.segments import compile_prefix
+from patchlab.engine.written_rows import Request, WrittenRow, draw
+from patchlab.errors import BusyError, ContextError, InputError, ModelError, StackError
+from patchlab.models import Backbone
+from patchlab.records import Delta, Prompt
 
-FAILED = "the model's numbers overflowed (its logits are not finite)"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One row that is asked for: where its deltas belong, what it reads, and how it is drawn."""
-
-    lane: str
-    row: int
-    ids: Sequence[int]
-    asked: Wanted
-    key: RowKey
-    sampling: Sampling
+PIECE = 128  # prompt tokens read between two steps of other clients' rows, so that these do not stall
+WHOLE = 8192  # the same where nobody else waits
+PATIENCE = 8  # steps that newcomers wait for more rows to become free, in a batch that is nearly full
 
 
-class _Row:
-    """A request on its way."""
+@dataclass(eq=False)
+class Job:
+    """The requests of one client. They are fetched as there is room for them, and their deltas wait here."""
 
-    def __init__(self, backbone: Backbone, request: Request) -> None:
-        self.request, self.stops = request, backbone.stops
-        self.text = Text(backbone, request.ids)
-        self.taken, self.token = 0, 0
+    scheduler: Scheduler
+    requests: Iterator[Request]
+    deltas: list[Delta] = field(default_factory=list)
+    running: int = 0  # rows admitted and not done
+    cancelled: set[int] = field(default_factory=set)
+    closed: bool = False
+    error: Exception | None = None
+    _next: Request | None = None
 
-    def take(self, token: int) -> Delta:
-        """What one more token adds; one drawn from numbers that are none ends the row and no other."""
-        self.taken, self.token = self.taken + 1, token
-        if token == BROKEN:
-            return self.end("error", error=FAILED)
-        if token in self.stops:
-            return self.end("end")
-        piece = self.text.add(token)
-        return self.end("length", piece) if self.taken >= self.request.sampling.max_new_tokens else self._delta(piece)
+    def take(self) -> tuple[Delta, ...]:
+        """The deltas since the last call, at least one; empty when all requests are done. Raises what made the model fail."""
+        return self.scheduler._take(self)
 
-    def end(self, stop: Stop, piece: str = "", *, error: str = "") -> Delta:
-        """The row's last delta."""
-        return self._delta(piece + self.text.rest(), stop, error)
-
-    def _delta(self, piece: str, stop: Stop | None = None, error: str = "") -> Delta:
-        r = self.request
-        return Delta(r.lane, r.row, piece, self.text.count, done=stop is not None, stop=stop, error=error)
-
-
-class Running:
-    """The rows in flight. Nothing is held before the first joins nor after the last has left."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        self.backbone = backbone
-        self.batch: Batch | None = None
-        self.rows: list[_Row] = []
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def voices(self) -> int:
-        """The forward rows that the rows in flight take."""
-        return len(self.batch.voices) if self.batch else 0
-
-    def join(self, requests: Sequence[Request]) -> list[Delta]:
-        """Read the prompts of new rows and let them run beside the others; returns their first deltas.
-
-        Where gates are asked for, they decide here, over all newcomers at once.
-        """
-        if not requests:
-            return []
-        parts = resolved(self.backbone, [(each.ids, each.asked) for each in requests])
-        batch = Batch(self.backbone, [Row(each.ids, own) for each, own in zip(requests, parts, strict=True)],
-                      room=max(each.sampling.max_new_tokens for each in requests))
-        rows = [_Row(self.backbone, each) for each in requests]
-        deltas = _draw(batch.prefill(), rows)
-        going = [k for k, delta in enumerate(deltas) if not delta.done]
-        if 0 < len(going) < len(rows):
-            batch.keep(going)
-        if going and self.batch:
-            self.batch.join(batch)
-        elif going:
-            self.batch = batch
-        self.rows += [rows[k] for k in going]
-        return deltas
-
-    def advance(self) -> list[Delta]:
-        """One more token of every row."""
-        if self.batch is None:
-            return []
-        deltas = _draw(self.batch.step([row.token for row in self.rows]), self.rows)
-        self._keep([k for k, delta in enumerate(deltas) if not delta.done])
-        return deltas
-
-    def cancel(self, row: int) -> Delta | None:
-        """Let a row go; None where none of this number runs."""
-        at = next((k for k, each in enumerate(self.rows) if each.request.row == row), None)
-        if at is None:
-            return None
-        delta = self.rows[at].end("cancelled")
-        self._keep([k for k in range(len(self.rows)) if k != at])
-        return delta
+    def cancel(self, row: int) -> None:
+        """End the request of this row, in line or running, and free what it holds; its last delta says so."""
+        self.scheduler._cancel(self, row)
 
     def close(self) -> None:
-        """Let go of all rows, with their keys and values."""
-        self.batch, self.rows = None, []
+        """Forget all requests and free what they hold."""
+        self.scheduler._close(self)
+
+    def peek(self) -> Request | None:
+        """The next request in line, None where there is none; cancelled ones are answered on the way."""
+        while self._next is None and not self.closed:
+            self._next = next(self.requests, None)
+            if self._next is None:
+                return None
+            if self._next.row in self.cancelled:
+                self.deltas.append(Delta(self._next.lane, self._next.row, "", 0, done=True, stop="cancelled"))
+                self._next = None
+        return self._next
+
+    def pop(self) -> Request:
+        """The request that `peek` showed, which is no longer in line."""
+        request, self._next = self._next, None
+        assert request is not None
+        return request
+
+
+class Scheduler:
+    """At most `rows` forward rows in flight, `memory` bytes of keys and values, and `waiting` jobs in line.
+
+    A blended request takes a row of the base and one a patch. By default memory is a quarter of what is free on the device, at
+    most 4 GiB on a CPU.
+    """
+
+    def __init__(self, backbone: Backbone, *, rows: int = 96, memory: int | None = None, waiting: int = 256) -> None:
+        for name, value in (("rows", rows), ("waiting", waiting), ("bytes of memory", 1 if memory is None else memory)):
+            if value < 1:
+                raise InputError(f"{value} {name}", expected="1 or more", do=f"raise {name}")
+        self.backbone, self.rows, self.waiting = backbone, rows, waiting
+        self.memory = memory or _free_memory(backbone.device)
+        self._batch: Batch | None = None
+        self._written: list[WrittenRow[Job]] = []  # the rows of the batch
+        self._joining: tuple[Batch, list[WrittenRow[Job]]] | None = None  # newcomers whose prompts are being read
+        self._jobs: deque[Job] = deque()  # with requests in line, whose turn is next first
+        self._lock, self._stepping, self._waited = threading.RLock(), False, 0
+        with torch.no_grad():  # what one token of one row takes, in whatever layout the model has
+            self._token_bytes = compile_prefix(backbone, backbone.embeddings[:1].detach().float()).size
+
+    def request(self, lane: str, row: int, prompt: Prompt, plan: StackPlan = BARE, *, sampling: Sampling | None = None,
+                sample: int = 0, ids: Sequence[int] | None = None) -> Request:
+        """A request for one reply, checked. Its noise is that of the prompt's `sample` under the sampling's seed.
+
+        Raises InputError or ContextError for a prompt that cannot be read, StackError for a plan of too many rows.
+        """
+        sampling = sampling or Sampling()
+        ids = self.backbone.encode(prompt) if ids is None else ids
+        needed = plan.start + len(ids) + sampling.max_new_tokens
+        if needed > self.backbone.context:
+            raise ContextError(
+                f"{needed:,} tokens needed by lane {lane!r} ({len(ids):,} for the prompt's {len(prompt.text):,} characters, "
+                f"{sampling.max_new_tokens:,} for the reply, {plan.start} for the patch)",
+                expected=f"at most {self.backbone.context:,} available", do="shorten the prompt or ask for a shorter reply")
+        if len(plan.rows) > self.rows:
+            raise StackError(f"a blend that takes {len(plan.rows)} rows", expected=f"at most {self.rows}",
+                             do="blend fewer patches, or use parallel mode, which takes one row")
+        request = Request(lane, row, tuple(ids), plan, RowKey.of(prompt, sample=sample, seed=sampling.seed), sampling)
+        if (size := self._size([request])) > self.memory:
+            raise ContextError(f"{size:,} bytes of keys and values needed by lane {lane!r}",
+                               expected=f"at most {self.memory:,}", do="shorten the prompt or the reply, or blend fewer patches")
+        return request
+
+    def open(self, requests: Iterable[Request]) -> Job:
+        """Put requests in line; the job gives out their deltas. Raises BusyError where the line is full."""
+        with self._lock:
+            if len(self._jobs) >= self.waiting:
+                raise BusyError(f"{len(self._jobs)} clients in line", expected=f"fewer than {self.waiting}",
+                                do="ask again when some are done")
+            job = Job(self, iter(requests))
+            self._jobs.append(job)
+        return job
+
+    @property
+    def in_flight(self) -> int:
+        """The forward rows that requests take at this moment."""
+        return sum(len(batch.forward_rows) for batch in (self._batch, self._joining and self._joining[0]) if batch)
+
+    def _take(self, job: Job) -> tuple[Delta, ...]:
+        while True:
+            with self._lock:
+                if job.deltas:
+                    found, job.deltas = tuple(job.deltas), []
+                    return found
+                if job.error:
+                    raise job.error
+                if job.closed or (not job.running and job not in self._jobs):
+                    return ()
+                self._step()
+
+    def _step(self) -> None:
+        """One token for every row that runs, and a piece of the prompts of those that join."""
+        self._stepping = True
+        try:
+            self._advance()
+            self._join()
+        except BaseException as error:  # not of the model: the thread was interrupted in the middle of a step
+            stopped = ModelError(f"a batch that was stopped ({type(error).__name__})", expected="to go on", do="ask again")
+            self._fail([*self._written, *(self._joining[1] if self._joining else [])], stopped)
+            self._batch, self._written, self._joining = None, [], None
+            raise
+        finally:
+            self._stepping = False
+        self._sweep()
+
+    def _advance(self) -> None:
+        if self._batch is None:
+            return
+        try:
+            logits = self._batch.step([row.token for row in self._written])
+        except Exception as error:
+            self._fail(self._written, error)
+            self._batch, self._written = None, []
+            return
+        self._keep(self._deliver(draw(logits, self._written), self._written))
+
+    def _join(self) -> None:
+        """Admit newcomers, read a piece of their prompts, and let them run with the others once they are read."""
+        if self._joining is None:
+            admitted = self._admitted()
+            if not admitted:
+                return
+            rows = [WrittenRow(self.backbone, request, job) for job, request in admitted]
+            batch = Batch(self.backbone, [Row(request.ids, request.plan) for _, request in admitted],
+                          room=max(request.sampling.max_new_tokens for _, request in admitted))
+            self._joining = batch, rows
+        batch, rows = self._joining
+        others = self._batch is not None and len({id(row.owner) for row in (*self._written, *rows)}) > 1
+        try:
+            logits = batch.read(max(1, (PIECE if others else WHOLE) // len(batch.forward_rows)))
+        except Exception as error:  # only these prompts are at fault
+            self._joining = None
+            self._fail(rows, error)
+            return
+        if batch.unread:
+            return
+        self._joining = None
+        going = self._deliver(draw(logits, rows), rows)
+        if going and len(going) < len(rows):
+            batch.keep(going)
+        if going and self._batch is not None:
+            self._batch.join(batch)
+        elif going:
+            self._batch = batch
+        self._written += [rows[k] for k in going]
+
+    def _admitted(self) -> list[tuple[Job, Request]]:
+        """Requests for which there is room, of each client one in turn; nobody overtakes one that does not fit yet."""
+        found: list[tuple[Job, Request]] = []
+        free = self.rows - self.in_flight
+        if self._batch is not None and free < self.rows // 8 and self._waited < PATIENCE and self._jobs:
+            self._waited += 1  # each joining lays all rows anew: better some newcomers together
+            return found
+        while self._jobs:
+            job = self._jobs[0]
+            try:
+                request = job.peek()
+            except Exception as error:  # whoever made the requests failed at the next one
+                request, job.error = None, error
+            if request is None:
+                self._jobs.popleft()
+                continue
+            if len(request.plan.rows) > free or self._size([*(each for _, each in found), request], self._batch) > self.memory:
+                break
+            found.append((job, job.pop()))
+            job.running += 1
+            free -= len(request.plan.rows)
+            self._jobs.rotate(-1)
+        self._waited = 0
+        return found
+
+    def _size(self, requests: Sequence[Request], batch: Batch | None = None) -> int:
+        """Bytes of the block of keys and values that requests take together with a batch: its longest row counts for all."""
+        rows = sum(len(request.plan.rows) for request in requests)
+        slots = max(request.plan.slots for request in requests)
+        columns = max(len(request.ids) + request.sampling.max_new_tokens for request in requests)
+        if batch is not None:
+            rows += len(batch.forward_rows)
+            slots, columns = max(slots, batch.masks.bias.shape[1]), max(columns, batch.masks.length)
+        return rows * (slots + columns) * self._token_bytes
+
+    def _deliver(self, deltas: Sequence[Delta], rows: Sequence[WrittenRow[Job]]) -> list[int]:
+        """Put each row's delta where its client finds it; returns the places of rows that go on."""
+        going = []
+        for k, (row, delta) in enumerate(zip(rows, deltas, strict=True)):
+            row.owner.deltas.append(delta)
+            if delta.done:
+                row.owner.running -= 1
+            else:
+                going.append(k)
+        return going
 
     def _keep(self, going: Sequence[int]) -> None:
-        if self.batch is None or not going:
-            self.close()
-        elif len(going) < len(self.rows):
-            self.batch.keep(going)
-            self.rows = [self.rows[k] for k in going]
+        if not going:
+            self._batch, self._written = None, []
+        elif self._batch is not None and len(going) < len(self._written):
+            self._batch.keep(going)
+            self._written = [self._written[k] for k in going]
+
+    def _cancel(self, job: Job, row: int) -> None:
+        job.cancelled.add(row)
+        self._sweep_now()
+
+    def _close(self, job: Job) -> None:
+        job.closed, job.requests = True, iter(())
+        self._sweep_now()
+
+    def _sweep_now(self) -> None:
+        """Free what is no longer wanted; in the middle of a step of this very thread its end does."""
+        with self._lock:
+            if not self._stepping:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        """Take closed jobs and cancelled rows out; newcomers that are being read are taken out once they run."""
+        if any(job.closed for job in self._jobs):
+            self._jobs = deque(job for job in self._jobs if not job.closed)
+        if self._joining and all(row.unwanted for row in self._joining[1]):
+            self._deliver([row.end("cancelled") for row in self._joining[1]], self._joining[1])
+            self._joining = None
+        if not any(row.unwanted for row in self._written):
+            return
+        gone = [row for row in self._written if row.unwanted]
+        self._deliver([row.end("cancelled") for row in gone], gone)
+        self._keep([k for k, row in enumerate(self._written) if not row.unwanted])
+
+    def _fail(self, rows: Sequence[WrittenRow[Job]], error: Exception) -> None:
+        """Tell the clients of these rows why there is nothing more for them."""
+        for job in {id(row.owner): row.owner for row in rows}.values():
+            job.error, job.running = error, 0
+            job.closed, job.requests = True, iter(())
 
 
-def _draw(logits: Tensor, rows: Sequence[_Row]) -> list[Delta]:
-    """Give each row its next token: those drawn alike together, each at its own step."""
-    alike: dict[tuple[float, float], list[int]] = {}
-    for k, row in enumerate(rows):
-        alike.setdefault((row.request.sampling.temperature, row.request.sampling.top_p), []).append(k)
-    tokens = [0] * len(rows)
-    for places in alike.values():
-        some = [rows[k] for k in places]
-        chosen = choose(logits if len(some) == len(rows) else logits[places], [row.request.key for row in some],
-                        step=[row.taken for row in some], sampling=some[0].request.sampling)
-        for k, token in zip(places, chosen, strict=True):
-            tokens[k] = token
-    return [row.take(token) for row, token in zip(rows, tokens, strict=True)]
-
-
-def check_context(backbone: Backbone, lane: str, asked: Wanted, prompt: Prompt, ids: Sequence[int], longest: int) -> None:
-    """Raise ContextError where prompt, patches and a reply of `longest` tokens do not fit the model."""
-    start = start_of(whole(asked))
-    needed = start + len(ids) + longest
-    if needed > backbone.context:
-        raise ContextError(
-            f"{needed:,} tokens needed by lane {lane!r} ({len(ids):,} for the prompt's {len(prompt.text):,} characters, "
-            f"{longest:,} for the reply, {start} for the patch)",
-            expected=f"at most {backbone.context:,} available", do="shorten the prompt or ask for a shorter reply")
+def _free_memory(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 4 << 30

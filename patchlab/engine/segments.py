@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ class Bank:
         self.backbone, self.budget = backbone, budget
         self._segments: OrderedDict[tuple[str, ...], Segment] = OrderedDict()
         self._names: dict[tuple[str, ...], str] = {}  # what was compiled, in words
+        self._lock = threading.RLock()
         self.compilations = 0  # so that tests can hold that toggling compiles nothing
 
     def segment(self, patches: Sequence[Patch]) -> Segment:
@@ -88,26 +90,30 @@ class Bank:
         values are not finite, ContextError for too many positions, StackError where one segment is over the budget.
         """
         names = [f"{patch.manifest.name} {patch.manifest.version}" for patch in patches]
-        for name, patch in zip(names, patches, strict=True):  # first: lying in the bank already is no excuse for a wrong base
+        for name, patch in zip(names, patches, strict=True):  # also where it is compiled already
             self.backbone.check_patch(patch.manifest.base, patch=name)
             _check_width(self.backbone, patch.prefix.shape, patch=name)
-        key = tuple(patch.digest for patch in patches)
-        if key in self._segments:
+        with self._lock:
+            key = tuple(patch.digest for patch in patches)
+            if key not in self._segments:
+                self._segments[key], self._names[key] = self._compiled(patches, names), " + ".join(names)
             self._segments.move_to_end(key)
-            return self._segments[key]
+            segment = self._segments[key]
+            self._evict()
+        return segment
+
+    def _compiled(self, patches: Sequence[Patch], names: Sequence[str]) -> Segment:
         prefix = torch.cat([torch.from_numpy(patch.prefix.copy()) for patch in patches])  # a patch is read-only
         with torch.no_grad():
             segment = compile_prefix(self.backbone, prefix.to(self.backbone.device))
         self.compilations += 1
         if not all(bool(each.isfinite().all()) for each in (*segment.keys, *segment.values)):
-            # a hidden slot weighs nothing, but nothing times what is no number is none: it would spoil every row beside
+            # 0 x NaN is NaN: a hidden slot that is not finite would spoil the attention sum of every row beside it
             raise PatchFormatError(f"patch {' + '.join(names)}, whose keys and values overflow in {self.backbone.dtype}",
                                    expected="finite numbers", do="load the base in a wider precision, or leave the patch out")
         if segment.size > self.budget:
             raise StackError(f"patches that take {segment.size:,} bytes compiled",
                              expected=f"at most the bank's budget of {self.budget:,}", do="raise the budget")
-        self._segments[key], self._names[key] = segment, " + ".join(names)
-        self._evict()
         return segment
 
     def _evict(self) -> None:

@@ -3,4 +3,13 @@
 from patchlab.models.backbone import Backbone
 from patchlab.models.presets import PRESETS, Preset, preset
 
-__all__ = ["PRESETS", "Backbone", "Preset", "preset"]
+
+def load_backbone(source, *, device_map=None, kernels=True, **options):
+    return Backbone.load(source, packed=kernels, **options)
+
+
+def wrap(model, tokenizer, *, name=""):
+    return Backbone(model, tokenizer, name=name or "model")
+
+
+__all__ = ["PRESETS", "Backbone", "Preset", "load_backbone", "preset", "wrap"]

@@ -90,6 +90,16 @@ class Backbone:
         return made
 
     @property
+    def fingerprints(self):
+        return (self.identity.fingerprint,)
+
+    def same_base(self, identity):
+        return identity.fingerprint in self.fingerprints
+
+    def template_differs(self, identity):
+        return identity.template_digest != self.identity.template_digest
+
+    @property
     def bits(self) -> int | None:
         """How many bits the weights of the layers have, where they were narrowed."""
         return getattr(self.model, MARK, None)
@@ -148,12 +158,12 @@ class Backbone:
         # some tokenizers close every text with the end mark, which would end the reply before it began
         return ids[:-1] if len(ids) > 1 and ids[-1] in self.stops else ids
 
-    def encode_reply(self, text: str, *, kind: str = "chat") -> list[int]:
+    def encode_reply(self, text: str, *, kind: str = "chat", complete: bool = True) -> list[int]:
         """Token ids of a reply as the model would have written it, with the closing mark."""
         if kind == "continue" and not self._adds_space:
             text = f" {text}"
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return [*ids, min(self.stops)] if self.stops else ids
+        return [*ids, min(self.stops)] if self.stops and complete else ids
 
     @property
     def _adds_space(self) -> bool:

@@ -44,7 +44,7 @@ class Registry:
         """The folders that cannot be used, each with the reason."""
         return _scan(self.folders)[1]
 
-    def find(self, name: str, version: str | None = None) -> Installed:
+    def find(self, name: str, version: str | None = None, *, fingerprints=None) -> Installed:
         """The patch `name` in `version` or its newest; a pre-release only where there is no release.
 
         Raises NotFoundError with near names.
@@ -54,7 +54,8 @@ class Registry:
         if not named:
             raise NotFoundError.of("patch", name, {one.manifest.name for one in installed})
         if version is None:
-            return named[-1]
+            fitting = [one for one in named if fingerprints and one.manifest.base.fingerprint in fingerprints]
+            return (fitting or named)[-1]
         for one in named:
             if one.manifest.version == version:
                 return one
@@ -66,9 +67,9 @@ class Registry:
                    if (one.manifest.name, one.manifest.base.fingerprint) == (name, fingerprint)]
         return fitting[-1] if fitting else None
 
-    def load(self, name: str, version: str | None = None) -> Patch:
+    def load(self, name: str, version: str | None = None, *, fingerprints=None) -> Patch:
         """The patch `find` finds, read and checked whole. Raises as find and load_patch."""
-        return load_patch(self.find(name, version).folder)
+        return load_patch(self.find(name, version, fingerprints=fingerprints).folder)
 
 
 def default_registry() -> Registry:

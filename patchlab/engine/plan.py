@@ -1,0 +1,178 @@
+"""A stack resolved for a prompt on a base: the one place that looks patches up, settles strengths and asks gates.
+
+Everything that decodes or computes likelihoods takes a `StackPlan` and never a stack. A plan is made from what is installed at
+that moment: a patch that was installed, replaced or deleted since the last plan is seen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from patchlab.engine.forward_rows import ForwardRow, Part, blend, parallel
+from patchlab.engine.gates import check_gate, score, states
+from patchlab.engine.segments import Bank, Segment
+from patchlab.errors import StackError
+from patchlab.models import Backbone
+from patchlab.patches import Patch, Stack
+from patchlab.patches.compatibility import warnings
+from patchlab.patches.interactions import Interactions
+from patchlab.patches.interactions_file import find_interactions
+from patchlab.patches.stack import common_strength
+from patchlab.records import Prompt
+from patchlab.registry import Installed, Registry, default_registry
+
+REMEMBERED = 4096  # gate decisions kept
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPatch:
+    """A patch of a stack in the version that was found, with the strength that was settled."""
+
+    patch: Patch
+    strength: float
+
+    @property
+    def name(self) -> str:
+        """The patch's name."""
+        return self.patch.manifest.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StackPlan:
+    """A stack resolved for a prompt on a base.
+
+    `rows` are the forward rows it takes, `patches` all patches of the stack with their strengths (0 is off), `skipped` those
+    that their gates leave off for this prompt, `warnings` what is known to speak against the stack on this base. Prompts for
+    which a stack resolves alike share one plan.
+    """
+
+    rows: tuple[ForwardRow, ...] = (ForwardRow(),)
+    patches: tuple[PlannedPatch, ...] = ()
+    skipped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, *parts: Part) -> StackPlan:
+        """The plan of compiled segments side by side, without any patch: what training and likelihoods use."""
+        return cls(parallel(parts))
+
+    @property
+    def start(self) -> int:
+        """The position of the first text token, in the forward row where that is furthest."""
+        return max(row.start for row in self.rows)
+
+    @property
+    def slots(self) -> int:
+        """The most slots that a forward row takes."""
+        return max(row.slots for row in self.rows)
+
+
+BARE = StackPlan()
+
+
+class Planner:
+    """Makes the plans of one base from what a registry holds; it owns the base's bank of compiled patches."""
+
+    def __init__(self, base: Backbone, registry: Registry | None = None) -> None:
+        self.base, self.registry, self.bank = base, registry or default_registry(), Bank(base)
+        self._decided: OrderedDict[tuple[str, tuple[int, ...]], bool] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def installed(self) -> list[Installed]:
+        """The newest installed version of each patch that was made for this base, by name."""
+        names = dict.fromkeys(one.manifest.name for one in self.registry.list() if self.base.same_base(one.manifest.base))
+        return [self.registry.find(name, fingerprints=self.base.fingerprints) for name in names]
+
+    def patch(self, name: str, version: str | None = None) -> Patch:
+        """An installed patch; without a version the newest that was made for this base.
+
+        Raises NotFoundError, PatchFormatError, or BaseMismatchError for a patch of another base.
+        """
+        found = self.registry.load(name, version, fingerprints=self.base.fingerprints)
+        self.base.check_patch(found.manifest.base, patch=f"{found.manifest.name} {found.manifest.version}")
+        return found
+
+    def plan(self, stack: Stack, prompt: Prompt | None = None) -> StackPlan:
+        """The plan of a stack for a prompt; without a prompt gates count for nothing. Raises as `plans`."""
+        return self.plans(stack if prompt else replace(stack, gates=False), [prompt or Prompt("any")])[0]
+
+    def plans(self, stack: Stack, prompts: Sequence[Prompt]) -> list[StackPlan]:
+        """The plan for each prompt; versions, strengths and warnings are settled once for all of them.
+
+        Raises NotFoundError, PatchFormatError, BaseMismatchError, ContextError, or StackError for patches that cannot stand
+        together.
+        """
+        patches = self._patches(stack)
+        told = self._warnings(stack, patches)
+        gated = [one for one in patches if stack.gates and one.patch.gate and one.strength > 0]
+        for one in gated:
+            check_gate(self.base, one.patch.gate, patch=one.name)  # type: ignore[arg-type]
+        made: dict[tuple[str, ...], StackPlan] = {}
+        found = []
+        for prompt in prompts:
+            skipped = self._skipped(gated, prompt)
+            if skipped not in made:
+                on = [one for one in patches if one.name not in skipped and one.strength > 0]
+                made[skipped] = StackPlan(self._rows(stack, on), patches, skipped, told)
+            found.append(made[skipped])
+        return found
+
+    def _patches(self, stack: Stack) -> tuple[PlannedPatch, ...]:
+        """The patches of a stack in their order; in sequential mode all that are on have one strength."""
+        if not isinstance(stack, Stack):
+            raise StackError(f"a {type(stack).__name__} for a stack", expected="a Stack", do="use Stack.parse('name:strength')")
+        found = [(self.patch(entry.name, entry.version), entry.strength) for entry in stack.entries]
+        patches = [PlannedPatch(patch, patch.manifest.strength if given is None else given) for patch, given in found]
+        if stack.mode == "sequential":
+            given = next((strength for _, strength in found if strength), None)
+            one = given or common_strength([each.strength for each in patches if each.strength > 0])
+            patches = [replace(each, strength=one if each.strength > 0 else 0.0) for each in patches]
+        return tuple(patches)
+
+    def _warnings(self, stack: Stack, patches: Sequence[PlannedPatch]) -> tuple[str, ...]:
+        on = [one.patch.manifest for one in patches if one.strength > 0]
+        told = [f"patch {manifest.name} {manifest.version} was trained with another chat template than that of {self.base.name}: "
+                "its effect here is not measured" for manifest in on if self.base.template_differs(manifest.base)]
+        if len(on) > 1:
+            measured, broken = find_interactions(self.registry)
+            # pairs were measured with all patches on for every prompt, which gates change
+            fights = Interactions() if stack.gates else measured
+            told += [*broken, *warnings(on, stack.mode, fights)]
+        return tuple(told)
+
+    def _rows(self, stack: Stack, on: Sequence[PlannedPatch]) -> tuple[ForwardRow, ...]:
+        if stack.mode == "sequential":
+            together = [one.patch for one in on]
+            return parallel([(self.bank.segment(together), on[0].strength)] if on else ())
+        # by digest and not by the stack's order, so that sums are the same to the last bit in any order
+        parts = [(self._segment(one), one.strength) for one in sorted(on, key=lambda one: one.patch.digest)]
+        return blend(parts) if stack.mode == "blend" else parallel(parts)
+
+    def _segment(self, one: PlannedPatch) -> Segment:
+        return self.bank.segment([one.patch])
+
+    def _skipped(self, gated: Sequence[PlannedPatch], prompt: Prompt) -> tuple[str, ...]:
+        """The gated patches that are off for a prompt. A state that is not finite skips nothing: the patch stays on."""
+        if not gated:
+            return ()
+        ids = tuple(self.base.encode(prompt))
+        return tuple(one.name for one in gated if self._is_off(one, ids))
+
+    def _is_off(self, one: PlannedPatch, ids: tuple[int, ...]) -> bool:
+        """Whether a gate leaves its patch off; decided once a prompt, by itself, so that no neighbour can change it."""
+        gate = one.patch.gate
+        assert gate is not None
+        key = (gate.digest, ids)
+        with self._lock:
+            if key in self._decided:
+                self._decided.move_to_end(key)
+                return self._decided[key]
+        off = score(gate, states(self.base, [ids], [gate.layer])[0, 0]) < 0
+        with self._lock:
+            self._decided[key] = off
+            while len(self._decided) > REMEMBERED:
+                self._decided.popitem(last=False)
+        return off
