@@ -117,7 +117,7 @@ class Batch:
             del old
 
     def _settle(self, columns: int) -> None:
-        """Masks, positions and blends of the forward_rows at hand, for so many columns of text."""
+        """Masks, positions and blends of the forward rows at hand, for so many columns of text."""
         self.still = 0  # steps since the rows were laid
         self.static = None
         device, dtype = self.backbone.device, self.backbone.dtype
@@ -134,7 +134,7 @@ class Batch:
         return RowLayer(self.runs, k, self.masks.bias.shape[1], self.masks.length)
 
     def _blend(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The rows [n] of so many forward_rows, their forward_rows' places [count, n] and weights [count, n, 1], and which average [n, 1]."""
+        """The rows [n] that take `count` forward rows: places [count, n] and weights [count, n, 1] of these, and which average [n, 1]."""
         rows = [row for row in range(len(self)) if self.counts[row] == count]
         places = torch.tensor([list(self._places(row)) for row in rows], device=self.backbone.device).T
         weights = torch.tensor([[self.forward_rows[place].weight for place in self._places(row)] for row in rows]).T
@@ -142,12 +142,12 @@ class Batch:
         return torch.tensor(rows, device=places.device), places, weights[..., None].to(places.device), averaging
 
     def _places(self, row: int) -> range:
-        """Where a row's forward_rows stand."""
+        """Where a row's forward rows stand."""
         first = sum(self.counts[:row])
         return range(first, first + self.counts[row])
 
     def logits(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
-        """The model's own logits [B, V] after ids [B, K], a row a forward_row; the cache is written, and nothing else changes."""
+        """The model's own logits [B, V] after ids [B, K], one line a forward row; the cache is written, and nothing else changes."""
         out = self.backbone.model(input_ids=ids, attention_mask=mask, position_ids=positions,
                                   past_key_values=self.cache, use_cache=True, logits_to_keep=1)
         return out.logits[:, -1]
@@ -156,7 +156,7 @@ class Batch:
         return self._taken(self.logits(ids, positions, mask), ids.shape[1])
 
     def _taken(self, logits: Tensor, columns: int) -> Tensor:
-        """The rows' logits of their forward_rows', so many columns of text having been read."""
+        """The rows' logits from those of their forward rows, after so many more columns of text."""
         self.at += columns
         if not self.blends:
             return logits
@@ -167,7 +167,7 @@ class Batch:
 
 
 def _bias(each: Sequence[ForwardRow], slots: int, dtype: torch.dtype) -> Tensor:
-    """The additive value [B, S] of every slot: log(strength), and what hides those a forward_row leaves empty."""
+    """The additive value [B, S] of every slot: log(strength), and the smallest number for slots that a row leaves empty."""
     bias = torch.full((len(each), slots), smallest(dtype), dtype=dtype)
     for row, forward_row in zip(bias, each, strict=True):
         at = 0

@@ -45,7 +45,7 @@ class ForwardRow(NamedTuple):
 
 
 def parallel(parts: Sequence[Part]) -> tuple[ForwardRow, ...]:
-    """One row in which all segments stand side by side; one of strength 0 is off. Raises StackError for a strength out of range."""
+    """One row in which all segments stand side by side; strength 0 is off. Raises StackError for a strength out of range."""
     return (ForwardRow(tuple(part for part in parts if _strength(part) > 0)),)
 
 

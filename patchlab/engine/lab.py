@@ -106,7 +106,7 @@ def prompts_of(asked: Asked) -> list[Prompt]:
     wrong = next((each for each in asked if not isinstance(each, str | Prompt)), None)
     if wrong is not None:
         raise InputError(f"a {type(wrong).__name__} among prompts", expected="texts or Prompt values", do="convert it")
-    return [Prompt(each) if isinstance(each, str) else each for each in asked]  # type: ignore[misc, arg-type]
+    return [Prompt(each) if isinstance(each, str) else each for each in asked]  # type: ignore[misc]
 
 
 def load(name: str | None = None, *, base: str | Path | None = None, reference: str | Path | None = None,
@@ -116,13 +116,13 @@ def load(name: str | None = None, *, base: str | Path | None = None, reference: 
 
     `base` and `reference` are folders, Hub ids or GGUF files; `model` and `tokenizer` are objects of transformers that are loaded
     already, in place of `base`. `device`, `device_map`, `dtype` and `bits` (8 or 4) hold for all that is loaded here.
-    Raises NotFoundError for an unknown preset, ModelError where loading fails, MissingExtraError without a library that is needed.
+    Raises NotFoundError for an unknown preset, ModelError where loading fails, MissingExtraError without a library it needs.
     """
     options: dict[str, Any] = {"device": device, "device_map": device_map, "dtype": dtype, "bits": bits}
     given = [what for what, value in (("a preset", name), ("base", base), ("model", model)) if value is not None]
     if len(given) > 1 or (model is None) != (tokenizer is None):
-        raise InputError(f"{' and '.join(given) or 'a tokenizer'} to load", expected="a preset, a base, or a model with its tokenizer",
-                         do="give one of them")
+        raise InputError(f"{' and '.join(given) or 'a tokenizer'} to load",
+                         expected="a preset, a base, or a model with its tokenizer", do="give one of them")
     if model is None and base is None:
         chosen = preset(name or "pocket")
         safer = reference or chosen.source("reference")

@@ -24,13 +24,18 @@ def fixed(plan: StackPlan) -> Plans:
     return lambda prompts: [plan] * len(prompts)
 
 
+def unpatched(prompts: Sequence[Prompt]) -> list[StackPlan]:
+    """The bare base for every prompt."""
+    return [BARE] * len(prompts)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Lane:
     """One column: a name, the scheduler of the model that answers, and the plan of its stack for each prompt."""
 
     name: str
     scheduler: Scheduler
-    plans: Plans = fixed(BARE)
+    plans: Plans = unpatched
 
     @property
     def backbone(self) -> Backbone:
