@@ -134,7 +134,7 @@ class Batch:
         return RowLayer(self.runs, k, self.masks.bias.shape[1], self.masks.length)
 
     def _blend(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The rows [n] that take `count` forward rows: places [count, n] and weights [count, n, 1] of these, and which average [n, 1]."""
+        """The rows [n] of `count` forward rows, places [count, n] and weights [count, n, 1] of these, and which average [n, 1]."""
         rows = [row for row in range(len(self)) if self.counts[row] == count]
         places = torch.tensor([list(self._places(row)) for row in rows], device=self.backbone.device).T
         weights = torch.tensor([[self.forward_rows[place].weight for place in self._places(row)] for row in rows]).T
@@ -147,7 +147,7 @@ class Batch:
         return range(first, first + self.counts[row])
 
     def logits(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
-        """The model's own logits [B, V] after ids [B, K], one line a forward row; the cache is written, and nothing else changes."""
+        """The model's own logits [B, V] after ids [B, K], a line a forward row; only the cache changes."""
         out = self.backbone.model(input_ids=ids, attention_mask=mask, position_ids=positions,
                                   past_key_values=self.cache, use_cache=True, logits_to_keep=1)
         return out.logits[:, -1]

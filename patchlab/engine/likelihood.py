@@ -21,6 +21,7 @@ from patchlab.engine.masks import Masks
 from patchlab.engine.plan import BARE, StackPlan
 from patchlab.errors import ContextError
 from patchlab.models.backbone import Backbone
+from patchlab.models.views import checkpointed
 from patchlab.records import Prompt
 
 

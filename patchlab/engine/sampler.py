@@ -40,7 +40,7 @@ class Sampling:
         self._check("seed", self.seed, 0, 2**63 - 1, whole=True)
         self._check("top_p", self.top_p, 0.01, 1)
         if not (isinstance(self.until, tuple) and all(isinstance(string, str) and string for string in self.until)):
-            raise InputError(f"until {str(self.until)[:80]!r}", expected="a tuple of strings that are not empty", do="change until")
+            raise InputError(f"until {str(self.until)[:80]!r}", expected="a tuple of strings, none empty", do="change until")
 
     @staticmethod
     def _check(name: str, value: float, low: float, high: float, *, whole: bool = False) -> None:

@@ -39,7 +39,7 @@ class Checkpointed(nn.Module):
             return getattr(super().__getattr__("layer"), name)
 
 
-def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+def decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
     """The dotted name and the list of a model's decoder layers."""
     count = model.config.num_hidden_layers
     return next((name, each) for name, each in model.named_modules() if isinstance(each, nn.ModuleList) and len(each) == count)
