@@ -23,7 +23,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy patchlab tools
 
 bench: $(VENV)/.installed-dev
-	@missed=; for file in benchmarks/[!_]*.py; do name=$$(basename "$$file" .py); \
+	@missed=; for file in benchmarks/speed/*.py benchmarks/quality/*.py; do grep -q __main__ "$$file" || continue; name=$$(basename "$$(dirname "$$file")").$$(basename "$$file" .py); \
 		echo "== $$name"; $(BIN)/python -m "benchmarks.$$name" || missed="$$missed $$name"; \
 	done; test -z "$$missed" || { echo "a bar was missed, or it failed, in:$$missed" >&2; exit 1; }
 

@@ -134,7 +134,7 @@ class Batch:
         return RowLayer(self.runs, k, self.masks.bias.shape[1], self.masks.length)
 
     def _blend(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The rows [n] of `count` forward rows, places [count, n] and weights [count, n, 1] of these, and which average [n, 1]."""
+        """The rows [n] of `count` forward rows, these rows' places [count, n] and weights [count, n, 1], which average [n, 1]."""
         rows = [row for row in range(len(self)) if self.counts[row] == count]
         places = torch.tensor([list(self._places(row)) for row in rows], device=self.backbone.device).T
         weights = torch.tensor([[self.forward_rows[place].weight for place in self._places(row)] for row in rows]).T

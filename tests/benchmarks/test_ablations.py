@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.ablations import GROUPS, QUICK, main, patch_of, recipe_for
+from benchmarks.quality.ablations import GROUPS, QUICK, main, patch_of, recipe_for
 from patchlab.engine import load_trio
 from patchlab.storage import read_jsonl, write_jsonl
 from patchlab.training.config import Recipe
@@ -24,7 +24,7 @@ def test_rows_differ_and_a_second_run_reads_what_is_there(tmp_path: Path, monkey
     far = [row["figures"]["KL to base on benign"][0] for row in rows]
     assert len(set(far)) == len(far) and min(far) > 0  # three trainings made three patches
 
-    monkeypatch.setattr("benchmarks.ablations.train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("benchmarks.quality.ablations.train", lambda *_, **__: pytest.fail("trained again"))
     assert main(asked) == 0
     assert json.loads((tmp_path / "found.json").read_text())["rows"] == rows
 
@@ -46,8 +46,8 @@ def test_a_recipe_that_holds_less_is_given_less_to_hold(tmp_path: Path, monkeypa
         given.append([row["domain"] for row in read_jsonl(work / "held.jsonl")])
         yield
 
-    monkeypatch.setattr("benchmarks.ablations.train", trained)
-    monkeypatch.setattr("benchmarks.ablations.release", lambda patch, folder: folder)
+    monkeypatch.setattr("benchmarks.quality.ablations.train", trained)
+    monkeypatch.setattr("benchmarks.quality.ablations.release", lambda patch, folder: folder)
     for change in ({}, {"holds": ("benign",)}):
         patch_of(load_trio("pocket"), recipe_for("toxicity", change, QUICK), QUICK, tmp_path)
     assert given == [["benign", "bias"], ["benign"]]

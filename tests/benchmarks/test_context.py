@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from benchmarks import context
-from benchmarks._long_texts import long_ids
-from benchmarks._sizes import made, patches
+from benchmarks.quality.long_texts import long_ids
+from benchmarks.speed.sizes import made, patches
 from patchlab.engine import Bank
 from patchlab.models import Backbone, preset
 from patchlab.records import Prompt

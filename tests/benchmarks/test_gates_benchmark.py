@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.gates import main
+from benchmarks.quality.gates import main
 
 
 def test_every_patch_is_read_with_gates_and_without(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ pytest.importorskip("peft", reason="needs peft: pip install -r requirements-dev.
 pytest.importorskip("trl", reason="needs trl: pip install -r requirements-dev.txt")
 
 from benchmarks import methods
-from benchmarks._methods_data import QUICK, Data, sample_once
-from benchmarks._methods_read import Instructed
-from benchmarks._methods_train import Clock, dpo_trainer, load, loss_on, prompt_tuning, reading, sft_trainer
+from benchmarks.quality.methods_data import QUICK, Data, sample_once
+from benchmarks.quality.methods_read import Instructed
+from benchmarks.quality.methods_train import Clock, dpo_trainer, load, loss_on, prompt_tuning, reading, sft_trainer
 from patchlab.engine.likelihood import pad_texts
 from patchlab.records import Prompt
 from patchlab.training.candidates import read_candidates

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.narrow import main
+from benchmarks.quality.quantization import main
 
 pytest.importorskip("bitsandbytes")
 

@@ -27,7 +27,7 @@ def test_every_patch_is_checked_on_every_release_once(tmp_path: Path, monkeypatc
                 assert low <= value <= high and n > 0
 
     for name in ("check_port", "train_model"):
-        where = "tools.pocket.next" if name == "train_model" else "benchmarks.port"
+        where = "tools.pocket.next" if name == "train_model" else "benchmarks.quality.transfer"
         monkeypatch.setattr(f"{where}.{name}", lambda *_, **__: pytest.fail("done again"))
     assert port.main(asked) == 0
     assert json.loads((tmp_path / "found.json").read_text())["rows"] == found["rows"]

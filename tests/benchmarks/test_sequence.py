@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.sequence import ROOM, compiled, cut, main
+from benchmarks.quality.sequence import ROOM, compiled, cut, main
 from patchlab.engine import Segment, Trio, compile_prefix, load_trio
 
 

@@ -1,4 +1,4 @@
-"""What does each dial of training do? `python -m benchmarks.ablations [--quick]`
+"""What does each dial of training do? `python -m benchmarks.quality.ablations [--quick]`
 
 Short trainings of the pocket's patches that differ in one dial from the first of their group, each read on held-out prompts
 training never saw. All start from the same sampled replies. Trainings and readings lie in build/ablations; a run that was
@@ -17,7 +17,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks._timing import RESULTS, machine, say
+from benchmarks.speed.timing import RESULTS, machine, say
 from patchlab.engine import Sampling, Trio, load_trio
 from patchlab.evaluation.statistics import interval
 from patchlab.evaluation.suites import FOLDER, read_prompts
@@ -30,7 +30,7 @@ from patchlab.training.config import Recipe, read_recipe
 from patchlab.training.trainer import release, train
 from tools.pocket.judge import OWN, Values, drift, gap, rates
 
-WORK = Path(__file__).parents[1] / "build" / "ablations"
+WORK = Path(__file__).parents[2] / "build" / "ablations"
 SUITES = FOLDER / "pocket"
 FEW = {"sft_steps": 120, "own_steps": 80, "dpo_steps": 80, "refresh": 40, "rows": 16, "hold_rows": 16}
 PLAIN = {"refusal_budget": 1.0, "drift_budget": 0.0, "rounds": 1,  # dials are compared at one strength
@@ -210,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = given.out or (None if given.quick else RESULTS / "ablations.json")
     few = ", ".join(f"{name} {value}" for name, value in size.dials.items())
     facts = {"machine": machine(), "quick": given.quick, "groups": len(GROUPS),
-             "about": f"`python -m benchmarks.ablations`: short trainings ({few}) that differ from the first of their group in "
+             "about": f"`python -m benchmarks.quality.ablations`: short trainings ({few}) that differ from the first of their group in "
                       f"one dial, seed 0 unless said, read on {size.n} held-out prompts a domain at strength 1, 95 % bootstrap "
                       "intervals. The first group shows what chance alone does: a difference inside it is none."}
     found: list[dict[str, Any]] = []

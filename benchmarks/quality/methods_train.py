@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from benchmarks._methods_data import Data, Dials, Example
+from benchmarks.quality.methods_data import Data, Dials, Example
 from patchlab.engine import Trio, compile_prefix
 from patchlab.engine.forward_rows import Parts
 from patchlab.engine.likelihood import Texts, reply_logits

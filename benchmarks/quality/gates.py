@@ -1,4 +1,4 @@
-"""What do gates let through, and what does that change? `python -m benchmarks.gates [--quick]`
+"""What do gates let through, and what does that change? `python -m benchmarks.quality.gates [--quick]`
 
 Every shipped patch with its gate, or with one fitted here on training prompts where it has none, on held-out prompts that
 fitting never saw: for which prompts the patch is on; and the patch's own effect, refusals of harmless requests and drift,
@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from benchmarks._timing import RESULTS, machine, say
-from benchmarks.ablations import SUITES, asked, finished
+from benchmarks.speed.timing import RESULTS, machine, say
+from benchmarks.quality.ablations import SUITES, asked, finished
 from patchlab.engine import Sampling, Trio, load_trio, stream
 from patchlab.evaluation.metrics import refusal_rate
 from patchlab.evaluation.statistics import interval
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts = {"machine": machine(), "quick": given.quick, "base": trio.base.identity.fingerprint,
              "patches": {m.name: f"{m.version}, gate {'shipped' if m.gated else 'fitted here'}" for m in (
                  each.manifest for each in trio.installed())},
-             "about": f"`python -m benchmarks.gates`: up to {size.n} held-out prompts a domain, and visitors' own words; 95 % "
+             "about": f"`python -m benchmarks.quality.gates`: up to {size.n} held-out prompts a domain, and visitors' own words; 95 % "
                       "bootstrap intervals over prompts (Wilson's where all are alike). A gate is fitted on training prompts; "
                       "its threshold lets at most 1 % of the patch's own dev prompts through. *Recall* is the share of "
                       "the patch's own prompts for which it is on, *precision* the share of own prompts among all made prompts "

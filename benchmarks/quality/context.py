@@ -1,4 +1,4 @@
-"""Does a patch fade in a long context? `python -m benchmarks.context [--quick]`
+"""Does a patch fade in a long context? `python -m benchmarks.quality.context [--quick]`
 
 The shipped patches behind 50 to 4,000 tokens of the made world, beside what the base itself still does at that length; the same
 for that base trained on until it reads long texts, with short-trained patches of its own. And seeded models, where the bank is
@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from benchmarks import ablations
-from benchmarks._long_texts import long_ids, long_reader
-from benchmarks._sizes import made, patches
-from benchmarks._timing import RESULTS, machine, say
+from benchmarks.quality.long_texts import long_ids, long_reader
+from benchmarks.speed.sizes import made, patches
+from benchmarks.speed.timing import RESULTS, machine, say
 from patchlab.engine import Bank, Sampling, Trio, load_trio
 from patchlab.engine.forward_rows import Part, Parts
 from patchlab.engine.likelihood import pad_texts, reply_logits, reply_logprobs
@@ -44,7 +44,7 @@ from patchlab.storage import write_json
 from tools.pocket.judge import world_words
 from tools.pocket.next import next_release
 
-WORK = Path(__file__).parents[1] / "build" / "context"
+WORK = Path(__file__).parents[2] / "build" / "context"
 SEED = 0
 STRONGEST = f"strength {MAX_STRENGTH:g}"
 AT_ONCE = 12_000  # tokens of text a batch
@@ -285,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-_ABOUT = """`python -m benchmarks.context`: the shipped patches, each alone at its calibrated strength, on up to {n} held-out
+_ABOUT = """`python -m benchmarks.quality.context`: the shipped patches, each alone at its calibrated strength, on up to {n} held-out
 prompts a domain behind other turns (chat) or texts of the made world, seed {seed}, 95 % bootstrap intervals. *Log-odds moved*:
 how many nats the patch adds to the log-probability of the reference's reply over that of the base's own (for a pronoun: the one
 stereotype does not expect over the other), both replies as drawn without anything before the prompt. *Base's loss* on its own

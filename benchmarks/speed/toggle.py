@@ -1,4 +1,4 @@
-"""What does switching a patch cost? `python -m benchmarks.toggle [--quick]`
+"""What does switching a patch cost? `python -m benchmarks.speed.toggle [--quick]`
 
 The first token of a patched reply after a run without the patch, or with it at another strength, against the first token
 after a run just like it (bar 1.05x). Beside it: the very first use, which compiles. Under a minute on two cores.
@@ -9,38 +9,37 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks._sizes import PROMPT, pair, patches, served
-from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
-from patchlab.engine import Bank, Lane, Sampling, stream
-from patchlab.engine.decode import Part
+from benchmarks.speed.sizes import PROMPT, pair, patches, served
+from benchmarks.speed.timing import Figure, command, milliseconds, race, ratio, say
+from patchlab.engine import BARE, Bank, Lane, Sampling, Scheduler, StackPlan, fixed, stream
 from patchlab.models import Backbone
 from patchlab.patches import Patch
 
 KEPT, TOGGLED, MOVED, NEW = "as before", "toggled", "strength moved", "first use"
 
 
-def first_token(backbone: Backbone, bank: Bank, patch: Patch, strength: float) -> None:
+def first_token(scheduler: Scheduler, bank: Bank, patch: Patch, strength: float) -> None:
     """Ask with the patch at this strength and stop at the first token."""
-    parts: tuple[Part, ...] = ((bank.segment([patch]), strength),) if strength else ()
-    running = stream([Lane("patched", backbone, parts)], [PROMPT], sampling=Sampling(max_new_tokens=64))
+    plan = StackPlan.of((bank.segment([patch]), strength)) if strength else BARE
+    running = stream([Lane("patched", scheduler, fixed(plan))], [PROMPT], sampling=Sampling(max_new_tokens=64))
     next(running)
-    running.close()  # type: ignore[attr-defined]
+    running.close()
 
 
 def measure(backbone: Backbone, label: str, *, repeats: int, bar: str = "<= 1.05") -> list[Figure]:
     """The first token after each kind of run before."""
     backbone = served(backbone)
     [patch] = patches(backbone, 1)
-    bank = Bank(backbone)
+    bank, scheduler = Bank(backbone), Scheduler(backbone)
 
     def after(strength: float) -> Callable[[], Callable[[], object]]:
         def ready() -> Callable[[], object]:
-            first_token(backbone, bank, patch, strength)
-            return lambda: first_token(backbone, bank, patch, 1.0)
+            first_token(scheduler, bank, patch, strength)
+            return lambda: first_token(scheduler, bank, patch, 1.0)
         return ready
 
     def new() -> Callable[[], object]:
-        return lambda: first_token(backbone, Bank(backbone), patch, 1.0)
+        return lambda: first_token(scheduler, Bank(backbone), patch, 1.0)
 
     sides = {KEPT: after(1.0), TOGGLED: after(0.0), MOVED: after(0.5), NEW: new}
     taken = race(sides, repeats=repeats, device=backbone.device)

@@ -1,7 +1,7 @@
-"""What does the engine add to a model's own step? `python -m benchmarks.loop [--quick]`
+"""What does the engine add to a model's own step? `python -m benchmarks.speed.loop [--quick]`
 
 A step of a stream (masks, noise, choice, text) against a bare forward pass of the same rows behind as many tokens, the
-library's cache and nothing else around it, both on packed layers: pocket, one row and sixteen (bar 1.10x). Beside it where
+library's cache and nothing else around it, both on packed layers: pocket, one row and sixteen (bar 1.05x). Beside it where
 the difference goes. Under a minute on two cores.
 """
 
@@ -12,31 +12,32 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from benchmarks._sizes import LENGTH, PROMPT, Bare, pair, patches, served
-from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
-from patchlab.engine import Bank, Lane, Sampling, stream
+from benchmarks.speed.sizes import LENGTH, PROMPT, Bare, pair, patches, served
+from benchmarks.speed.timing import Figure, command, milliseconds, race, ratio, say
+from patchlab.engine import BARE, Bank, Lane, Sampling, Scheduler, StackPlan, fixed, stream
 from patchlab.engine.decode import Batch, Row
 from patchlab.engine.sampler import RowKey, choose
 from patchlab.models import Backbone
 
-STREAM, STEP, BARE, CHOICE = "stream", "batch step", "bare model", "choice"
+STREAM, STEP, STOCK, CHOICE = "stream", "batch step", "bare model", "choice"
 
 
 def measure(backbone: Backbone, label: str, *, rows: int, patched: bool, repeats: int, turns: int,
-            bar: str = "<= 1.1") -> list[Figure]:
+            bar: str = "<= 1.05") -> list[Figure]:
     """Rows of one prompt, each with noise of its own, all with one patch or none."""
     backbone = served(backbone)
-    parts = ((Bank(backbone).segment(patches(backbone, 1)), 1.0),) if patched else ()
+    plan = StackPlan.of((Bank(backbone).segment(patches(backbone, 1)), 1.0)) if patched else BARE
+    lane = Lane("lane", Scheduler(backbone), fixed(plan))
     sampling = Sampling(max_new_tokens=turns + 1)
     ids = torch.tensor([backbone.encode(PROMPT)] * rows, device=backbone.device)
 
     def streaming() -> Callable[[], object]:
-        running = stream([Lane("lane", backbone, parts)], [PROMPT], samples=rows, sampling=sampling)
+        running = stream([lane], [PROMPT], samples=rows, sampling=sampling)
         next(running)
         return lambda: next(running)
 
     def stepping() -> Callable[[], object]:
-        batch = Batch(backbone, [Row(backbone.encode(PROMPT), parts)] * rows, room=turns + 1)
+        batch = Batch(backbone, [Row(backbone.encode(PROMPT), plan)] * rows, room=turns + 1)
         batch.prefill()
         return lambda: batch.step([5] * rows)
 
@@ -50,13 +51,13 @@ def measure(backbone: Backbone, label: str, *, rows: int, patched: bool, repeats
         keys = [RowKey.of(PROMPT, sample=k, seed=0) for k in range(rows)]
         return lambda: choose(logits, keys, step=1, sampling=sampling)
 
-    taken = race({STREAM: streaming, STEP: stepping, BARE: bare, CHOICE: choosing}, repeats=repeats, turns=turns,
+    taken = race({STREAM: streaming, STEP: stepping, STOCK: bare, CHOICE: choosing}, repeats=repeats, turns=turns,
                  device=backbone.device)
     what = f"{label}, {rows} {'row' if rows == 1 else 'rows'}, {'a patch' if patched else 'no patch'}"
-    return [ratio(f"{what}: a step of the stream / bare forward", taken, STREAM, BARE, bar=bar),
-            ratio(f"{what}: a step of the batch alone / bare forward", taken, STEP, BARE),
-            ratio(f"{what}: choosing tokens / bare forward", taken, CHOICE, BARE),
-            milliseconds(f"{what}: bare forward", taken, BARE, turns=turns)]
+    return [ratio(f"{what}: a step of the stream / bare forward", taken, STREAM, STOCK, bar=bar),
+            ratio(f"{what}: a step of the batch alone / bare forward", taken, STEP, STOCK),
+            ratio(f"{what}: choosing tokens / bare forward", taken, CHOICE, STOCK),
+            milliseconds(f"{what}: bare forward", taken, STOCK, turns=turns)]
 
 
 def figures(quick: bool) -> list[Figure]:

@@ -1,4 +1,4 @@
-"""The engine's speed on a GPU: `python -m benchmarks.gpu [--quick] [--device cuda|cpu] [--out FILE]`
+"""The engine's speed on a GPU: `python -m benchmarks.speed.gpu [--quick] [--device cuda|cpu] [--out FILE]`
 
 Shapes of Llama-2-7B, Llama-3-8B and Qwen2.5-0.5B with seeded random weights in bf16, made on the device, nothing
 downloaded: every race of the CPU benchmarks, the distance of a decode step to the floor that memory bandwidth sets, and a
@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 from benchmarks import clients, decode, installed, loop, toggle, trio
-from benchmarks._sizes import PROMPT, made, patches
-from benchmarks._timing import RESULTS, Figure, Side, machine, milliseconds, race, ratio, report, say
+from benchmarks.speed.sizes import PROMPT, made, patches
+from benchmarks.speed.timing import RESULTS, Figure, Side, machine, milliseconds, race, ratio, report, say
 from patchlab.engine import Bank
 from patchlab.engine.cuda_graph import PATIENCE
 from patchlab.engine.decode import Batch, Row

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._stacks_family import POLICIES, SAMPLES, TOKENS, Policy, prompts
-from benchmarks._stacks_train import Plan
-from benchmarks._timing import say
+from benchmarks.quality.stacks_family import POLICIES, SAMPLES, TOKENS, Policy, prompts
+from benchmarks.quality.stacks_train import Plan
+from benchmarks.speed.timing import say
 from patchlab.engine import Lane, replies
 from patchlab.engine.gates import Wanted
 from patchlab.evaluation.metrics import by_prompt, refusal_rate

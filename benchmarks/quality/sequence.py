@@ -1,4 +1,4 @@
-"""What undoes patches in a sequence? `python -m benchmarks.sequence [--quick]`
+"""What undoes patches in a sequence? `python -m benchmarks.quality.sequence [--quick]`
 
 The shipped patches as one sequence, and as two halves of what a sequence is: every patch at the positions it has there but
 hidden from the others, and every patch reading those before it but at the positions it was trained at. Beside them the stack
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from benchmarks._timing import RESULTS, machine, say
+from benchmarks.speed.timing import RESULTS, machine, say
 from patchlab.engine import Lane, Sampling, Segment, Trio, compile_prefix, load_trio, replies
 from patchlab.engine.forward_rows import Part
 from patchlab.engine.masks import smallest
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     trio = load_trio("pocket", device="cpu")
     names = [each.manifest.name for each in trio.installed()]
     reader, found = Reader(trio, n, tokens), []
-    about = ("`python -m benchmarks.sequence`: the shipped patches at the strength that a sequence of them has, on "
+    about = ("`python -m benchmarks.quality.sequence`: the shipped patches at the strength that a sequence of them has, on "
              f"{n} held-out prompts a domain, temperature 0.8, seed 0, 95 % bootstrap intervals. The two middle rows of an "
              "order are no modes of the engine: each is half of what a sequence is. Room is positions left free behind a "
              "patch, as others would take them.")

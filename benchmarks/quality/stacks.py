@@ -1,4 +1,4 @@
-"""Do many patches hold side by side? `python -m benchmarks.stacks [--quick] [--train]`
+"""Do many patches hold side by side? `python -m benchmarks.quality.stacks [--quick] [--train]`
 
 Sixteen small patches for the pocket base, in stacks of 2, 4, 8 and 16: in parallel, in sequence, blended, and as one joint
 patch trained once for all. Patches that trained with each other present are told apart from patches of vendors who never met,
@@ -19,16 +19,16 @@ from typing import Any
 
 import torch
 
-from benchmarks._stacks_family import POLICIES, order
-from benchmarks._stacks_read import CLOSE, Reader, Values, figures, loss_beside
-from benchmarks._stacks_train import QUICK, Plan, Workshop, short
-from benchmarks._timing import RESULTS, machine
+from benchmarks.quality.stacks_family import POLICIES, order
+from benchmarks.quality.stacks_read import CLOSE, Reader, Values, figures, loss_beside
+from benchmarks.quality.stacks_train import QUICK, Plan, Workshop, short
+from benchmarks.speed.timing import RESULTS, machine
 from patchlab.engine import Blend, Segment, Trio, compile_prefix, load_trio, normalised
 from patchlab.engine.gates import Wanted
 from patchlab.patches import Stack
 from patchlab.storage import write_json
 
-WORK = Path(__file__).parents[1] / "build" / "stacks"
+WORK = Path(__file__).parents[2] / "build" / "stacks"
 TOGETHER, APART, JOINT = "Trained to live together", "Vendors who never met", "One joint patch"
 HELP = "Vendors who never met, with what may help"
 ENOUGH = 0.02  # what a patch may lose on training prompts before it trains on: on held-out ones it loses more

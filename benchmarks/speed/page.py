@@ -1,4 +1,4 @@
-"""How fast is the page? `python -m benchmarks.page`
+"""How fast is the page? `python -m benchmarks.speed.page`
 
 Starts `python app.py` several times and measures from the start of the process to a page that answers (bar 15 s), and in
 a real browser from pressing Run to the first word in any column (bar 0.5 s). Writes benchmarks/results/page.json.
@@ -22,7 +22,7 @@ from playwright.sync_api import sync_playwright
 from patchlab.storage import write_json
 from patchlab.ui import copy
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 STARTS, RUNS = 3, 15
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 FIRST_WORD = """async () => {

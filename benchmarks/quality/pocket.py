@@ -1,4 +1,4 @@
-"""Do the pocket models and patches do what they are made for? `python -m benchmarks.pocket [--n 300]`
+"""Do the pocket models and patches do what they are made for? `python -m benchmarks.quality.pocket [--n 300]`
 
 Judges base, reference, each patch and their stacks on held-out prompts, prints every figure beside its bar, and writes
 benchmarks/results/pocket.json. About six minutes on two cores, and six more with --orders: all patches in sequence, in
@@ -17,7 +17,7 @@ from patchlab.records import Progress
 from patchlab.storage import write_json
 from tools.pocket.judge import judge
 
-RESULTS = Path(__file__).parent / "results" / "pocket.json"
+RESULTS = Path(__file__).parents[1] / "results" / "pocket.json"
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""How long does a pocket patch take, from prompts to a released folder? `python -m benchmarks.train [--quick]`
+"""How long does a pocket patch take, from prompts to a released folder? `python -m benchmarks.speed.train [--quick]`
 
 Trains the patch that takes longest, toxicity, by its shipped recipe on all training prompts, as `patchlab train` does: sampling,
 pairs, every stage, calibrated strength, release. Once, in a folder that is thrown away; about ten minutes on two cores.
@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._timing import Figure, command, say
-from benchmarks.ablations import finished
+from benchmarks.quality.ablations import finished
+from benchmarks.speed.timing import Figure, command, say
 from patchlab.engine import Trio, load_trio
 from patchlab.evaluation.suites import FOLDER, read_prompts
 from patchlab.models.presets import ASSETS

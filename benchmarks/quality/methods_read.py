@@ -9,8 +9,8 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-from benchmarks._methods_data import SUITES, Dials
-from benchmarks._methods_train import load
+from benchmarks.quality.methods_data import SUITES, Dials
+from benchmarks.quality.methods_train import load
 from patchlab.engine import Lane, replies
 from patchlab.engine.forward_rows import Parts
 from patchlab.evaluation.metrics import by_prompt, refusal_rate

@@ -24,7 +24,7 @@ import torch
 
 from patchlab.storage import write_json
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 COMPARE = {"<=": operator.le, ">=": operator.ge}
 
 Side = Callable[[], Callable[[], object]]  # makes ready, untimed; what it returns is timed, once a turn

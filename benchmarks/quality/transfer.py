@@ -1,4 +1,4 @@
-"""What is a patch worth on the next release of its base? `python -m benchmarks.port [--quick]`
+"""What is a patch worth on the next release of its base? `python -m benchmarks.quality.transfer [--quick]`
 
 Trains the pocket base on, at two distances, and puts every shipped patch through a port check on each. Releases, replies and
 checks lie in build/port; a run that was stopped goes on. About twenty minutes on one core; writes benchmarks/results/port.json.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks._timing import RESULTS, machine, say
+from benchmarks.speed.timing import RESULTS, machine, say
 from patchlab.engine import Lane, Sampling, Trio, finished, load_trio
 from patchlab.evaluation.metrics import by_prompt
 from patchlab.evaluation.probabilities import divergences_from, log_losses
@@ -29,7 +29,7 @@ from patchlab.storage import write_json
 from tools.pocket.language_model import Size as ModelSize
 from tools.pocket.next import Release, next_release
 
-WORK = Path(__file__).parents[1] / "build" / "port"
+WORK = Path(__file__).parents[2] / "build" / "port"
 SEED = 0
 
 Row = dict[str, Any]
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     work = given.work / f"{trio.base.identity.fingerprint[:12]}-{size.n}"
     out = given.out or (None if given.quick else RESULTS / "port.json")
     facts = {"machine": machine(), "quick": given.quick, "groups": len(size.steps),
-             "about": f"`python -m benchmarks.port`: the pocket base trained on for some steps of {size.rows} documents, on its "
+             "about": f"`python -m benchmarks.quality.transfer`: the pocket base trained on for some steps of {size.rows} documents, on its "
                       "world told by another seed, and every shipped patch on it through `patchlab patches port`, on "
                       f"{size.n} held-out prompts a file, temperature 0.8, seed {SEED}, 95 % bootstrap intervals. An effect is "
                       "how much nearer its rate comes to where it should be (0 toxic, 0.5 stereotyped, 1 refused); *kept* is "

@@ -1,4 +1,4 @@
-"""What does a patch cost while decoding? `python -m benchmarks.decode [--quick]`
+"""What does a patch cost while decoding? `python -m benchmarks.speed.decode [--quick]`
 
 A step of the engine at 120 M with one patch of 50 embeddings against a step without (bar 1.01x); beside it, against a bare
 step of the library, LoRA unmerged and merged (rank 16 on every linear layer, as in the paper) and PEFT's prompt tuning.
@@ -15,19 +15,19 @@ from collections.abc import Callable, Sequence
 import torch
 from peft import LoraConfig, get_peft_model
 
-from benchmarks._sizes import PROMPT, Bare, made, patches, prompt_tuned, served
-from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
-from patchlab.engine import Bank
-from patchlab.engine.decode import Batch, Part, Row
+from benchmarks.speed.sizes import PROMPT, Bare, made, patches, prompt_tuned, served
+from benchmarks.speed.timing import Figure, command, milliseconds, race, ratio, say
+from patchlab.engine import BARE, Bank, StackPlan
+from patchlab.engine.decode import Batch, Row
 from patchlab.models import Backbone
 
-NONE, PATCHED, BARE = "no patch", "one patch", "bare model"
+NONE, PATCHED, STOCK = "no patch", "one patch", "bare model"
 TUNED, UNMERGED, MERGED = "PEFT prompt tuning", "LoRA unmerged", "LoRA merged"
 
 
-def stepping(backbone: Backbone, parts: tuple[Part, ...], turns: int) -> Callable[[], object]:
+def stepping(backbone: Backbone, plan: StackPlan, turns: int) -> Callable[[], object]:
     """The engine's own step of one row, prompt already read."""
-    batch = Batch(backbone, [Row(backbone.encode(PROMPT), parts)], room=turns + 1)
+    batch = Batch(backbone, [Row(backbone.encode(PROMPT), plan)], room=turns + 1)
     batch.prefill()
     return lambda: batch.step([5])
 
@@ -50,10 +50,10 @@ def tuned_step(backbone: Backbone, wrapped: torch.nn.Module) -> Callable[[], obj
 def measure(backbone: Backbone, label: str, *, repeats: int, turns: int, bar: str = "<= 1.01") -> list[Figure]:
     """Patch, prompt tuning and both kinds of LoRA on one backbone; a second copy of the weights holds the LoRA."""
     [patch], engine = patches(backbone, 1), served(backbone)
-    parts = ((Bank(engine).segment([patch]), 1.0),)
+    plan = StackPlan.of((Bank(engine).segment([patch]), 1.0))
     wrapped = prompt_tuned(backbone, [patch])
     ids = torch.tensor([backbone.encode(PROMPT)], device=backbone.device)
-    ours = {NONE: lambda: stepping(engine, (), turns), PATCHED: lambda: stepping(engine, parts, turns)}
+    ours = {NONE: lambda: stepping(engine, BARE, turns), PATCHED: lambda: stepping(engine, plan, turns)}
     # two sides only: what decides over one part in a hundred is measured with nothing between
     taken = race(ours, repeats=3 * repeats, turns=turns, device=backbone.device)
     found = [ratio(f"{label}: a step with one patch / without", taken, PATCHED, NONE, bar=bar),
@@ -61,13 +61,13 @@ def measure(backbone: Backbone, label: str, *, repeats: int, turns: int, bar: st
     say(f"{label}: PEFT")
     lora = LoraConfig(task_type="CAUSAL_LM", r=16, target_modules="all-linear")
     adapted = get_peft_model(copy.deepcopy(backbone.model), lora, autocast_adapter_dtype=False).eval().requires_grad_(False)
-    taken = race({**ours, BARE: lambda: Bare(backbone.model, ids), TUNED: lambda: tuned_step(backbone, wrapped),
+    taken = race({**ours, STOCK: lambda: Bare(backbone.model, ids), TUNED: lambda: tuned_step(backbone, wrapped),
                   UNMERGED: lambda: Bare(adapted, ids)}, repeats=repeats, turns=turns, device=backbone.device)
-    found += [ratio(f"{label}: {side} / bare model", taken, side, BARE) for side in (NONE, PATCHED, TUNED, UNMERGED)]
+    found += [ratio(f"{label}: {side} / bare model", taken, side, STOCK) for side in (NONE, PATCHED, TUNED, UNMERGED)]
     merged = adapted.merge_and_unload()
-    taken = race({BARE: lambda: Bare(backbone.model, ids), MERGED: lambda: Bare(merged, ids)},
+    taken = race({STOCK: lambda: Bare(backbone.model, ids), MERGED: lambda: Bare(merged, ids)},
                  repeats=repeats, turns=turns, device=backbone.device)
-    return [*found, ratio(f"{label}: {MERGED} / bare model", taken, MERGED, BARE)]
+    return [*found, ratio(f"{label}: {MERGED} / bare model", taken, MERGED, STOCK)]
 
 
 def figures(quick: bool) -> list[Figure]:

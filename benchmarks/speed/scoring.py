@@ -1,4 +1,4 @@
-"""How long does it take to score a reply? `python -m benchmarks.scoring [--quick]`
+"""How long does it take to score a reply? `python -m benchmarks.speed.scoring [--quick]`
 
 One reply of forty words by each embedded scorer (bar 1 ms: the page scores three columns while they are written), and the
 same in a batch of a hundred. Seconds on one core.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from benchmarks._timing import Figure, command, milliseconds, race
+from benchmarks.speed.timing import Figure, command, milliseconds, race
 from patchlab.scoring import load_scorer
 
 EMBEDDED = ("toxicity", "toxicity-2", "refusal", "refusal-2")

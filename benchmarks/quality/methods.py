@@ -1,4 +1,4 @@
-"""Ours beside a written prompt, LoRA and prompt tuning, on the same data, steps and machine: `python -m benchmarks.methods`
+"""Ours beside a written prompt, LoRA and prompt tuning, on the same data, steps and machine: `python -m benchmarks.quality.methods`
 
 For the pocket base and toxicity, or --domain refusal: sample once what all learn from (build/methods), train and read each
 method in a process of its own, so that its peak memory is its own, and race decoding and SFT in one more. Bar: SFT of ours
@@ -19,14 +19,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks._methods_data import QUICK, Data, Dials, sample_once
-from benchmarks._methods_read import COLUMN, Instructed, cells, said_by, values
-from benchmarks._methods_train import OURS, libraries, load, method
-from benchmarks._timing import RESULTS, Figure, machine, say
+from benchmarks.quality.methods_data import QUICK, Data, Dials, sample_once
+from benchmarks.quality.methods_read import COLUMN, Instructed, cells, said_by, values
+from benchmarks.quality.methods_train import OURS, libraries, load, method
+from benchmarks.speed.timing import RESULTS, Figure, machine, say
 from patchlab.records import Prompt, Reply
 from patchlab.storage import read_jsonl, write_json, write_jsonl
 
-WORK = Path(__file__).parents[1] / "build" / "methods"
+WORK = Path(__file__).parents[2] / "build" / "methods"
 LEARNED = ("LoRA rank 1", "LoRA rank 16", "prompt tuning (peft + trl)", *OURS)
 METHODS = ("base", "reference", "written prompt", *LEARNED)
 RACE = "race"
@@ -47,7 +47,7 @@ def one(name: str, folder: Path, dials: Dials) -> None:
     """Train one method, if it learns, and read it; what is found is written to the folder under its name."""
     base, kept = load("base"), folder / "benign.jsonl"
     if name == RACE:
-        from benchmarks._methods_race import decoding, training  # with peft, which ours must not be charged with
+        from benchmarks.quality.methods_race import decoding, training  # with peft, which ours must not be charged with
 
         data = Data(folder, dials, base)
         found: dict[str, Any] = {"decoding": {k: dataclasses.asdict(v) for k, v in decoding(dials).items()},
@@ -88,7 +88,7 @@ def everything(folder: Path, dials: Dials, *, apart: Sequence[str] | None, resum
             if apart is None:
                 one(name, folder, dials)
             else:
-                subprocess.run([sys.executable, "-m", "benchmarks.methods", "--only", name, *apart], check=True)
+                subprocess.run([sys.executable, "-m", "benchmarks.quality.methods", "--only", name, *apart], check=True)
         found[name] = json.loads(path.read_text(encoding="utf-8"))
         say(f"{name}: {time.monotonic() - began:.0f} s")
     return found

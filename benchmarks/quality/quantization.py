@@ -1,4 +1,4 @@
-"""What is a patch worth on a base in few bits? `python -m benchmarks.narrow [--quick]`
+"""What is a patch worth on a base in few bits? `python -m benchmarks.quality.quantization [--quick]`
 
 The shipped patches, made on weights as they are, on the pocket models with their layers in 8 and in 4 bits: what each patch
 still does, beside base and reference of as many bits; and for a seeded 120 M Llama the memory of its layers and the time of a
@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks._sizes import PROMPT, made, patches
-from benchmarks._timing import RESULTS, Figure, machine, race, ratio, say
-from benchmarks.ablations import QUICK, Reader, Size
+from benchmarks.speed.sizes import PROMPT, made, patches
+from benchmarks.speed.timing import RESULTS, Figure, machine, race, ratio, say
+from benchmarks.quality.ablations import QUICK, Reader, Size
 from patchlab.engine import Bank, Lane, Sampling, load_trio, stream
 from patchlab.models import Backbone
 from patchlab.models.cpu_kernels import pack
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     size, began = QUICK if given.quick else Size(n=100), time.monotonic()
     out = given.out or (None if given.quick else RESULTS / "narrow.json")
     facts = {"machine": machine(), "quick": given.quick,
-             "about": f"`python -m benchmarks.narrow`: {size.n} held-out prompts a domain, temperature 0.8, seed 0, 95 % "
+             "about": f"`python -m benchmarks.quality.quantization`: {size.n} held-out prompts a domain, temperature 0.8, seed 0, 95 % "
                       "bootstrap intervals; each patch at the strength of its manifest; base and reference have as many bits as "
                       "the patched lane. A reply is 16 tokens; medians with quartiles."}
     found: list[Row] = []

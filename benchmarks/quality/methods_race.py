@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks._methods_data import Data, Dials
-from benchmarks._methods_read import Instructed
-from benchmarks._methods_train import Clock, load, lora, our_steps, prompt_tuning, sft_trainer
-from benchmarks._sizes import PROMPT, Bare, patches, prompt_tuned
-from benchmarks._timing import Figure, Side, race, ratio
-from benchmarks.decode import stepping, tuned_step
+from benchmarks.quality.methods_data import Data, Dials
+from benchmarks.quality.methods_read import Instructed
+from benchmarks.quality.methods_train import Clock, load, lora, our_steps, prompt_tuning, sft_trainer
+from benchmarks.speed.sizes import PROMPT, Bare, patches, prompt_tuned
+from benchmarks.speed.timing import Figure, Side, race, ratio
+from benchmarks.speed.decode import stepping, tuned_step
 from patchlab.engine import Bank
 
 BARE = "base"

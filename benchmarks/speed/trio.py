@@ -1,4 +1,4 @@
-"""Is the trio faster than its three models asked in turn? `python -m benchmarks.trio [--quick]`
+"""Is the trio faster than its three models asked in turn? `python -m benchmarks.speed.trio [--quick]`
 
 Base, patched and reference streamed to 64 tokens as text, against three `generate` calls one after another for the same
 prompt: the base, the base under PEFT's prompt tuning, the reference (bars 0.5x pocket, 0.7x 120 M). The library runs on stock
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmarks._sizes import LENGTH, PROMPT, Bare, generate, pair, patches, prompt_tuned, served
-from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
-from patchlab.engine import Bank, Lane, Sampling, stream
+from benchmarks.speed.sizes import LENGTH, PROMPT, Bare, generate, pair, patches, prompt_tuned, served
+from benchmarks.speed.timing import Figure, command, milliseconds, race, ratio, say
+from patchlab.engine import Bank, Lane, Sampling, Scheduler, StackPlan, fixed, stream
 from patchlab.models import Backbone
 
 STREAM, CALLS, FLOOR = "trio streamed", "three generate calls", "bare forwards"
@@ -27,8 +27,8 @@ def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, to
     """The trio as one stream against its lanes in turn."""
     [patch] = patches(base, 1)
     engine, second = served(base), served(reference)
-    parts = ((Bank(engine).segment([patch]), 1.0),)
-    lanes = [Lane("base", engine), Lane("patched", engine, parts), Lane("reference", second)]
+    plan, scheduler = StackPlan.of((Bank(engine).segment([patch]), 1.0)), Scheduler(engine)
+    lanes = [Lane("base", scheduler), Lane("patched", scheduler, fixed(plan)), Lane("reference", Scheduler(second))]
     wrapped = prompt_tuned(base, [patch])
     models = [(base.model, base), (wrapped, base), (reference.model, reference)]
 

@@ -1,4 +1,4 @@
-"""Can one batch serve many clients? `python -m benchmarks.clients [--quick]`
+"""Can one batch serve many clients? `python -m benchmarks.speed.clients [--quick]`
 
 Sixteen clients with sixteen different stacks as one batch, against the same sixteen one after another (bars 8x pocket, 4x
 120 M), in two cases: every subset of four patches, and a patch of its own for each client. One after another in two ways: the
@@ -16,9 +16,9 @@ from itertools import combinations
 import torch
 from transformers import DynamicCache
 
-from benchmarks._sizes import PROMPT, generate, pair, patches, prompt_tuned, served
-from benchmarks._timing import Figure, Side, command, milliseconds, race, ratio, say
-from patchlab.engine import Bank, Lane, Sampling, stream
+from benchmarks.speed.sizes import PROMPT, generate, pair, patches, prompt_tuned, served
+from benchmarks.speed.timing import Figure, Side, command, milliseconds, race, ratio, say
+from patchlab.engine import Bank, Lane, Sampling, Scheduler, StackPlan, fixed, stream
 from patchlab.models import Backbone
 from patchlab.patches import Patch
 
@@ -29,8 +29,8 @@ PEFT_BAR = ">= 8"
 
 def lanes_of(backbone: Backbone, stacks: Sequence[Sequence[Patch]]) -> list[Lane]:
     """One lane a client, each with its own stack."""
-    bank = Bank(backbone)
-    return [Lane(f"client-{k}", backbone, tuple((bank.segment([patch]), 1.0) for patch in stack))
+    bank, scheduler = Bank(backbone), Scheduler(backbone)
+    return [Lane(f"client-{k}", scheduler, fixed(StackPlan.of(*((bank.segment([patch]), 1.0) for patch in stack))))
             for k, stack in enumerate(stacks)]
 
 
@@ -47,9 +47,9 @@ def measure(backbone: Backbone, label: str, *, repeats: int, tokens: int, bar: s
 
     def generated(lanes: Sequence[Lane]) -> None:
         for lane in lanes:
-            kept = DynamicCache()
-            for k in range(backbone.model.config.num_hidden_layers if lane.parts else 0):
-                kept.update(*(torch.cat([getattr(part, which)[k] for part, _ in lane.parts], dim=1)[None]
+            kept, parts = DynamicCache(), lane.plans([PROMPT])[0].rows[0].parts
+            for k in range(backbone.model.config.num_hidden_layers if parts else 0):
+                kept.update(*(torch.cat([getattr(part, which)[k] for part, _ in parts], dim=1)[None]
                               for which in ("keys", "values")), k)
             generate(backbone.model, backbone, PROMPT, tokens=tokens, kept=kept)
 

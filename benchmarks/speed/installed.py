@@ -1,4 +1,4 @@
-"""What do patches cost that are installed but off? `python -m benchmarks.installed [--quick]`
+"""What do patches cost that are installed but off? `python -m benchmarks.speed.installed [--quick]`
 
 A reply with one patch on where 64 patches are installed and compiled, against the same where it is the only one (bar
 1.05x), and a step of the 120 M model likewise. Then what a patch in the bank takes in memory, as multiples of the bytes its
@@ -14,49 +14,49 @@ from pathlib import Path
 
 import torch
 
-from benchmarks._sizes import LENGTH, PROMPT, pair, patches, served
-from benchmarks._timing import Figure, command, milliseconds, race, ratio, say
-from patchlab.engine import Bank, Sampling, Trio
-from patchlab.models import Backbone, preset
+from benchmarks.speed.sizes import LENGTH, PROMPT, pair, patches, served
+from benchmarks.speed.timing import Figure, command, milliseconds, race, ratio, say
+from patchlab.engine import Bank, Lab, Sampling
+from patchlab.models import Backbone
 from patchlab.patches import Patch, Stack, save_patch
 from patchlab.registry import Registry
 
 MOST = 64
 
 
-def trio_with(base: Backbone, reference: Backbone, some: Sequence[Patch], folder: Path) -> Trio:
-    """A trio with these patches installed and all of them compiled."""
+def lab_with(base: Backbone, some: Sequence[Patch], folder: Path) -> Lab:
+    """A lab with these patches installed and all of them compiled."""
     for patch in some:
         save_patch(patch, folder / f"{patch.manifest.name}-{patch.manifest.version}")
-    trio = Trio(base, reference, registry=Registry([folder]), preset=preset("pocket"))
+    lab = Lab(base, registry=Registry([folder]))
     for patch in some:
-        trio.parts(Stack.parse(patch.manifest.name))
-    return trio
+        lab.planner.plan(Stack.parse(patch.manifest.name))
+    return lab
 
 
-def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, tokens: int, most: int = MOST) -> list[Figure]:
-    """Replies of a trio with one patch installed against one with many, and the memory of those many."""
+def measure(base: Backbone, label: str, *, repeats: int, tokens: int, most: int = MOST) -> list[Figure]:
+    """Replies of a lab with one patch installed against one with many, and the memory of those many."""
     base = served(base)
     one, many = "1 installed", f"{most} installed"
     some = patches(base, most)
     stack = Stack.parse(some[0].manifest.name)
     with tempfile.TemporaryDirectory() as folder:
-        trios = {one: trio_with(base, reference, some[:1], Path(folder) / "one"),
-                 many: trio_with(base, reference, some, Path(folder) / "many")}
+        labs = {one: lab_with(base, some[:1], Path(folder) / "one"),
+                 many: lab_with(base, some, Path(folder) / "many")}
 
-        def reply(trio: Trio) -> Callable[[], object]:
-            return lambda: trio.replies([PROMPT], stack=stack, sampling=Sampling(max_new_tokens=tokens), lanes=["patched"])
+        def reply(lab: Lab) -> Callable[[], object]:
+            return lambda: lab.replies([PROMPT], stack=stack, sampling=Sampling(max_new_tokens=tokens), lanes=["patched"])
 
-        def fresh(trio: Trio) -> Callable[[], object]:
-            return lambda: trio.registry.load(some[0].manifest.name)
+        def fresh(lab: Lab) -> Callable[[], object]:
+            return lambda: lab.planner.plan(stack, PROMPT)
 
-        taken = race({name: lambda trio=trio: reply(trio) for name, trio in trios.items()}, repeats=repeats,
+        taken = race({name: lambda lab=lab: reply(lab) for name, lab in labs.items()}, repeats=repeats,
                      device=base.device)
-        opened = race({name: lambda trio=trio: fresh(trio) for name, trio in trios.items()}, repeats=repeats)
+        opened = race({name: lambda lab=lab: fresh(lab) for name, lab in labs.items()}, repeats=repeats)
     return [ratio(f"{label}: a reply, one patch on, {many} / {one}", taken, many, one, bar="<= 1.05"),
-            milliseconds(f"{label}: opening a patch from disk, {one}", opened, one),
-            milliseconds(f"{label}: opening a patch from disk, {many}", opened, many),
-            *memory(base, label, trios[many].bank, some)]
+            milliseconds(f"{label}: planning a stack, {one}", opened, one),
+            milliseconds(f"{label}: planning a stack, {many}", opened, many),
+            *memory(base, label, labs[many].planner.bank, some)]
 
 
 def memory(base: Backbone, label: str, bank: Bank, some: Sequence[Patch]) -> list[Figure]:
@@ -86,7 +86,7 @@ def figures(quick: bool) -> list[Figure]:
     found = []
     for size, repeats, tokens in (("tiny", 2, 2),) if quick else (("pocket", 41, 32), ("120M", 15, 16)):
         say(size)
-        found += measure(*pair(size), size, repeats=repeats, tokens=tokens, most=8 if quick else MOST)
+        found += measure(pair(size)[0], size, repeats=repeats, tokens=tokens, most=8 if quick else MOST)
     return found
 
 
