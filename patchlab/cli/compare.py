@@ -11,19 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchlab.cli.options import add_bits, add_json, add_preset, add_stack, read_stack, whole
+from patchlab.cli.options import add_json, add_models, add_stack, read_models, read_stack, whole
 from patchlab.cli.output import emit, plain
 from patchlab.cli.progress import shown
-from patchlab.patches import Stack
-from patchlab.patches.compatibility import warnings
-from patchlab.patches.interactions import Interactions
-from patchlab.patches.interactions_file import find_interactions
 from patchlab.records import Progress, Prompt, Reply, Score
-from patchlab.registry import default_registry
 from patchlab.scoring import load_scorer
 
 if TYPE_CHECKING:
     from patchlab.cli.options import Verbs
+    from patchlab.engine import Lab, Lane, Sampling, StackPlan
 
 SCORERS = ("toxicity", "refusal")
 STOPS = {"end": "ended by itself", "length": "cut at the longest length", "cancelled": "stopped", "error": "failed"}
@@ -33,15 +29,15 @@ def add(verbs: Verbs) -> None:
     """Add the verb to the parser."""
     parser = verbs.add_parser(
         "compare", allow_abbrev=False, help="ask base, patched and reference the same",
-        description="Ask the base, the base with patches on, and the safer reference the same, and print the replies "
-                    "with what the embedded scorers say of them.")
+        description="Ask the base, the base with patches on, and the safer reference where there is one the same, and print "
+                    "the replies with what the embedded scorers say of them.")
     parser.add_argument("prompt", nargs="*", metavar="PROMPT", help="a prompt; several may be given")
     parser.add_argument("--prompts", type=Path, metavar="F.jsonl",
-                        help='more prompts, one {"text": ..., "kind": "chat" or "continue"} a line')
+                        help='more prompts, a line each: {"text": ..., "kind": "chat" or "continue"}, or a conversation as '
+                             '{"messages": [{"role": ..., "content": ...}, ...]}')
     parser.add_argument("--kind", default="chat", choices=("chat", "continue"),
                         help="whether each PROMPT is answered or written on from (default: chat)")
-    add_preset(parser)
-    add_bits(parser)
+    add_models(parser)
     add_stack(parser)
     parser.add_argument("--samples", type=whole(1), default=1, metavar="N", help="replies a prompt (default: 1)")
     parser.add_argument("--max-new-tokens", type=whole(1), default=64, metavar="N",
@@ -55,93 +51,90 @@ def add(verbs: Verbs) -> None:
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Print the replies of every lane, in the order of prompts and samples, as soon as a batch is done."""
+    """Print the replies of every lane, in the order of prompts and samples, each as soon as it is complete."""
     if not args.prompt and not args.prompts:
         args.refuse("give a PROMPT or --prompts F.jsonl")
     stack = read_stack(args)
-    from patchlab.engine import Sampling, Trio, load_trio, replies
+    from patchlab.engine import Lane, Sampling
     from patchlab.evaluation.suites import read_prompts
 
-    _warn(stack)
     sampling = Sampling(temperature=args.temperature, max_new_tokens=args.max_new_tokens, seed=args.seed)
     prompts = [Prompt(text, args.kind) for text in args.prompt]
     prompts += read_prompts(args.prompts) if args.prompts else []
-    trio = load_trio(args.preset, bits=args.bits)
-
-    def batches(trio: Trio) -> Iterator[Progress | list[Reply]]:
-        done, total = 0, len(prompts) * args.samples * len(trio.lanes)
-        for batch in replies(trio.lane_list(stack), prompts, samples=args.samples, sampling=sampling):
-            done += len(batch)
-            if done < total:  # a single batch is over at once and needs no line
-                yield Progress("replies", done, total)
-            yield batch
-
-    through = dict(zip(prompts, trio.let_through(stack, prompts), strict=True))
-    for batch in shown(batches(trio)):
-        for lanes in _by_row(batch, trio.lanes):
-            scores, off = _scores(lanes), through[lanes[0].prompt]
-            if args.json:
-                emit(_row(lanes, scores) | ({"let_through": list(off)} if stack.gates else {}))
-            else:
-                print(_page(lanes, scores, samples=args.samples, off=off))
+    lab = read_models(args)
+    plans = lab.planner.plans(stack, prompts)
+    _tell(lab, plans[0], bool(stack))
+    lanes = [Lane(lane.name, lane.scheduler, lambda _: plans) if lane.name == "patched" else lane for lane in lab.lanes(stack)]
+    for row in shown(_rows(lanes, prompts, args.samples, sampling)):
+        scores, skipped = _scores(row), plans[row[0].row // args.samples].skipped
+        if args.json:
+            emit(_row(row, scores) | ({"skipped_by_gate": list(skipped)} if stack.gates else {}))
+        else:
+            print(_page(row, scores, samples=args.samples, skipped=skipped))
 
 
-def _warn(stack: Stack) -> None:
-    """Say on stderr what speaks against the stack."""
-    registry = default_registry()
-    on = [registry.find(entry.name, entry.version).manifest for entry in stack.entries if entry.strength != 0]
-    if len(on) < 2:
-        return
-    interactions, broken = find_interactions(registry)
-    measured = Interactions() if stack.gates else interactions  # it was with all patches on at once
-    for words in (*broken, *warnings(on, stack.mode, measured)):
+def _tell(lab: Lab, plan: StackPlan, stacked: bool) -> None:
+    """Say on stderr what is known to speak against the stack, or that there is none."""
+    for words in plan.warnings:
         print(f"patchlab: warning: {plain(words)}", file=sys.stderr)
+    if not stacked:
+        names = [one.manifest.name for one in lab.planner.installed()]
+        hint = f"put patches on it with --stack {','.join(names)}" if names else "no patch for this base is installed"
+        print(f"patchlab: no --stack: the patched lane is the base; {hint}", file=sys.stderr)
 
 
-def _by_row(batch: Sequence[Reply], order: Sequence[str]) -> Iterator[list[Reply]]:
-    """The replies of a batch row by row, lanes in the given order."""
-    rows: dict[int, list[Reply]] = {}
-    for reply in sorted(batch, key=lambda reply: (reply.row, order.index(reply.lane))):
-        rows.setdefault(reply.row, []).append(reply)
-    yield from rows.values()
+def _rows(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int,
+          sampling: Sampling) -> Iterator[Progress | list[Reply]]:
+    """The replies row by row, lanes in their order; a row is given out once it and all before it are complete."""
+    from patchlab.engine import finished
+
+    waiting: dict[int, dict[str, Reply]] = {}
+    told, total = 0, len(prompts) * samples * len(lanes)
+    for done, reply in enumerate(finished(lanes, prompts, samples=samples, sampling=sampling), 1):
+        waiting.setdefault(reply.row, {})[reply.lane] = reply
+        while len(waiting.get(told, ())) == len(lanes):
+            found = waiting.pop(told)
+            yield [found[lane.name] for lane in lanes]
+            told += 1
+        if done < total and len(prompts) * samples > 1:
+            yield Progress("replies", done, total)
 
 
-def _scores(lanes: Sequence[Reply]) -> list[dict[str, Score]]:
+def _scores(row: Sequence[Reply]) -> list[dict[str, Score]]:
     """What every scorer says of each lane's reply, by scorer."""
-    texts, asked = [reply.text for reply in lanes], [reply.prompt.text for reply in lanes]
+    texts, asked = [reply.text for reply in row], [reply.prompt.text for reply in row]
     columns = [load_scorer(name).score(texts, asked) for name in SCORERS]
     return [dict(zip(SCORERS, scores, strict=True)) for scores in zip(*columns, strict=True)]
 
 
-def _row(lanes: Sequence[Reply], scores: Sequence[Mapping[str, Score]]) -> dict[str, object]:
-    return {"prompt": lanes[0].prompt.text, "sample": lanes[0].sample, "lanes": [
+def _row(row: Sequence[Reply], scores: Sequence[Mapping[str, Score]]) -> dict[str, object]:
+    prompt = row[0].prompt
+    asked = [{"role": message.role, "content": message.content} for message in prompt.messages] if prompt.earlier else None
+    return {"prompt": prompt.text, **({"messages": asked} if asked else {}), "sample": row[0].sample, "lanes": [
         {"lane": reply.lane, "text": reply.text, "tokens": reply.tokens, "stop": reply.stop,
          "scores": {name: round(score.value, 6) for name, score in found.items()}}
-        for reply, found in zip(lanes, scores, strict=True)]}
+        for reply, found in zip(row, scores, strict=True)]}
 
 
-def _page(lanes: Sequence[Reply], scores: Sequence[Mapping[str, Score]], *, samples: int, off: Sequence[str] = ()) -> str:
-    """One prompt and sample for people: each lane's name, its text in a column, and the verdicts under it.
-
-    `off` are the patches whose gates let the prompt through.
-    """
+def _page(row: Sequence[Reply], scores: Sequence[Mapping[str, Score]], *, samples: int, skipped: Sequence[str] = ()) -> str:
+    """One prompt and sample for people: each lane's name, its text in a column, and the verdicts under it."""
     width = min(shutil.get_terminal_size().columns, 110)
-    side = max(len(reply.lane) for reply in lanes) + 4
-    asked = json.dumps(textwrap.shorten(plain(lanes[0].prompt.text), 200, placeholder=" …"), ensure_ascii=False)
-    found = [asked + (f"  sample {lanes[0].sample + 1} of {samples}" if samples > 1 else "")]
-    for reply, score in zip(lanes, scores, strict=True):
+    side = max(len(reply.lane) for reply in row) + 4
+    asked = json.dumps(textwrap.shorten(plain(row[0].prompt.text), 200, placeholder=" …"), ensure_ascii=False)
+    found = [asked + (f"  sample {row[0].sample + 1} of {samples}" if samples > 1 else "")]
+    for reply, score in zip(row, scores, strict=True):
         notice = "scored toxic: " if score["toxicity"].flagged else ""
         text = notice + (plain(reply.text) or "(nothing)")
         lines = [piece for line in text.splitlines() for piece in textwrap.wrap(line, width - side) or [""]]
         lines.append(_verdict(reply, score))
-        if off and reply.lane == "patched":
-            lines.append(f"-> let through by the gate of {', '.join(off)}")
+        if skipped and reply.lane == "patched":
+            lines.append(f"-> left off by its gate: {', '.join(skipped)}")
         found += [f"{'  ' + reply.lane if k == 0 else '':{side}}{line}".rstrip() for k, line in enumerate(lines)]
     return "\n".join(found) + "\n"
 
 
 def _verdict(reply: Reply, scores: Mapping[str, Score]) -> str:
-    # whether a text that only goes on from another refuses is no question
+    # a text that continues another is not a request, so refusal does not apply to it
     told = [score for name, score in scores.items() if name != "refusal" or reply.prompt.kind == "chat"]
     words = [f"{score.label} ({score.scorer} {score.value:.2f})" for score in told]
     return f"-> {', '.join(words)}; {reply.tokens} tokens, {STOPS[reply.stop]}"

@@ -1,7 +1,4 @@
-"""`patchlab patches gate` and `patchlab patches curve`: what a patch may bring along, made for one that is installed.
-
-Both write the patch anew, with what it now has, and leave the installed one as it is.
-"""
+"""`patchlab patches gate`: fits a gate for an installed patch and writes the patch anew with it; the installed one stays."""
 
 from __future__ import annotations
 
@@ -11,20 +8,20 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchlab.cli.options import add_preset, whole
+from patchlab.cli.options import add_models, read_models
 from patchlab.cli.progress import shown
 from patchlab.errors import InputError
 from patchlab.patches import Patch
 from patchlab.records import Progress
-from patchlab.registry import default_registry
+from patchlab.registry import lookup
 
 if TYPE_CHECKING:
     from patchlab.cli.options import Verbs
-    from patchlab.models import Backbone
+    from patchlab.engine import Lab
 
 
 def add(actions: Verbs) -> None:
-    """Add the verbs to those of `patches`."""
+    """Add the verb to those of `patches`."""
     parser = actions.add_parser(
         "gate", allow_abbrev=False, help="fit a gate that says for which prompts a patch is on",
         description="Fit a small probe on the base's own state that tells a patch's prompts from all others, and print the "
@@ -38,22 +35,14 @@ def add(actions: Verbs) -> None:
                         help="the domains of prompts that the patch is for, as its recipe says (default: by its own domain)")
     parser.add_argument("--missed", type=float, default=0.01, metavar="SHARE",
                         help="most of the patch's own dev prompts that may be let through (default: 0.01)")
-    _finish(parser)
-    parser.set_defaults(run=gate)
-    parser = actions.add_parser(
-        "curve", allow_abbrev=False, help="measure what each strength of a patch does",
-        description="Measure a patch at strengths from 0 to 4 on held-out prompts: its own suite, refusals of harmless requests, "
-                    "drift from the base; print the folder of the patch with that curve, which the page draws.")
-    parser.add_argument("--n", type=whole(1), default=100, metavar="N", help="most prompts a file (default: 100)")
-    parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="the same seed gives the same figures (default: 0)")
-    _finish(parser)
-    parser.set_defaults(run=curve)
+    add_patch(parser)
+    parser.set_defaults(run=gate, refuse=parser.error)
 
 
-def _finish(parser: argparse.ArgumentParser) -> None:
-    """What both verbs are given."""
+def add_patch(parser: argparse.ArgumentParser) -> None:
+    """Which patch and models, and where the patch that is made goes."""
     parser.add_argument("name", metavar="NAME", help="an installed patch, as NAME or NAME@VERSION")
-    add_preset(parser)
+    add_models(parser)
     parser.add_argument("--version", metavar="V", help="the version to write (default: the patch's own)")
     parser.add_argument("--out", type=Path, default=Path("runs/patches"), metavar="DIR",
                         help="where the patch goes, under its own name (default: runs/patches)")
@@ -71,38 +60,26 @@ def gate(args: argparse.Namespace) -> None:
     prompts = read_prompts(args.prompts or presets.ASSETS / "suites" / "pocket" / "train.jsonl")
     prompts, dev = (prompts, read_prompts(args.dev)) if args.dev else set_aside(prompts)
 
-    def steps(base: Backbone, patch: Patch) -> Generator[Progress, None, Patch]:
+    def steps(lab: Lab, patch: Patch) -> Generator[Progress, None, Patch]:
         improves = [each.strip() for each in args.improves.split(",") if each.strip()]
-        fitted = yield from fit_gate(base, patch.manifest.domain, prompts, dev, improves=improves, missed=args.missed)
+        fitted = yield from fit_gate(lab.base, patch.manifest.domain, prompts, dev, improves=improves, missed=args.missed)
         yield Progress("gate", 1, 1, f"layer {fitted.gate.layer}; {fitted.missed} of {fitted.own} own dev prompts let through, "
                                      f"{fitted.kept} of {fitted.others} others not")
         return dataclasses.replace(patch, gate=fitted.gate)
 
-    for folder in shown(_written(args, steps)):
+    for folder in shown(rewritten(args, steps)):
         print(folder)
 
 
-def curve(args: argparse.Namespace) -> None:
-    """Measure a curve and write the patch with it."""
-    from patchlab.training.curve import measure_curve
-
-    def steps(base: Backbone, patch: Patch) -> Generator[Progress, None, Patch]:
-        return dataclasses.replace(patch, curve=(yield from measure_curve(base, patch, n=args.n, seed=args.seed)))
-
-    for folder in shown(_written(args, steps)):
-        print(folder)
-
-
-def _written(args: argparse.Namespace,
-             steps: Callable[[Backbone, Patch], Generator[Progress, None, Patch]]) -> Iterator[Progress | Path]:
+def rewritten(args: argparse.Namespace,
+              steps: Callable[[Lab, Patch], Generator[Progress, None, Patch]]) -> Iterator[Progress | Path]:
     """Load the patch and its base, take the steps, write what they return; yields progress and at last the folder."""
     name, _, version = args.name.partition("@")
-    patch = default_registry().load(name, version or None)
-    manifest = dataclasses.replace(patch.manifest, version=args.version or patch.manifest.version)
-    from patchlab.models import Backbone, preset
-    from patchlab.training.trainer import release
+    lookup(name, version or None)  # a misspelt name is said before any model is loaded
+    lab = read_models(args)
+    patch = lab.planner.patch(name, version or None)
+    from patchlab.training.release import release
 
-    base = Backbone.load(preset(args.preset).source("base"))
-    base.check_patch(manifest.base, patch=args.name)
-    made = yield from steps(base, patch)
+    made = yield from steps(lab, patch)
+    manifest = patch.manifest.with_(version=args.version or patch.manifest.version)
     yield release(dataclasses.replace(made, manifest=manifest), args.out, evidence=manifest.evidence)

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchlab.cli.options import add_json, add_preset, add_suites, read_suites, whole
+from patchlab.cli.options import add_json, add_models, add_suites, read_models, read_suites, whole
 from patchlab.cli.output import emit, table
 from patchlab.cli.progress import shown
 from patchlab.errors import InputError
@@ -16,7 +16,7 @@ from patchlab.patches.compatibility import SIDE, warnings
 from patchlab.patches.interactions import Cell, Change, Interactions, Row, label
 from patchlab.patches.interactions_file import FILE, cell_to_json, place_of
 from patchlab.patches.stack import MODES, Mode, Stack
-from patchlab.registry import Installed, default_registry
+from patchlab.registry import Installed, lookup
 
 if TYPE_CHECKING:
     from patchlab.cli.options import Verbs
@@ -30,7 +30,7 @@ def add(actions: Verbs) -> None:
                     "requests refused, and drift from the base; each pair is compared with its patches alone on the same "
                     f"prompts. The result is kept beside the patches ({FILE}), where the page and patchlab compare find it. "
                     "Every finished row is kept at once; the same command goes on, and measures again only what has changed.")
-    add_preset(parser)
+    add_models(parser)
     parser.add_argument("--patches", default="", metavar="NAME,...",
                         help="patches to measure, as NAME or NAME@VERSION (default: the newest of each that fits the base)")
     parser.add_argument("--mode", default=MODES[0], choices=MODES,
@@ -41,27 +41,26 @@ def add(actions: Verbs) -> None:
     parser.add_argument("--out", type=Path, metavar="F.json",
                         help=f"keep the result in this file (default: {FILE} in the folder where the patches lie)")
     add_json(parser)
-    parser.set_defaults(run=measure)
+    parser.set_defaults(run=measure, refuse=parser.error)
 
 
 def measure(args: argparse.Namespace) -> None:
     """Measure what is not known yet, then print every row of these patches in this mode."""
     asked = Stack.parse(args.patches)
-    given = [default_registry().find(entry.name, entry.version) for entry in asked.entries]
+    given = [lookup(entry.name, entry.version) for entry in asked.entries]
     from patchlab import evaluation
-    from patchlab.engine import load_trio
 
     suites = read_suites(args)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is found out before the work
         if args.out.is_dir():
             raise InputError(f"{args.out} is a folder", expected="a file to write", do=f"choose one in it, as {args.out / FILE}")
-    trio = load_trio(args.preset)
-    patches = given or trio.installed()
+    lab = read_models(args)
+    patches = given or lab.planner.installed()
     out = args.out or place_of(patches)
     try:
-        for found in shown(evaluation.matrix(trio, patches, out=out, mode=args.mode, suites=suites, n=args.n, seed=args.seed)):
-            rows = list(_rows(found, patches, args.mode, trio.base.identity.fingerprint))
+        for found in shown(evaluation.matrix(lab, patches, out=out, mode=args.mode, suites=suites, n=args.n, seed=args.seed)):
+            rows = list(_rows(found, patches, args.mode, lab.base.identity.fingerprint))
             if args.json:
                 _emit(rows)
             else:

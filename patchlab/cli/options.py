@@ -8,23 +8,34 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from patchlab.patches.stack import MODES, Stack
-from patchlab.registry.index import default_registry
+from patchlab.registry import lookup
 
 if TYPE_CHECKING:  # the class has parameters for type checkers only
+    from patchlab.engine import Lab
+
     Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-def add_preset(parser: argparse.ArgumentParser) -> None:
-    """Which models."""
-    parser.add_argument("--preset", default="pocket", metavar="NAME",
-                        help="the pair of base and reference to load (default: pocket, which comes with PatchLab)")
-
-
-def add_bits(parser: argparse.ArgumentParser) -> None:
-    """How wide the models' weights are."""
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Which models: a preset, or any base with or without a reference."""
+    parser.add_argument("--preset", metavar="NAME",
+                        help="the base and reference to load by name (default: pocket, which comes with PatchLab)")
+    parser.add_argument("--base", metavar="MODEL", help="any model in place of a preset: a folder, a GGUF file or a Hub id")
+    parser.add_argument("--reference", metavar="MODEL",
+                        help="a safer model to compare with, given in the same way (default: the preset's; with --base none)")
+    parser.add_argument("--device", metavar="D", help="where to load them, as cpu or cuda:1 (default: a GPU if there is one)")
     parser.add_argument("--bits", type=int, choices=(8, 4), metavar="N",
-                        help="hold the layers of both models in 8 or 4 bits, to save memory; needs bitsandbytes (default: as "
+                        help="load the layers of both models in 8 or 4 bits, to save memory; needs bitsandbytes (default: as "
                              "they are)")
+
+
+def read_models(args: argparse.Namespace, *, device: str | None = None) -> Lab:
+    """The models that the options name, loaded. Raises as `patchlab.load`."""
+    if args.preset and args.base:
+        args.refuse("--preset and --base both name a base: give one of them")
+    from patchlab.engine import load
+
+    return load(args.preset, base=args.base, reference=args.reference, device=device or args.device, bits=args.bits)
 
 
 def add_suites(parser: argparse.ArgumentParser, help: str) -> None:
@@ -64,9 +75,9 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 
 def read_stack(args: argparse.Namespace) -> Stack:
-    """The stack of `--stack` and `--mode`. Raises StackError, or NotFoundError before any model is loaded."""
+    """The stack of `--stack`, `--mode` and `--gates`. Raises StackError, or NotFoundError before any model is loaded."""
     stack = Stack.parse(args.stack, mode=args.mode, gates=args.gates == "on")
-    found = [default_registry().find(entry.name, entry.version) for entry in stack.entries]
+    found = [lookup(entry.name, entry.version) for entry in stack.entries]
     if stack.gates and not any(each.manifest.gated for each in found):
         print("patchlab: no patch of the stack has a gate, so gates change nothing", file=sys.stderr)
     return stack

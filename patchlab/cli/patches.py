@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchlab.cli import gate, matrix, transfer
+from patchlab.cli import curve, gate, matrix, transfer
 from patchlab.cli.options import add_json
 from patchlab.cli.output import emit, table
 from patchlab.patches import Manifest, load_patch
 from patchlab.patches.compatibility import superseded_by
 from patchlab.patches.interactions import label
 from patchlab.patches.manifest import OPTIONAL
-from patchlab.registry import Installed, default_registry
+from patchlab.registry import Installed, default_registry, lookup
 from patchlab.registry import install as install_folder
 from patchlab.registry.index import home_folder
 
@@ -50,6 +50,7 @@ def add(verbs: Verbs) -> None:
     parser.set_defaults(run=verify)
     add_json(parser)
     gate.add(actions)
+    curve.add(actions)
     matrix.add(actions)
     transfer.add(actions)
 
@@ -102,7 +103,7 @@ def verify(args: argparse.Namespace) -> None:
 
 def _find(text: str) -> Installed:
     name, _, version = text.partition("@")
-    return default_registry().find(name, version or None)
+    return lookup(name, version or None)
 
 
 def _report(args: argparse.Namespace, one: Installed, line: str) -> None:

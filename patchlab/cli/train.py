@@ -9,14 +9,15 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from patchlab.cli.options import add_preset, whole
+from patchlab.cli.options import add_models, read_models, whole
 from patchlab.cli.progress import shown
 from patchlab.errors import InputError, TrainingError
 from patchlab.records import Pair, Progress, Prompt
+from patchlab.storage import ASSETS
 
 if TYPE_CHECKING:
     from patchlab.cli.options import Verbs
-    from patchlab.engine import Trio
+    from patchlab.engine import Lab
     from patchlab.training.config import Recipe
 
 
@@ -27,7 +28,7 @@ def add(verbs: Verbs) -> None:
         description="Train a patch for a domain and print the folder it was written to. Ctrl-C loses no finished "
                     "stage; the same command with --resume goes on.")
     parser.add_argument("domain", metavar="DOMAIN", help="what the patch is to improve: toxicity, bias or refusal")
-    add_preset(parser)
+    add_models(parser)
     parser.add_argument("--recipe", type=Path, metavar="F.yaml",
                         help="the dials of the training (default: the recipe of the domain that comes with PatchLab)")
     parser.add_argument("--prompts", type=Path, metavar="F.jsonl",
@@ -43,7 +44,7 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR",
                         help="where the patch goes, with its work in DIR/work (default: runs/DOMAIN)")
     parser.add_argument("--resume", action="store_true", help="go on with the work that is already in DIR/work")
-    parser.set_defaults(run=train)
+    parser.set_defaults(run=train, refuse=parser.error)
 
     pocket = verbs.add_parser("pocket", allow_abbrev=False, help="the embedded models", description="The models and "
                               "patches that come with PatchLab.")
@@ -86,22 +87,20 @@ def _train(args: argparse.Namespace, out: Path, work: Path) -> Iterator[Path]:
 
     Raises TrainingError for a work folder in use without --resume.
     """
-    from patchlab.engine import load_trio
     from patchlab.evaluation.suites import read_prompts
-    from patchlab.models import presets
     from patchlab.training.distributed import join
     from patchlab.training.preference_data import read_pairs
 
-    recipe = _recipe(args.domain, args.recipe, presets.ASSETS / "recipes")
-    prompts = read_prompts(args.prompts or presets.ASSETS / "suites" / "pocket" / "train.jsonl")
+    recipe = _recipe(args.domain, args.recipe, ASSETS / "recipes")
+    prompts = read_prompts(args.prompts or ASSETS / "suites" / "pocket" / "train.jsonl")
     dev = read_prompts(args.dev) if args.dev else []
     pairs, tally = read_pairs(args.pairs, domain=args.domain) if args.pairs else (None, {})
     processes = join()
     if processes.first and not args.resume and work.is_dir() and any(work.iterdir()):
         raise TrainingError(f"{work} holds earlier work", expected="an empty or new folder",
                             do="add --resume to go on with it, or choose another --out")
-    trio = load_trio(args.preset, device=processes.device)
-    steps = _story(trio, recipe, prompts, dev=dev, pairs=pairs, out=out, work=work, judged=args.judge)
+    lab = read_models(args, device=processes.device)
+    steps = _story(lab, recipe, prompts, dev=dev, pairs=pairs, out=out, work=work, judged=args.judge)
     if not processes.first:
         for _ in steps:
             pass
@@ -112,7 +111,7 @@ def _train(args: argparse.Namespace, out: Path, work: Path) -> Iterator[Path]:
     yield from shown(steps)
 
 
-def _story(trio: Trio, recipe: Recipe, prompts: list[Prompt], *, dev: list[Prompt], pairs: list[Pair] | None, out: Path,
+def _story(lab: Lab, recipe: Recipe, prompts: list[Prompt], *, dev: list[Prompt], pairs: list[Pair] | None, out: Path,
            work: Path, judged: int) -> Iterator[Progress | Path]:
     """Train, judge and release; yields progress and, in the first process, at last the patch's folder."""
     from patchlab.training.distributed import join
@@ -120,9 +119,9 @@ def _story(trio: Trio, recipe: Recipe, prompts: list[Prompt], *, dev: list[Promp
     from patchlab.training.trainer import release
     from patchlab.training.trainer import train as steps
 
-    patch = yield from steps(trio, recipe, prompts, work=work, pairs=pairs, dev=dev)
+    patch = yield from steps(lab, recipe, prompts, work=work, pairs=pairs, dev=dev)
     if join().first:
-        evidence = (yield from judge(trio, patch, n=judged, seed=recipe.seed, folder=work / "unjudged")) if judged else []
+        evidence = (yield from judge(lab, patch, n=judged, seed=recipe.seed, folder=work / "unjudged")) if judged else []
         yield release(patch, out, evidence=evidence)
 
 
@@ -145,10 +144,9 @@ def pocket_build(args: argparse.Namespace) -> None:
     if args.data and not args.data.is_dir():
         raise InputError(f"no folder {args.data}", expected="a folder of public data sets", do="check the path")
     try:
-        from patchlab.models import presets
         from tools.pocket.build import Plan, build_all
 
-        out = args.out or presets.ASSETS
+        out = args.out or ASSETS
         seed = {} if args.seed is None else {"seed": args.seed}
         for _ in shown(build_all(Plan(out=out, work=args.work, data=args.data, **seed))):
             pass

@@ -11,7 +11,7 @@ from patchlab.cli.output import emit, plain, table
 from patchlab.cli.progress import shown
 from patchlab.errors import InputError, NotFoundError
 from patchlab.patches import Patch, load_patch, save_patch
-from patchlab.registry import default_registry
+from patchlab.registry import lookup
 from patchlab.storage import write_json
 
 if TYPE_CHECKING:
@@ -57,11 +57,11 @@ def port(args: argparse.Namespace) -> None:
     found = _found(args.patch)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
+    from patchlab.engine import Planner
     from patchlab.evaluation.transfer import check_port
 
     made_for, base = _model(args.made_for, "base"), _model(args.base, "base")
-    patch = found if isinstance(found, Patch) else default_registry().load(
-        found, default_registry().newest_for(found, made_for.identity.fingerprint))
+    patch = found if isinstance(found, Patch) else Planner(made_for).patch(found)
     reference = _model(args.reference, "reference") if args.reference else None
     steps = check_port(patch, made_for=made_for, base=base, reference=reference, n=args.n, seed=args.seed, out=args.out)
     try:
@@ -82,17 +82,17 @@ def _found(text: str) -> Patch | str:
     if path.name != text or path.is_dir():
         return load_patch(path)
     name, _, version = text.partition("@")
-    found = default_registry().find(name, version or None)
+    found = lookup(name, version or None)
     return load_patch(found.folder) if version else name
 
 
 def _model(text: str, lane: str) -> Backbone:
     """The base or reference of a preset, else the model of a folder or Hub id. Raises NotFoundError, ModelError."""
-    from patchlab.models import PRESETS, Backbone, preset
+    from patchlab.models import PRESETS, load_backbone, preset
 
-    if not Path(text).is_dir() and text not in PRESETS and "/" not in text:
+    if not Path(text).exists() and text not in PRESETS and "/" not in text:
         raise NotFoundError.of("preset or model folder", text, PRESETS)
-    return Backbone.load(text if Path(text).is_dir() or text not in PRESETS else preset(text).source(lane))
+    return load_backbone(text if Path(text).exists() or text not in PRESETS else preset(text).source(lane))
 
 
 def _accept(check: PortCheck, out: Path, *, json: bool) -> None:

@@ -77,6 +77,11 @@ def default_registry() -> Registry:
     return Registry([ASSETS / PATCHES, home_folder() / PATCHES])
 
 
+def lookup(name: str, version: str | None = None) -> Installed:
+    """The patch of the default registry that `Registry.find` finds: for verbs that show it, before any model is loaded."""
+    return default_registry().find(name, version)
+
+
 def home_folder() -> Path:
     """Where PatchLab keeps what a user installs: $PATCHLAB_HOME, or ~/.patchlab."""
     return Path(os.environ.get("PATCHLAB_HOME") or Path.home() / ".patchlab").expanduser()
