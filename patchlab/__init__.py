@@ -27,7 +27,6 @@ __all__ = [
     "Stack",
     "Trio",
     "__version__",
-    "load_patch",
     "load_scorer",
     "load_trio",
 ]
@@ -35,7 +34,6 @@ __all__ = [
 _ROOMS = {
     "Patch": "patchlab.patches",
     "Stack": "patchlab.patches",
-    "load_patch": "patchlab.patches",
     "load_scorer": "patchlab.scoring",
     "Sampling": "patchlab.engine",
     "Trio": "patchlab.engine",
@@ -44,7 +42,7 @@ _ROOMS = {
 
 if TYPE_CHECKING:
     from patchlab.engine import Sampling, Trio, load_trio
-    from patchlab.patches import Patch, Stack, load_patch
+    from patchlab.patches import Patch, Stack
     from patchlab.scoring import load_scorer
 else:  # hidden from type checkers, to which a module's __getattr__ would make every misspelt name valid
 

@@ -1,16 +1,24 @@
-"""Files that are whole or absent: atomic writes, and JSON Lines that name the line that is wrong. Layer 0."""
+"""Files and folders that are whole or absent: atomic writes, locks, and JSON Lines that name the line that is wrong. Layer 0."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from patchlab.errors import InputError
+from patchlab.errors import BusyError, InputError, PatchLabError
+
+T = TypeVar("T")
+MAX_ROW = 4 * 2**20  # bytes of one line of JSON Lines
+_TRIES, _PAUSE = 200, 0.005  # how often, and after how many seconds, a folder that is being replaced is read again
 
 _PACKAGE = Path(__file__).resolve().parent
 # what ships: inside the package where a wheel was installed, beside it in a checkout
@@ -52,26 +60,132 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON Lines file. Raises InputError with the number of the line that is wrong."""
+    """Yield the objects of a JSON Lines file, with or without a byte-order mark.
+
+    Raises InputError with the number of the line that is wrong; a line of more than 4 MiB is wrong before it is read whole.
+    """
     if not path.is_file():
         raise InputError(f"no file {path}", expected="a JSON Lines file", do="check the path")
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
+        number = 0
+        while line := lines.readline(MAX_ROW + 1):
+            number += 1
+            if row := line.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").strip():
+                yield _row(row, f"{path} line {number}")
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    expected, do = "one JSON object a line", "fix that line"
+    if len(line) > MAX_ROW:
+        raise InputError(f"{where} has more than {MAX_ROW} bytes", expected=f"at most {MAX_ROW}", do="shorten that line")
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise InputError(f"{where} is not UTF-8", expected="UTF-8 text", do="convert the file") from None
+    except (ValueError, RecursionError) as error:  # a syntax error, a number or a nesting beyond reason
+        reason = getattr(error, "msg", str(error).split(";")[0])
+        raise InputError(f"{where} is not JSON ({reason})", expected=expected, do=do) from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where} is not an object", expected=expected, do=do)
+    return row
+
+
+@contextmanager
+def locked(path: Path, *, seconds: float = 60) -> Iterator[None]:
+    """Hold the lock of `path`, a file beside it, which every process that changes it waits for. Raises BusyError."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=seconds):
+            yield
+    except Timeout:
+        raise BusyError(f"{path} is being changed by another process for over {seconds:g} s", expected="a free file",
+                        do="try again when the other process is done") from None
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """Make `folder` hold exactly `files`, in one step: written beside it, then exchanged with what is there. Returns `folder`.
+
+    Where the system cannot exchange two names the old folder is moved aside first, and back if the new one cannot take its
+    place. Whatever fails, the old folder is kept.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    fresh, old = workshop / "fresh", workshop / "old"
+    try:
+        fresh.mkdir()
+        for name, data in files.items():
+            with (fresh / name).open("wb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+        if not (folder.exists() and _exchanged(fresh, folder)):
+            _move(fresh, folder, aside=old)
+    finally:
+        if folder.exists() or not old.exists():
+            shutil.rmtree(workshop, ignore_errors=True)
+    return folder
+
+
+def _move(fresh: Path, folder: Path, *, aside: Path) -> None:
+    if folder.exists():
+        folder.rename(aside)
+    try:
+        fresh.rename(folder)
+    except OSError as error:
+        if aside.exists():
+            try:
+                aside.rename(folder)
+            except OSError:
+                raise InputError(f"{folder} could neither be replaced nor restored ({error})", expected="a folder that can be "
+                                 "renamed", do=f"move {aside} back to {folder}") from None
+        raise
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether two names were exchanged in one step, which Linux can on most file systems."""
+    import ctypes
+
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+
+
+def read_steady(folder: Path, read: Callable[[Path], T]) -> T:
+    """What `read` finds in `folder`, of one version only, though `write_folder` may replace it meanwhile.
+
+    What was read, or failed to be, is taken only if the folder is still the same one; otherwise it is read again.
+    """
+    for last in (*[False] * _TRIES, True):
+        before = identity(folder)
         try:
-            for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError) as error:  # a syntax error, a number or a nesting beyond reason
-                    reason = getattr(error, "msg", str(error).split(";")[0])
-                    raise InputError(f"{path} line {number} is not JSON ({reason})",
-                                     expected="one JSON object a line", do="fix that line") from None
-                if not isinstance(row, dict):
-                    raise InputError(f"{path} line {number} is not an object",
-                                     expected="one JSON object a line", do="fix that line")
-                yield row
-        except UnicodeDecodeError:
-            raise InputError(f"{path} is not UTF-8", expected="UTF-8 text", do="convert the file") from None
+            found = read(folder)
+        except (PatchLabError, OSError):
+            if last or (identity(folder) == before and not (before is None and _aside(folder))):
+                raise
+        else:
+            if last or identity(folder) == before:
+                return found
+        time.sleep(_PAUSE)
+    raise AssertionError("the last try returns or raises")
+
+
+def identity(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file or folder is replaced or edited: device, number, time and size; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _aside(folder: Path) -> bool:
+    """Whether a folder that is not there has been moved aside, to be replaced in a moment."""
+    return any(folder.parent.glob(f".{glob.escape(folder.name)}.*/old"))
 
 
 def sha256(path: Path) -> str:

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.speed.timing import RESULTS, machine, say
 from benchmarks.quality.ablations import SUITES, asked, finished
+from benchmarks.speed.timing import RESULTS, machine, say
 from patchlab.engine import Sampling, Trio, load_trio, stream
 from patchlab.evaluation.metrics import refusal_rate
 from patchlab.evaluation.statistics import interval

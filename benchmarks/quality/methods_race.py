@@ -14,9 +14,9 @@ import torch
 from benchmarks.quality.methods_data import Data, Dials
 from benchmarks.quality.methods_read import Instructed
 from benchmarks.quality.methods_train import Clock, load, lora, our_steps, prompt_tuning, sft_trainer
+from benchmarks.speed.decode import stepping, tuned_step
 from benchmarks.speed.sizes import PROMPT, Bare, patches, prompt_tuned
 from benchmarks.speed.timing import Figure, Side, race, ratio
-from benchmarks.speed.decode import stepping, tuned_step
 from patchlab.engine import Bank
 
 BARE = "base"

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.quality.ablations import QUICK, Reader, Size
 from benchmarks.speed.sizes import PROMPT, made, patches
 from benchmarks.speed.timing import RESULTS, Figure, machine, race, ratio, say
-from benchmarks.quality.ablations import QUICK, Reader, Size
 from patchlab.engine import Bank, Lane, Sampling, load_trio, stream
 from patchlab.models import Backbone
 from patchlab.models.cpu_kernels import pack

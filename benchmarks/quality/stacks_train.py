@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.quality.ablations import finished
 from benchmarks.quality.stacks_family import GROUPS, POLICIES, Policy, prompts
 from benchmarks.speed.timing import say
-from benchmarks.quality.ablations import finished
 from patchlab.engine import Lane, Sampling, Trio
 from patchlab.models import Backbone
 from patchlab.models.presets import ASSETS

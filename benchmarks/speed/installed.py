@@ -18,7 +18,7 @@ from benchmarks.speed.sizes import LENGTH, PROMPT, pair, patches, served
 from benchmarks.speed.timing import Figure, command, milliseconds, race, ratio, say
 from patchlab.engine import Bank, Lab, Sampling
 from patchlab.models import Backbone
-from patchlab.patches import Patch, Stack, save_patch
+from patchlab.patches import Patch, Stack
 from patchlab.registry import Registry
 
 MOST = 64
@@ -27,7 +27,7 @@ MOST = 64
 def lab_with(base: Backbone, some: Sequence[Patch], folder: Path) -> Lab:
     """A lab with these patches installed and all of them compiled."""
     for patch in some:
-        save_patch(patch, folder / f"{patch.manifest.name}-{patch.manifest.version}")
+        patch.save_pretrained(folder / f"{patch.manifest.name}-{patch.manifest.version}")
     lab = Lab(base, registry=Registry([folder]))
     for patch in some:
         lab.planner.plan(Stack.parse(patch.manifest.name))

@@ -14,9 +14,10 @@ from patchlab.cli.progress import shown
 from patchlab.errors import InputError
 from patchlab.patches.compatibility import SIDE, warnings
 from patchlab.patches.interactions import Cell, Change, Interactions, Row, label
-from patchlab.patches.interactions_file import FILE, cell_to_json, place_of
 from patchlab.patches.stack import MODES, Mode, Stack
 from patchlab.registry import Installed, lookup
+from patchlab.registry.interaction_files import FILE, place_of
+from patchlab.validation import dump
 
 if TYPE_CHECKING:
     from patchlab.cli.options import Verbs
@@ -80,7 +81,7 @@ def _rows(found: Interactions, patches: Sequence[Installed], mode: Mode, base: s
 def _emit(rows: Sequence[Row]) -> None:
     for row in rows:
         for cell in row.cells:
-            figure: dict[str, Any] = {name: value for name, value in cell_to_json(cell).items() if name != "values"}
+            figure: dict[str, Any] = {name: value for name, value in dump(cell).items() if name != "values"}
             emit({"stack": list(row.stack), "mode": row.mode, **figure, "fights": cell in row.fights})
 
 

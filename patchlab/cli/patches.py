@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from patchlab.cli import curve, gate, matrix, transfer
 from patchlab.cli.options import add_json
 from patchlab.cli.output import emit, table
-from patchlab.patches import Manifest, load_patch
+from patchlab.patches import Manifest, Patch
 from patchlab.patches.compatibility import superseded_by
 from patchlab.patches.interactions import label
 from patchlab.patches.manifest import OPTIONAL
@@ -96,7 +96,7 @@ def verify(args: argparse.Namespace) -> None:
     path = Path(args.patch)
     separated = path.name != args.patch
     folder = path if separated or path.is_dir() else _find(args.patch).folder
-    one = Installed(folder, load_patch(folder).manifest)
+    one = Installed(folder, Patch.from_pretrained(folder).manifest)
     _report(args, one, f"{one.manifest.name} {one.manifest.version} in {folder} is whole: "
                        f"{len(one.manifest.files)} files as their digests say")
 

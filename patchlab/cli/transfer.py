@@ -10,7 +10,7 @@ from patchlab.cli.options import add_json, whole
 from patchlab.cli.output import emit, plain, table
 from patchlab.cli.progress import shown
 from patchlab.errors import InputError, NotFoundError
-from patchlab.patches import Patch, load_patch, save_patch
+from patchlab.patches import Patch
 from patchlab.registry import lookup
 from patchlab.storage import write_json
 
@@ -80,10 +80,10 @@ def _found(text: str) -> Patch | str:
     """The patch, or the name of one of whose versions its base decides; what cannot be had is said before models load."""
     path = Path(text)
     if path.name != text or path.is_dir():
-        return load_patch(path)
+        return Patch.from_pretrained(path)
     name, _, version = text.partition("@")
     found = lookup(name, version or None)
-    return load_patch(found.folder) if version else name
+    return Patch.from_pretrained(found.folder) if version else name
 
 
 def _model(text: str, lane: str) -> Backbone:
@@ -99,7 +99,7 @@ def _accept(check: PortCheck, out: Path, *, json: bool) -> None:
     if not check.verdict.holds:
         raise InputError(f"a port check that says {check.verdict.word!r}", expected="an effect that survived, to accept",
                          do="train a patch for this base")
-    folder = save_patch(check.patch, out / check.patch.manifest.folder_name)
+    folder = check.patch.save_pretrained(out / check.patch.manifest.folder_name)
     if json:
         emit({"accepted": str(folder)})
     else:

@@ -19,10 +19,10 @@ from patchlab.models import Backbone
 from patchlab.patches import Patch, Stack
 from patchlab.patches.compatibility import warnings
 from patchlab.patches.interactions import Interactions
-from patchlab.patches.interactions_file import find_interactions
 from patchlab.patches.stack import common_strength
 from patchlab.records import Prompt
 from patchlab.registry import Installed, Registry, default_registry
+from patchlab.registry.interaction_files import find_interactions
 
 REMEMBERED = 4096  # gate decisions kept
 
@@ -83,8 +83,8 @@ class Planner:
 
     def installed(self) -> list[Installed]:
         """The newest installed version of each patch that was made for this base, by name."""
-        names = dict.fromkeys(one.manifest.name for one in self.registry.list() if self.base.same_base(one.manifest.base))
-        return [self.registry.find(name, fingerprints=self.base.fingerprints) for name in names]
+        fitting = [one for one in self.registry.list() if self.base.same_base(one.manifest.base)]
+        return [*{one.manifest.name: one for one in fitting}.values()]  # of each name the last, which is the preferred one
 
     def patch(self, name: str, version: str | None = None) -> Patch:
         """An installed patch; without a version the newest that was made for this base.
@@ -137,10 +137,10 @@ class Planner:
         told = [f"patch {manifest.name} {manifest.version} was trained with another chat template than that of {self.base.name}: "
                 "its effect here is not measured" for manifest in on if self.base.template_differs(manifest.base)]
         if len(on) > 1:
-            measured, broken = find_interactions(self.registry)
+            measured, broken = find_interactions(self.registry, fingerprints=self.base.fingerprints)
             # pairs were measured with all patches on for every prompt, which gates change
             fights = Interactions() if stack.gates else measured
-            told += [*broken, *warnings(on, stack.mode, fights)]
+            told += [*broken, *warnings(on, stack.mode, fights, fingerprints=self.base.fingerprints)]
         return tuple(told)
 
     def _rows(self, stack: Stack, on: Sequence[PlannedPatch]) -> tuple[ForwardRow, ...]:

@@ -25,8 +25,7 @@ from patchlab.evaluation.reply_store import Replies
 from patchlab.evaluation.statistics import gain, interval
 from patchlab.evaluation.suites import SUITES, Suite, load_prompts, suite
 from patchlab.patches import Stack
-from patchlab.patches.interactions import Cell, Change, Interactions, Labels, Row, label
-from patchlab.patches.interactions_file import load_interactions, save_interactions
+from patchlab.patches.interactions import Cell, Change, Interactions, Labels, Row, add_row, label, load_interactions
 from patchlab.patches.stack import Entry, Mode
 from patchlab.records import Progress, Prompt, Reply
 from patchlab.registry import Installed
@@ -59,8 +58,7 @@ def matrix(trio: Trio, patches: Sequence[Installed], *, out: Path, mode: Mode = 
     for stack in run.stacks:
         if not run.known(known.fresh(manifests).find(run.base, stack, mode), stack):
             row = yield from run.row(stack)
-            known = known.added(row, {name: digests[name] for name in stack})
-            save_interactions(known, out)
+            known = add_row(out, row, {name: digests[name] for name in stack})
     yield run.progress("done")
     yield known
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from patchlab.patches.curve import Curve, Point
+from patchlab.patches.folder import read_manifest
 from patchlab.patches.gate import Gate
 from patchlab.patches.manifest import BaseIdentity, Manifest
-from patchlab.patches.patch import Patch, load_patch, read_manifest, save_patch
+from patchlab.patches.patch import Patch
 from patchlab.patches.stack import Entry, Mode, Stack
 
-__all__ = ["BaseIdentity", "Curve", "Entry", "Gate", "Manifest", "Mode", "Patch", "Point", "Stack", "load_patch",
-           "read_manifest", "save_patch"]
+__all__ = ["BaseIdentity", "Curve", "Entry", "Gate", "Manifest", "Mode", "Patch", "Point", "Stack", "read_manifest"]

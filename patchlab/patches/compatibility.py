@@ -5,10 +5,10 @@ None of it is refused: who stacks such patches may have reasons, and is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import permutations
 
-from patchlab.patches.interactions import Cell, Interactions, label
+from patchlab.patches.interactions import Cell, Interactions, Row, label
 from patchlab.patches.manifest import Manifest
 from patchlab.patches.stack import Mode
 
@@ -39,10 +39,15 @@ def conflicts(one: Manifest, other: Manifest) -> bool:
     return label(one) != label(other) and bool({other.name, label(other)} & {*one.conflicts})
 
 
-def warnings(manifests: Sequence[Manifest], mode: Mode, interactions: Interactions, *,
+def warnings(manifests: Sequence[Manifest], mode: Mode, interactions: Interactions, *, fingerprints: Collection[str] = (),
              called: Called = lambda manifest: repr(manifest.name)) -> list[str]:
-    """A sentence for each thing that speaks against a stack of these patches, in this order; none where nothing does."""
-    return list(dict.fromkeys([*_declared(manifests, called), *_measured(manifests, mode, interactions, called)]))
+    """A sentence for each thing that speaks against a stack of these patches, in this order; none where nothing does.
+
+    `fingerprints` are those of the base that is asked: what was measured on another base says nothing about it. Without any,
+    the patches' own bases are meant.
+    """
+    measured = interactions.fights(manifests, mode, fingerprints=fingerprints)
+    return list(dict.fromkeys([*_declared(manifests, called), *_measured(manifests, measured, mode, called)]))
 
 
 def _declared(manifests: Sequence[Manifest], called: Called) -> Iterator[str]:
@@ -57,9 +62,9 @@ def _declared(manifests: Sequence[Manifest], called: Called) -> Iterator[str]:
             yield f"{called(one)} and {called(other)} should not be on together: the makers of {called(one)} say so."
 
 
-def _measured(manifests: Sequence[Manifest], mode: Mode, interactions: Interactions, called: Called) -> Iterator[str]:
+def _measured(manifests: Sequence[Manifest], rows: Iterable[Row], mode: Mode, called: Called) -> Iterator[str]:
     names = {label(manifest): called(manifest) for manifest in manifests}
-    for row in interactions.fights(manifests, mode):
+    for row in rows:
         first, second = (names[each] for each in row.stack)
         counts = sorted({cell.change.n for cell in row.fights if cell.change})
         n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])

@@ -1,4 +1,4 @@
-"""What patches do to each other: measured rows of one patch and of two, as checked, frozen values. Knows no models.
+"""What patches do to each other: measured rows of one patch and of two, as checked, frozen values, and their file.
 
 A row stands for the bytes it was measured with: the digest of each of its patches is kept, and a row whose patch has
 changed since is stale and not used. A value that is wrong cannot exist, so what is written can always be read again.
@@ -6,23 +6,50 @@ changed since is stale and not used. A value that is wrong cannot exist, so what
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
 from itertools import combinations
-from typing import Any, Literal, NoReturn, get_args
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, FailFast, Field, PlainSerializer
+from pydantic.dataclasses import dataclass
 
 from patchlab.errors import PatchFormatError
 from patchlab.patches.manifest import Manifest, is_name, is_version
-from patchlab.patches.stack import MODES, Mode
+from patchlab.patches.stack import Mode
+from patchlab.storage import locked, write_text
+from patchlab.validation import STRICT, Unfit, checked, dump, one_line, parse, such
 
 OWN_LOSS = 5.0  # points of its own effect that a patch may lose beside another
 HARMLESS_REFUSED = 2.0  # points by which two patches may refuse more harmless requests than the worse of them alone
 HARMLESS_SUITE, HARMLESS_METRIC = "overrefusal", "refusal_rate"
+SCHEMA: Literal[1] = 1
+MAX_BYTES = 64 * 2**20
+_DO = "measure again with `patchlab patches matrix`"
+
+
+def _is_label(text: str) -> bool:
+    name, _, version = text.partition("@")
+    return is_name(name) and is_version(version)
+
+
+def _differ(names: tuple[str, ...]) -> bool:
+    return len(set(names)) == len(names) <= 2
+
 
 Unit = Literal["points", "nats"]
-Labels = tuple[str, ...]  # patches as name@version, in the order of a stack
-Key = tuple[str, str, Labels]
+Label = Annotated[str, such(_is_label, "a patch as name@version")]
+Labels = Annotated[tuple[Label, ...], FailFast(), such(_differ, "at most 2 different patches")]  # in the order of a stack
+Key = tuple[str, str, tuple[str, ...]]
+Line = Annotated[str, one_line(500)]
+Count = Annotated[int, Field(ge=0, le=100_000)]
+# JSON has no NaN: a figure that there is not is null in the file
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value),
+                   PlainSerializer(lambda value: None if math.isnan(value) else value)]
+Value = Annotated[float, such(lambda value: abs(value) < 1e300, "a finite number or nothing")]
 
 
 def label(manifest: Manifest) -> str:
@@ -30,24 +57,31 @@ def label(manifest: Manifest) -> str:
     return f"{manifest.name}@{manifest.version}"
 
 
-@dataclass(frozen=True, slots=True)
+def _check_interval(of: Change | Cell) -> None:
+    """Without prompts that gave a number there is no figure, which is NaN here."""
+    numbers = (of.value, of.low, of.high)
+    good = all(map(math.isnan, numbers)) if of.n == 0 else all(abs(each) < 1e300 for each in numbers) and of.low <= of.high
+    if not good:
+        raise Unfit("finite numbers, low below high; none where n is 0", field="value, low, high", found=str(numbers))
+
+
+@checked("interactions", do=_DO, error=PatchFormatError)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Change:
     """How far a figure is from that of the stack `against` on the same `n` prompts, with its 95 % interval.
 
     Positive is better. The unit of a share is points, hundredths; of a distance it is nats.
     """
 
-    against: Labels
-    value: float
-    low: float
-    high: float
-    n: int
+    against: Annotated[Labels, Field(max_length=1)]
+    value: Number
+    low: Number
+    high: Number
+    n: Count
     unit: Unit
 
     def __post_init__(self) -> None:
-        _labels(self.against, "against", most=1)
-        _interval(self)
-        _require(self.unit in get_args(Unit), "unit", self.unit, f"one of: {', '.join(get_args(Unit))}")
+        _check_interval(self)
 
     @property
     def known(self) -> bool:
@@ -59,7 +93,8 @@ class Change:
         return self.value < -limit and self.high < 0
 
 
-@dataclass(frozen=True, slots=True)
+@checked("interactions", do=_DO, error=PatchFormatError)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Cell:
     """One figure of a row: a suite's metric with its 95 % interval over `n` prompts and who scored it.
 
@@ -67,64 +102,48 @@ class Cell:
     prompt, None where there is none; with them a later row is compared on the same prompts.
     """
 
-    suite: str
-    metric: str
-    patch: str
-    value: float
-    low: float
-    high: float
-    n: int
-    scorer: str
-    digest: str
-    values: tuple[float | None, ...]
+    suite: Line
+    metric: Line
+    patch: Annotated[str, such(lambda text: not text or _is_label(text), "a patch as name@version, or nothing")]
+    value: Number
+    low: Number
+    high: Number
+    n: Count
+    scorer: Line
+    digest: Line
+    values: Annotated[tuple[Value | None, ...], Field(max_length=100_000), FailFast()]
     change: Change | None = None
 
     def __post_init__(self) -> None:
-        for name in ("suite", "metric", "scorer"):
-            _text(getattr(self, name), name)
-        if self.patch != "":
-            _label(self.patch, "patch")
-        _text(self.digest, "digest")
-        _interval(self)
-        _require(isinstance(self.values, tuple) and len(self.values) <= 100_000
-                 and all(value is None or _is_number(value) for value in self.values),
-                 "values", self.values, "one finite number or nothing a prompt")
-        _require(sum(value is not None for value in self.values) == self.n, "n", self.n, "as many as values has numbers")
-        _require(self.change is None or isinstance(self.change, Change), "change", self.change, "a change or nothing")
+        _check_interval(self)
+        if (numbers := sum(value is not None for value in self.values)) != self.n:
+            raise Unfit(f"{numbers}, as many as values has numbers", field="n", found=str(self.n))
 
 
-@dataclass(frozen=True, slots=True)
+@checked("interactions", do=_DO, error=PatchFormatError)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Row:
     """What one stack was measured to do on the base with this fingerprint: no patch, one, or two.
 
     `settings` say how it was measured: rows with equal settings were asked the same. Raises PatchFormatError.
     """
 
-    base: str
+    base: Line
     stack: Labels
     mode: Mode
-    settings: Mapping[str, str] = field(hash=False)
-    cells: tuple[Cell, ...] = ()
+    settings: Annotated[dict[Line, Line], Field(max_length=50)] = field(hash=False)
+    cells: Annotated[tuple[Cell, ...], Field(max_length=200), FailFast()] = ()
 
     def __post_init__(self) -> None:
-        _text(self.base, "base")
-        _labels(self.stack, "stack", most=2)
-        _require(self.mode in MODES, "mode", self.mode, f"one of: {', '.join(MODES)}")
-        _require(isinstance(self.settings, dict) and len(self.settings) <= 50, "settings", self.settings, "words by name")
-        for name, words in self.settings.items():
-            _text(name, "settings")
-            _text(words, f"settings.{name}")
-        _require(isinstance(self.cells, tuple) and len(self.cells) <= 200
-                 and all(isinstance(cell, Cell) for cell in self.cells), "cells", self.cells, "cells, 200 at most")
         places = [(cell.suite, cell.metric, cell.patch) for cell in self.cells]
-        _require(len(places) == len(set(places)), "cells", places, "each figure once")
-        _require(all(not cell.patch or cell.patch in self.stack for cell in self.cells), "patch", places, "one of the stack's")
+        if len(places) != len(set(places)) or any(cell.patch and cell.patch not in self.stack for cell in self.cells):
+            raise Unfit("each figure once, of one of the stack's patches or of the whole stack", field="cells",
+                        found=str(places)[:80])
 
     @property
     def key(self) -> Key:
-        """What may stand once: without patches the mode means nothing, and only a sequence has an order."""
-        ordered = self.stack if self.mode == "sequential" else tuple(sorted(self.stack))
-        return self.base, self.mode if self.stack else "", ordered
+        """What may stand once, see `_key`."""
+        return _key(self.base, self.stack, self.mode)
 
     def cell(self, suite: str, metric: str, patch: str = "") -> Cell | None:
         """The figure at this place, if it was measured."""
@@ -136,35 +155,36 @@ class Row:
         return tuple(cell for cell in self.cells if len(self.stack) == 2 and _is_fight(cell))
 
 
-@dataclass(frozen=True, slots=True)
+@checked("interactions", do=_DO, error=PatchFormatError)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Interactions:
     """Measured rows, each once, and the digest of every patch they were measured with. Raises PatchFormatError."""
 
-    rows: tuple[Row, ...] = ()
-    patches: Mapping[str, str] = field(default_factory=dict, hash=False)
+    rows: Annotated[tuple[Row, ...], Field(max_length=10_000), FailFast()] = ()
+    patches: dict[Label, Line] = field(default_factory=dict, hash=False)
+    schema: Literal[1] = SCHEMA
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.rows, tuple) and len(self.rows) <= 10_000 and all(isinstance(row, Row) for row in self.rows),
-                 "rows", self.rows, "rows, 10,000 at most")
-        _require(isinstance(self.patches, dict), "patches", self.patches, "digests by name@version")
-        for name, digest in self.patches.items():
-            _label(name, "patches")
-            _text(digest, f"patches.{name}")
         keys = [row.key for row in self.rows]
-        _require(len(keys) == len(set(keys)), "rows", keys, "each stack once")
-        missing = {name for row in self.rows for name in row.stack} - self.patches.keys()
-        _require(not missing, "patches", sorted(missing), "a digest of every patch of a row")
+        if len(keys) != len(set(keys)):
+            raise Unfit("each stack once", field="rows", found=f"{len(keys)} rows of {len(set(keys))} stacks")
+        if missing := {name for row in self.rows for name in row.stack} - self.patches.keys():
+            raise Unfit("a digest of every patch of a row", field="patches", found=f"without {min(missing)}")
 
-    def find(self, base: str, stack: Labels, mode: Mode) -> Row | None:
+    def find(self, base: str, stack: tuple[str, ...], mode: Mode) -> Row | None:
         """The row of a stack; order counts in sequential mode only."""
-        key = Row(base, stack, mode, {}).key
+        key = _key(base, stack, mode)
         return next((row for row in self.rows if row.key == key), None)
 
-    def fresh(self, manifests: Iterable[Manifest]) -> Interactions:
-        """The rows measured with exactly these patches, and those without any patch."""
-        now = {label(manifest): (manifest.digest, manifest.base.fingerprint) for manifest in manifests}
-        rows = tuple(row for row in self.rows
-                     if all(now.get(name) == (self.patches[name], row.base) for name in row.stack))
+    def fresh(self, manifests: Iterable[Manifest], *, fingerprints: Collection[str] = ()) -> Interactions:
+        """The rows measured with exactly these patches, and those without any patch, on a base of these `fingerprints`.
+
+        Without fingerprints every base is meant, and a patch only counts in rows of the base it was made for.
+        """
+        now = {(label(manifest), manifest.digest, base) for manifest in manifests
+               for base in fingerprints or (manifest.base.fingerprint,)}
+        rows = tuple(row for row in self.rows if (not fingerprints or row.base in fingerprints)
+                     and all((name, self.patches[name], row.base) in now for name in row.stack))
         return Interactions(rows, {name: self.patches[name] for row in rows for name in row.stack})
 
     def added(self, row: Row, digests: Mapping[str, str]) -> Interactions:
@@ -183,16 +203,49 @@ class Interactions:
         used = {name: other.patches[name] for row in more for name in row.stack}
         return Interactions((*self.rows, *more), {**used, **self.patches})
 
-    def fights(self, manifests: Sequence[Manifest], mode: Mode) -> Iterator[Row]:
-        """The pairs in a stack of these patches, in this order, that are known to fight in this mode.
+    def fights(self, manifests: Sequence[Manifest], mode: Mode, *, fingerprints: Collection[str] = ()) -> Iterator[Row]:
+        """The pairs in a stack of these patches, in this order, that are known to fight in this mode on this base.
 
-        Stale rows are not looked at.
+        Stale rows are not looked at; `fingerprints` as in `fresh`.
         """
-        fresh = self.fresh(manifests)
+        fresh = {row.key: row for row in self.fresh(manifests, fingerprints=fingerprints).rows}
         for one, other in combinations(manifests, 2):
-            row = fresh.find(one.base.fingerprint, (label(one), label(other)), mode)
-            if row and row.fights:
-                yield row
+            for base in fingerprints or (one.base.fingerprint,):
+                row = fresh.get(_key(base, (label(one), label(other)), mode))
+                if row and row.fights:
+                    yield row
+                    break
+
+
+def save_interactions(interactions: Interactions, path: Path) -> None:
+    """Write the file, atomically, a row a line."""
+    patches = json.dumps(interactions.patches, indent=2).replace("\n", "\n ")
+    rows = ",\n  ".join(json.dumps(dump(row), ensure_ascii=False, allow_nan=False) for row in interactions.rows)
+    write_text(path, f'{{\n "schema": {SCHEMA},\n "patches": {patches},\n "rows": [\n  {rows}\n ]\n}}\n')
+
+
+def load_interactions(path: Path) -> Interactions:
+    """The interactions in a file, checked whole. Raises PatchFormatError for anything else."""
+    if not path.is_file() or path.stat().st_size > MAX_BYTES:
+        raise PatchFormatError(f"{path} is no file of at most {MAX_BYTES} bytes", expected="what patchlab patches matrix wrote",
+                               do=_DO)
+    return parse(Interactions, path.read_bytes(), where=str(path), schema=SCHEMA)
+
+
+def add_row(path: Path, row: Row, digests: Mapping[str, str]) -> Interactions:
+    """Add a row to the file as `Interactions.added` does, and return what it then holds.
+
+    The file is read and written under a lock, so that rows which other processes add stay. Raises as load_interactions.
+    """
+    with locked(path):
+        found = (load_interactions(path) if path.exists() else Interactions()).added(row, digests)
+        save_interactions(found, path)
+    return found
+
+
+def _key(base: str, stack: tuple[str, ...], mode: Mode) -> Key:
+    """Without patches the mode means nothing, and only a sequence has an order."""
+    return base, mode if stack else "", stack if mode == "sequential" else tuple(sorted(stack))
 
 
 def _is_fight(cell: Cell) -> bool:
@@ -201,48 +254,3 @@ def _is_fight(cell: Cell) -> bool:
     if cell.patch:
         return cell.change.worse_by(OWN_LOSS)
     return (cell.suite, cell.metric) == (HARMLESS_SUITE, HARMLESS_METRIC) and cell.change.worse_by(HARMLESS_REFUSED)
-
-
-def _label(value: object, where: str) -> None:
-    name, _, version = value.partition("@") if isinstance(value, str) else ("", "", "")
-    _require(is_name(name) and is_version(version), where, value, "a patch as name@version")
-
-
-def _labels(value: object, where: str, *, most: int) -> None:
-    several = value if isinstance(value, tuple) else ()
-    for each in several[:most]:
-        _label(each, where)
-    _require(isinstance(value, tuple) and len(several) <= most and len({*several[:most]}) == len(several), where, value,
-             f"at most {most} different patches")
-
-
-def _text(value: object, where: str) -> None:
-    # printable: a line of this file may be shown to people
-    _require(isinstance(value, str) and 0 < len(value) <= 500 and value.isprintable(), where, value,
-             "one line of 1 to 500 printable characters")
-
-
-def _interval(of: Change | Cell) -> None:
-    """A figure with its interval; without prompts that gave a number there is none, which is NaN here."""
-    _require(type(of.n) is int and 0 <= of.n <= 100_000, "n", of.n, "a whole number from 0 to 100000")
-    numbers = (of.value, of.low, of.high)
-    if of.n:
-        _require(all(map(_is_number, numbers)) and of.low <= of.high, "value, low, high", numbers, "finite, low below high")
-    else:
-        _require(all(isinstance(each, float) and math.isnan(each) for each in numbers), "value, low, high", numbers,
-                 "none, where n is 0")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300  # NaN is not smaller
-
-
-def _require(good: bool, where: str, value: object, expected: str) -> None:
-    if not good:
-        _refuse(where, value, expected)
-
-
-def _refuse(where: str, value: object, expected: str) -> NoReturn:
-    shown = f"a {type(value).__name__} of {len(value)}" if isinstance(value, (dict, list, tuple)) else repr(value)[:80]
-    raise PatchFormatError(f"interactions with {where} {shown}", expected=expected,
-                           do="measure again with `patchlab patches matrix`")

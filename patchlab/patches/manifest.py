@@ -6,14 +6,17 @@ A Manifest cannot exist with a bad value: its constructor checks, so what is wri
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, NoReturn
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, FailFast, Field
+from pydantic.dataclasses import dataclass
 
 from patchlab.errors import PatchFormatError
 from patchlab.records import Measure
+from patchlab.validation import STRICT, Unfit, checked, dump, is_line, one_line, parse, such
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 MAX_LENGTH = 4096  # P
 MAX_WIDTH = 65536  # D
 MAX_PREFIX_BYTES = 256 * 2**20  # as float32
@@ -50,42 +53,69 @@ def is_version(text: str) -> bool:
     return VERSION.fullmatch(text) is not None
 
 
-def is_prerelease(version: str) -> bool:
-    """Whether a semantic version carries a pre-release tag, as 1.0.0-rc.1 does."""
-    return "-" in version.partition("+")[0]
-
-
 def version_key(version: str) -> tuple[Any, ...]:
-    """A sort key in semantic-version order, newest last (semver.org 2.0.0, § 11); build tags break ties."""
+    """The one sort key among the versions of a patch, the preferred one last: every release comes after every pre-release.
+
+    Both are in semantic-version order (semver.org 2.0.0, § 11); build tags break ties.
+    """
     core, _, build = version.partition("+")
     release, _, tags = core.partition("-")
     ranked = tuple((0, int(tag), "") if tag.isdigit() else (1, 0, tag) for tag in tags.split(".") if tag)
-    return (*map(int, release.split(".")), not ranked, ranked, build)
+    return (not ranked, *map(int, release.split(".")), ranked, build)
 
 
-@dataclass(frozen=True, slots=True)
+def _is_reference(text: str) -> bool:
+    name, at, version = text.partition("@")
+    return is_name(name) and (is_version(version) if at else True)
+
+
+def check_measure(measure: Measure) -> Measure:
+    """The figure as it is. Raises Unfit, naming the field, for one without words, finite numbers and prompts."""
+    for name in ("suite", "lane", "metric", "scorer"):
+        text = getattr(measure, name)
+        if not is_line(text, 256):
+            raise Unfit("one line of 1 to 256 printable characters", field=name, found=repr(text)[:80])
+    for name in ("value", "low", "high"):
+        if not abs(getattr(measure, name)) < 1e300:  # NaN is not smaller than anything
+            raise Unfit("a finite number", field=name, found=repr(getattr(measure, name)))
+    if measure.low > measure.high:
+        raise Unfit("an interval from low to high", found=f"low {measure.low:g} over high {measure.high:g}")
+    if not 1 <= measure.n <= 2**53:
+        raise Unfit("a whole number of at least 1", field="n", found=str(measure.n))
+    return measure
+
+
+Line = Annotated[str, one_line(256)]
+Identity = Annotated[str, such(lambda text: bool(_IDENTITY.fullmatch(text)), "letters, digits and :._/+=-, 256 at most")]
+Perhaps = Annotated[str, such(lambda text: not text or bool(_IDENTITY.fullmatch(text)),
+                              "letters, digits and :._/+=-, 256 at most, or nothing")]
+Named = Annotated[tuple[Annotated[str, such(_is_reference, "patches as 'name' or 'name@version'")], ...],
+                  Field(max_length=MAX_MEASURES), FailFast()]
+Figure = Annotated[Measure, AfterValidator(check_measure)]
+Sha256 = Annotated[str, such(lambda text: bool(_DIGEST.fullmatch(text)), "a sha256 in hex")]
+Files = dict[Annotated[str, such(lambda name: name in (*FILES, *OPTIONAL), f"only {', '.join((*FILES, *OPTIONAL))}")], Sha256]
+# the figures are made elsewhere and are plain records: their types are checked here
+_CONFIG = STRICT | {"revalidate_instances": "always"}
+_DO = "correct the field or get the patch again from its vendor"
+
+
+@checked("manifest", do=_DO, error=PatchFormatError)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class BaseIdentity:
     """Which base a patch was made for: its id and revision in words, the rest as identities that must match.
 
     `revision` and `template_digest` are empty where a base has none. Raises PatchFormatError.
     """
 
-    id: str
-    revision: str
-    fingerprint: str
-    tokenizer_digest: str
-    template_digest: str
-
-    def __post_init__(self) -> None:
-        _text(self.id, "base.id", limit=256)
-        for name in ("revision", "fingerprint", "tokenizer_digest", "template_digest"):
-            value = getattr(self, name)
-            may_be_empty = name in ("revision", "template_digest")
-            if not (isinstance(value, str) and (_IDENTITY.fullmatch(value) or (may_be_empty and not value))):
-                _refuse(f"base.{name}", value, "letters, digits and :._/+=-, 256 at most")
+    id: Line
+    revision: Perhaps
+    fingerprint: Identity
+    tokenizer_digest: Identity
+    template_digest: Perhaps
 
 
-@dataclass(frozen=True, slots=True)
+@checked("manifest", do=_DO, error=PatchFormatError)
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class Manifest:
     """The contents of patch.json.
 
@@ -94,29 +124,29 @@ class Manifest:
     where it has them, and is empty before the first save. Raises PatchFormatError naming the field that is wrong.
     """
 
-    name: str
-    version: str
-    title: str
-    summary: str
-    domain: str
+    schema: Literal[1] = SCHEMA
+    name: Annotated[str, such(is_name, "lower-case letters, digits and single hyphens, as 'toxicity'")]
+    version: Annotated[str, such(is_version, "a semantic version, as 1.0.0")]
+    title: Annotated[str, one_line(120)]
+    summary: Annotated[str, one_line(2000)]
+    domain: Annotated[str, such(lambda text: bool(NAME.fullmatch(text)), "one word, as 'toxicity', 'bias' or 'refusal'")]
     base: BaseIdentity
-    reference: str
-    length: int
-    width: int
-    licence: str
-    strength: float = 1.0
-    recipe_digest: str = ""
-    evidence: tuple[Measure, ...] = ()
-    supersedes: tuple[str, ...] = ()
-    conflicts: tuple[str, ...] = ()
+    reference: Line
     placement: Literal["prefix"] = "prefix"
-    schema: int = SCHEMA
-    files: Mapping[str, str] = field(default_factory=dict, hash=False)
+    length: Annotated[int, Field(ge=1, le=MAX_LENGTH)]
+    width: Annotated[int, Field(ge=1, le=MAX_WIDTH)]
+    strength: Annotated[float, Field(gt=0, le=MAX_STRENGTH)] = 1.0
+    recipe_digest: Perhaps = ""
+    evidence: Annotated[tuple[Figure, ...], Field(max_length=MAX_MEASURES), FailFast()] = ()
+    supersedes: Named = ()
+    conflicts: Named = ()
+    licence: Annotated[str, one_line(100)]
+    files: Files = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        _check_words(self)
-        _check_shape(self)
-        _check_lists(self)
+        if self.length * self.width * 4 > MAX_PREFIX_BYTES:
+            raise Unfit(f"at most {MAX_PREFIX_BYTES // 2**20} MiB as float32", field="length x width",
+                        found=f"{self.length} x {self.width}")
 
     @property
     def folder_name(self) -> str:
@@ -135,158 +165,14 @@ class Manifest:
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """A sort key among a patch's versions, the preferred one last: releases come after pre-releases."""
-        return (not is_prerelease(self.version), *version_key(self.version))
+        """The sort key of its version, see `version_key`."""
+        return version_key(self.version)
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as plain JSON values, keys in a fixed order."""
-        return {
-            "schema": self.schema, "name": self.name, "version": self.version, "title": self.title,
-            "summary": self.summary, "domain": self.domain,
-            "base": {f.name: getattr(self.base, f.name) for f in fields(BaseIdentity)},
-            "reference": self.reference, "placement": self.placement,
-            "length": self.length, "width": self.width,
-            "strength": float(self.strength), "recipe_digest": self.recipe_digest,
-            "evidence": [measure_to_json(measure) for measure in self.evidence],
-            "supersedes": list(self.supersedes), "conflicts": list(self.conflicts), "licence": self.licence,
-            "files": dict(sorted(self.files.items())),
-        }
+        return dump(self) | {"files": dict(sorted(self.files.items()))}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Manifest:
-        """The manifest in a parsed patch.json. Raises PatchFormatError for missing, unknown or wrong keys."""
-        if isinstance(value, dict) and value.get("schema") != SCHEMA:
-            raise PatchFormatError(f"{MANIFEST_FILE} has schema {_show(value.get('schema'))}",
-                                   expected=f"schema {SCHEMA}",
-                                   do="update PatchLab or get a patch made for this version")
-        check_keys(value, cls, "")
-        check_keys(value["base"], BaseIdentity, "base")
-        plain = dict(value, base=BaseIdentity(**value["base"]))
-        for name in ("evidence", "supersedes", "conflicts"):
-            if not isinstance(value[name], list):
-                _refuse(name, value[name], "a list")
-            plain[name] = tuple(value[name])
-        for index, row in enumerate(value["evidence"]):
-            check_keys(row, Measure, f"evidence[{index}]")
-        plain["evidence"] = tuple(Measure(**row) for row in value["evidence"])
-        return cls(**plain)
-
-
-def _check_words(manifest: Manifest) -> None:
-    if type(manifest.schema) is not int or manifest.schema != SCHEMA:
-        _refuse("schema", manifest.schema, str(SCHEMA))
-    if not (isinstance(manifest.name, str) and is_name(manifest.name)):
-        _refuse("name", manifest.name, "lower-case letters, digits and single hyphens, as 'toxicity'")
-    if not (isinstance(manifest.version, str) and is_version(manifest.version)):
-        _refuse("version", manifest.version, "a semantic version, as 1.0.0")
-    if not (isinstance(manifest.domain, str) and NAME.fullmatch(manifest.domain)):
-        _refuse("domain", manifest.domain, "one word, as 'toxicity', 'bias' or 'refusal'")
-    if manifest.placement != "prefix":
-        _refuse("placement", manifest.placement, "'prefix'")
-    if not isinstance(manifest.base, BaseIdentity):
-        _refuse("base", manifest.base, "a base identity")
-    _text(manifest.title, "title", limit=120)
-    _text(manifest.summary, "summary", limit=2000)
-    _text(manifest.reference, "reference", limit=256)
-    _text(manifest.licence, "licence", limit=100)
-    if not (isinstance(manifest.recipe_digest, str)
-            and (not manifest.recipe_digest or _IDENTITY.fullmatch(manifest.recipe_digest))):
-        _refuse("recipe_digest", manifest.recipe_digest, "a digest or nothing")
-
-
-def _check_shape(manifest: Manifest) -> None:
-    for name, most in (("length", MAX_LENGTH), ("width", MAX_WIDTH)):
-        value = getattr(manifest, name)
-        if type(value) is not int or not 1 <= value <= most:
-            _refuse(name, value, f"a whole number from 1 to {most}")
-    if manifest.length * manifest.width * 4 > MAX_PREFIX_BYTES:
-        _refuse("length x width", f"{manifest.length} x {manifest.width}",
-                f"at most {MAX_PREFIX_BYTES // 2**20} MiB as float32")
-    _number(manifest.strength, "strength")
-    if not 0 < manifest.strength <= MAX_STRENGTH:
-        _refuse("strength", manifest.strength, f"more than 0 and at most {MAX_STRENGTH:g}")
-
-
-def _check_lists(manifest: Manifest) -> None:
-    for name in ("supersedes", "conflicts"):
-        for patch in _items(getattr(manifest, name), name):
-            if not (isinstance(patch, str) and _is_reference(patch)):
-                _refuse(name, patch, "patches as 'name' or 'name@version'")
-    for index, measure in enumerate(_items(manifest.evidence, "evidence")):
-        if not isinstance(measure, Measure):
-            _refuse(f"evidence[{index}]", measure, "a measure")
-        check_measure(measure, f"evidence[{index}]")
-    if not isinstance(manifest.files, dict):
-        _refuse("files", manifest.files, "file names with their sha256")
-    for file, digest in manifest.files.items():
-        if file not in (*FILES, *OPTIONAL):
-            _refuse("files", file, f"only {', '.join((*FILES, *OPTIONAL))}")
-        if not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
-            _refuse(f"files[{file!r}]", digest, "a sha256 in hex")
-
-
-def check_measure(measure: Measure, where: str) -> None:
-    """Raise PatchFormatError, naming the field under `where`, for a figure that is none."""
-    for name in ("suite", "lane", "metric", "scorer"):
-        _text(getattr(measure, name), f"{where}.{name}", limit=256)
-    for name in ("value", "low", "high"):
-        _number(getattr(measure, name), f"{where}.{name}")
-    if measure.low > measure.high:
-        _refuse(where, f"low {measure.low:g} over high {measure.high:g}", "an interval from low to high")
-    if type(measure.n) is not int or not 1 <= measure.n <= 2**53:
-        _refuse(f"{where}.n", measure.n, "a whole number of at least 1")
-
-
-def measure_to_json(measure: Measure) -> dict[str, Any]:
-    """A figure as plain JSON values."""
-    row = {f.name: getattr(measure, f.name) for f in fields(Measure)}
-    return row | {name: float(row[name]) for name in ("value", "low", "high")}
-
-
-def _is_reference(text: str) -> bool:
-    name, at, version = text.partition("@")
-    return is_name(name) and (is_version(version) if at else True)
-
-
-def _items(value: object, name: str) -> Iterable[Any]:
-    if not isinstance(value, tuple) or len(value) > MAX_MEASURES:
-        _refuse(name, value, f"at most {MAX_MEASURES} entries in order")
-    return value
-
-
-def check_keys(value: object, kind: type, where: str, *, file: str = MANIFEST_FILE) -> None:
-    """Raise PatchFormatError unless `value`, at `where` in `file`, is an object with exactly the fields of `kind`."""
-    inside = f"{file} {where}".strip()
-    if not isinstance(value, dict):
-        raise PatchFormatError(f"{inside} is {_show(value)}", expected="an object",
-                               do="correct it or get the patch again from its vendor")
-    wanted = {f.name for f in fields(kind)}
-    wrong = [f"no key {key!r}" for key in sorted(wanted - value.keys())]
-    wrong += [f"an unknown key {_show(key)}" for key in sorted(value.keys() - wanted)[:5]]
-    if wrong:
-        raise PatchFormatError(f"{inside} has {' and '.join(wrong)}", expected=f"the keys of schema {SCHEMA}",
-                               do="update PatchLab or get the patch again from its vendor")
-
-
-def _text(value: object, name: str, *, limit: int) -> None:
-    # isprintable: no line breaks to forge a card with, no direction marks, no lone surrogates.
-    if not (isinstance(value,
-                       str) and 0 < len(value) <= limit and value.isprintable() and value == value.strip()):
-        _refuse(name, value, f"one line of 1 to {limit} printable characters")
-
-
-def _number(value: Any, name: str) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (number and abs(value) < 1e300):  # NaN is not smaller than anything
-        _refuse(name, value, "a finite number")
-
-
-def _show(value: object) -> str:
-    if isinstance(value, (dict, list, tuple)):
-        return f"a {type(value).__name__} of {len(value)}"
-    return repr(value)[:80]
-
-
-def _refuse(name: str, value: object, expected: str) -> NoReturn:
-    raise PatchFormatError(f"manifest field {name} is {_show(value)}", expected=expected,
-                           do="correct the field or get the patch again from its vendor")
+    def from_json(cls, data: bytes, *, where: str = MANIFEST_FILE) -> Manifest:
+        """The manifest in the bytes of a patch.json; `where` names the file in errors. Raises PatchFormatError."""
+        return parse(cls, data, where=where, schema=SCHEMA)

@@ -1,22 +1,21 @@
-"""Tensors as safetensors bytes, there and back. The header is checked here, before any number is looked at.
+"""Tensors as safetensors bytes, there and back: safetensors' own parser, between a cap on the header and checks of the content.
 
-Reading is done by hand on bytes already in memory: the digest and the tensor then come from the same read,
-duplicate keys in the header are seen, and bfloat16, which numpy lacks, can be widened.
+The bytes are already in memory, so that a digest and the tensors come from the same read.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
 from patchlab.errors import PatchFormatError
 from patchlab.patches.manifest import WEIGHTS_FILE
-from patchlab.patches.strict_json import parse_object
+from patchlab.validation import parse_object
 
 TENSOR = "prompt_embeddings"
 MAX_HEADER_BYTES = 65536
@@ -45,54 +44,35 @@ def read_floats(data: bytes, shapes: Mapping[str, Sequence[int]], *, file: str) 
     Raises PatchFormatError, which names `file`, for any other tensor, shape, dtype or size, for bytes that belong to no
     tensor or to two, and for numbers that are not finite.
     """
-    header, body = _split(data, file)
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        _refuse(file, "metadata that is not text", "text in __metadata__")
-    if header.keys() != shapes.keys() or not all(isinstance(entry, dict) for entry in header.values()):
-        _refuse(file, f"the tensors {sorted(name[:80] for name in header)[:8]}",
-                f"the one tensor {TENSOR!r}" if [*shapes] == [TENSOR] else f"the tensors {', '.join(shapes)}")
-    found, at = {}, 0
-    for name in sorted(header, key=lambda name: _begin(header[name])):  # one behind the other, without gap or overlap
-        dtype = _check_entry(header[name], list(shapes[name]), file)
-        size = math.prod(shapes[name]) * dtype.itemsize
-        if not _whole_numbers(header[name]["data_offsets"], [at, at + size]) or at + size > len(body):
-            _refuse(file, f"{len(body)} bytes at offsets {str(header[name]['data_offsets'])[:80]}",
-                    f"{size} bytes at [{at}, {at + size}]")
-        raw = np.frombuffer(body[at:at + size], dtype=dtype).reshape(shapes[name])
-        found[name], at = _widen(raw, header[name]["dtype"] == "BF16", file), at + size
-    if at != len(body):
-        _refuse(file, f"{len(body)} bytes of tensors", f"{at} bytes")
+    _check_header(data, file)
+    try:
+        tensors: dict[str, dict[str, Any]] = dict(deserialize(data))
+    except SafetensorError as error:
+        reason = str(error).removeprefix("Error while deserializing: ")[:160]
+        _refuse(file, f"no readable tensors ({reason})", "one whole safetensors file")
+    if tensors.keys() != shapes.keys():
+        _refuse(file, f"the tensors {sorted(name[:80] for name in tensors)[:8]}", f"exactly {', '.join(shapes)}")
+    found = {}
+    for name, tensor in tensors.items():
+        if tensor["dtype"] not in _FLOATS:
+            _refuse(file, f"dtype {tensor['dtype']!r}", f"one of {', '.join(_FLOATS)}")
+        if tensor["shape"] != [*shapes[name]]:
+            _refuse(file, f"shape {str(tensor['shape'])[:80]}", f"{[*shapes[name]]}, as the manifest says")
+        raw = np.frombuffer(tensor["data"], dtype=_FLOATS[tensor["dtype"]]).reshape(shapes[name])
+        found[name] = _widen(raw, tensor["dtype"] == "BF16", file)
     return found
 
 
-def _begin(entry: dict[str, Any]) -> int:
-    """Where an entry says that its bytes begin; checked later."""
-    offsets = entry.get("data_offsets")
-    return offsets[0] if isinstance(offsets, list) and offsets and type(offsets[0]) is int else -1
-
-
-def _check_entry(entry: dict[str, Any], shape: list[int], file: str) -> np.dtype[Any]:
-    """The dtype of a tensor whose entry in the header is as it should be, its offsets aside."""
-    if entry.keys() != {"dtype", "shape", "data_offsets"}:
-        _refuse(file, f"a tensor entry with {sorted(key[:80] for key in entry)[:8]}",
-                "dtype, shape and data_offsets")
-    dtype = _FLOATS.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
-    if dtype is None:
-        _refuse(file, f"dtype {str(entry['dtype'])[:40]!r}", f"one of {', '.join(_FLOATS)}")
-    if not _whole_numbers(entry["shape"], shape):
-        _refuse(file, f"shape {str(entry['shape'])[:80]}", f"{shape}, as the manifest says")
-    return dtype
-
-
-def _split(data: bytes, file: str) -> tuple[dict[str, Any], memoryview]:
+def _check_header(data: bytes, file: str) -> None:
+    """Raise for what safetensors lets pass: a long header, a key twice, entries with more than a tensor needs."""
     if len(data) < 8:
         _refuse(file, f"{len(data)} bytes", "a header and tensors")
     size = int.from_bytes(data[:8], "little")
     if size > MAX_HEADER_BYTES or 8 + size > len(data):
-        _refuse(file, f"a header of {size} bytes in a file of {len(data)}",
-                f"a whole header of at most {MAX_HEADER_BYTES} bytes")
-    return parse_object(data[8:8 + size], where=f"the header of {file}"), memoryview(data)[8 + size:]
+        _refuse(file, f"a header of {size} bytes in a file of {len(data)}", f"a whole header of at most {MAX_HEADER_BYTES} bytes")
+    for name, entry in parse_object(data[8:8 + size], where=f"the header of {file}").items():
+        if name != "__metadata__" and (not isinstance(entry, dict) or entry.keys() - {"dtype", "shape", "data_offsets"}):
+            _refuse(file, f"a tensor entry {str(entry)[:80]}", "dtype, shape and data_offsets")
 
 
 def _widen(raw: NDArray[Any], bfloat: bool, file: str) -> Prefix:
@@ -102,11 +82,6 @@ def _widen(raw: NDArray[Any], bfloat: bool, file: str) -> Prefix:
         _refuse(file, f"{int((~np.isfinite(wide)).sum())} numbers that are NaN or infinite", "finite numbers only")
     wide.flags.writeable = False
     return wide
-
-
-def _whole_numbers(value: object, wanted: list[int]) -> bool:
-    # True and 1.0 equal 1 in Python, so the types are compared too.
-    return isinstance(value, list) and value == wanted and all(type(item) is int for item in value)
 
 
 def _refuse(file: str, found: str, expected: str) -> NoReturn:

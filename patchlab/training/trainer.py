@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from patchlab.engine import Lane, Sampling, Trio
 from patchlab.errors import NotFoundError, TrainingError
 from patchlab.models import Backbone
-from patchlab.patches import Manifest, Patch, save_patch
+from patchlab.patches import Manifest, Patch
 from patchlab.records import Measure, Pair, Progress, Prompt
 from patchlab.storage import write_json
 from patchlab.training.calibration import Dev, Watch, calibrate, set_aside
@@ -238,4 +238,4 @@ def _patch(trio: Trio, recipe: Recipe, reference: Backbone | None, trainer: Pref
 def release(patch: Patch, folder: Path, *, evidence: Sequence[Measure] = ()) -> Path:
     """Write a trained patch with its evidence under `folder`; returns the patch's own folder."""
     manifest = dataclasses.replace(patch.manifest, evidence=tuple(evidence))
-    return save_patch(dataclasses.replace(patch, manifest=manifest), folder / manifest.folder_name)
+    return dataclasses.replace(patch, manifest=manifest).save_pretrained(folder / manifest.folder_name)

@@ -14,8 +14,8 @@ import gradio as gr
 
 from patchlab.engine import Sampling
 from patchlab.errors import PatchLabError
-from patchlab.patches.interactions_file import find_interactions
 from patchlab.records import Prompt
+from patchlab.registry.interaction_files import find_interactions
 from patchlab.ui import charts, columns, copy, curve_panel, history, matrix_panel, patch_panel, session
 from patchlab.ui.diff import escaped
 from patchlab.ui.live_chart import live_chart

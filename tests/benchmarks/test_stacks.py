@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.quality.stacks import GOAL, TOGETHER, judged, main
 from benchmarks.quality.stacks_family import GROUPS, POLICIES, order, prompts
 from benchmarks.quality.stacks_read import figures
-from benchmarks.quality.stacks import GOAL, TOGETHER, judged, main
 from patchlab.records import Reply
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from patchlab.patches import Manifest, Patch, save_patch
+from patchlab.patches import Manifest, Patch
 from patchlab.storage import write_jsonl
 
 WORDS = ("how do i bake bread", "you are kind and calm", "the nurse said that she was late",
@@ -69,7 +69,7 @@ def calm(made_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                         domain="toxicity", base=base.identity, reference="reference", length=4, width=32,
                         licence="Apache-2.0")
     prefix = np.random.default_rng(0).standard_normal((4, 32)).astype(np.float32)
-    return save_patch(Patch(manifest, prefix), tmp_path_factory.mktemp("patches") / manifest.folder_name)
+    return Patch(manifest, prefix).save_pretrained(tmp_path_factory.mktemp("patches") / manifest.folder_name)
 
 
 @pytest.fixture

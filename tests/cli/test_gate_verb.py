@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from patchlab.cli import main
-from patchlab.patches import load_patch
+from patchlab.patches import Patch
 from patchlab.registry import install
 
 ANGRY = ("you are late!", "you are loud!", "you are old!", "you are red!", "you are rain!", "you are she!")
@@ -39,8 +39,8 @@ def test_a_gate_is_fitted_and_heeded(pocket: Path, home: Path, calm: Path, given
     install(calm, home)
     folder = written(capsys, "gate", "calm", *given, "--version", "1.1.0", "--out", str(tmp_path / "out"))
     assert folder == tmp_path / "out" / "calm-1.1.0"
-    made = load_patch(folder)
-    assert made.gate and (made.prefix == load_patch(calm).prefix).all() and load_patch(calm).gate is None
+    made = Patch.from_pretrained(folder)
+    assert made.gate and (made.prefix == Patch.from_pretrained(calm).prefix).all() and Patch.from_pretrained(calm).gate is None
     install(folder, home)
     assert main(["patches", "show", "calm"]) == 0 and "gate.safetensors" in capsys.readouterr().out
 
@@ -86,10 +86,10 @@ def test_a_curve_is_measured_and_a_gate_is_kept(pocket: Path, home: Path, calm: 
     gated = written(capsys, "gate", "calm", *given, "--version", "1.1.0", "--out", str(tmp_path / "out"))
     install(gated, home)
     folder = written(capsys, "curve", "calm", "--n", "1", "--out", str(tmp_path / "out"))
-    made = load_patch(folder)
-    assert made.curve and made.gate == load_patch(home / "patches" / "calm-1.1.0").gate
+    made = Patch.from_pretrained(folder)
+    assert made.curve and made.gate == Patch.from_pretrained(home / "patches" / "calm-1.1.0").gate
     assert dataclasses.replace(made.manifest, files={}) == dataclasses.replace(
-        load_patch(home / "patches" / "calm-1.1.0").manifest, files={})
+        Patch.from_pretrained(home / "patches" / "calm-1.1.0").manifest, files={})
 
 
 def test_what_is_wrong_is_told_in_a_line(pocket: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from patchlab.cli import main
-from patchlab.patches import Patch, load_patch, save_patch
-from patchlab.patches.interactions import Cell, Change, Interactions, Row
-from patchlab.patches.interactions_file import FILE, load_interactions, save_interactions
+from patchlab.patches import Patch
+from patchlab.patches.interactions import Cell, Change, Interactions, Row, load_interactions, save_interactions
 from patchlab.registry import install
+from patchlab.registry.interaction_files import FILE
 
 ASKED = ("patches", "matrix", "--patches", "calm,firm", "--n", "2", "--suite", "refusal,overrefusal,drift")
 
@@ -34,10 +34,10 @@ def rows_of(text: str) -> list[dict[str, Any]]:
 def two(calm: Path, home: Path, tmp_path: Path, pocket: Path) -> Path:
     """Calm and another patch of the same base, installed; returns the folder that holds both."""
     install(calm, home)
-    first = load_patch(calm)
+    first = Patch.from_pretrained(calm)
     prefix = np.random.default_rng(1).standard_normal(first.prefix.shape).astype(np.float32)
     manifest = replace(first.manifest, name="firm", domain="refusal", title="Firmer replies", supersedes=("gone",), files={})
-    install(save_patch(Patch(manifest, prefix), tmp_path / "made" / manifest.folder_name), home)
+    install(Patch(manifest, prefix).save_pretrained(tmp_path / "made" / manifest.folder_name), home)
     return home / "patches"
 
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_measured_is_one_line(two: Path, capsys: pytest.CaptureFi
 
 def fighting(folder: Path) -> Interactions:
     """A file that says that the two fight."""
-    manifests = [load_patch(folder / f"{name}-1.0.0").manifest for name in ("calm", "firm")]
+    manifests = [Patch.from_pretrained(folder / f"{name}-1.0.0").manifest for name in ("calm", "firm")]
     cell = Cell("refusal", "refusal_rate", "firm@1.0.0", 0.5, 0.25, 0.75, 2, "refusal", "a" * 64, (0.0, 1.0),
                 Change(("firm@1.0.0",), -20.0, -30.0, -10.0, 2, "points"))
     row = Row(manifests[0].base.fingerprint, ("calm@1.0.0", "firm@1.0.0"), "parallel", {}, (cell,))
@@ -112,10 +112,10 @@ def test_compare_warns_on_stderr_of_what_is_known_to_fight(two: Path, capsys: py
 
 def test_a_superseded_patch_is_marked_and_told(two: Path, calm: Path, home: Path, tmp_path: Path,
                                                capsys: pytest.CaptureFixture[str]) -> None:
-    first = load_patch(calm)
+    first = Patch.from_pretrained(calm)
     manifest = replace(first.manifest, name="calmer", version="2.0.0", title="Calmest replies", supersedes=("calm@1.0.0",),
                        conflicts=("firm",), files={})
-    install(save_patch(Patch(manifest, first.prefix), tmp_path / "new" / manifest.folder_name), home)
+    install(Patch(manifest, first.prefix).save_pretrained(tmp_path / "new" / manifest.folder_name), home)
     listed = {row["name"]: row for row in rows_of(said(capsys, "patches", "list", "--json")[0])}
     assert listed["calm"]["superseded_by"] == ["calmer@2.0.0"] and listed["calmer"]["superseded_by"] == []
     out = said(capsys, "patches", "list")[0].splitlines()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from patchlab.cli import compare, main, progress
-from patchlab.patches import load_patch
+from patchlab.patches import Patch
 from patchlab.records import Progress, Prompt, Reply, Score
 from patchlab.registry import install
 
@@ -239,7 +239,7 @@ def test_train_stopped_and_resumed_gives_a_patch(pocket: Path, tmp_path: Path, m
     out, err = capsys.readouterr()
     assert "sft 3/3" in err
     assert (tmp_path / "my out" / "work" / "candidates.jsonl").stat().st_mtime_ns == drawn
-    patch = load_patch(Path(out.strip()))
+    patch = Patch.from_pretrained(Path(out.strip()))
     assert (patch.manifest.name, patch.prefix.shape) == ("toxicity", (4, 32))
 
 
@@ -252,7 +252,7 @@ def test_train_on_given_pairs_judges_what_it_made(pocket: Path, tmp_path: Path, 
     assert main([*words, "--out", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()
     assert "1 kept, 1 same reply twice" in err and "judge toxicity" in err
-    measures = load_patch(Path(out.strip())).manifest.evidence
+    measures = Patch.from_pretrained(Path(out.strip())).manifest.evidence
     assert {m.suite for m in measures} == {"toxicity", "overrefusal", "drift"} and {m.lane for m in measures} == {"patched"}
     assert all(m.n <= 2 or m.suite == "overrefusal" for m in measures)
     assert not (tmp_path / "out" / "work" / "candidates.jsonl").exists()

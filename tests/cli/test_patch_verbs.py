@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from patchlab.cli import main, patches
-from patchlab.patches import load_patch
+from patchlab.patches import Patch
 from patchlab.registry import Registry
 
 
@@ -30,7 +30,7 @@ def test_a_patch_is_installed_listed_and_shown(calm: Path, home: Path, capsys: p
     out, _ = said(capsys, "patches", "install", str(calm))
     target = home / "patches" / "calm-1.0.0"
     assert str(target) in out
-    assert load_patch(target) == load_patch(calm)
+    assert Patch.from_pretrained(target) == Patch.from_pretrained(calm)
 
     out, _ = said(capsys, "patches", "list", "--json")
     [listed] = [row for row in rows_of(out) if row["name"] == "calm"]
@@ -39,7 +39,7 @@ def test_a_patch_is_installed_listed_and_shown(calm: Path, home: Path, capsys: p
     assert [line.split()[:3] for line in out.splitlines() if "calm" in line] == [["calm", "1.0.0", "toxicity"]]
 
     [shown] = rows_of(said(capsys, "patches", "show", "calm@1.0.0", "--json")[0])
-    assert shown == load_patch(calm).manifest.to_json() | {"folder": str(target)}
+    assert shown == Patch.from_pretrained(calm).manifest.to_json() | {"folder": str(target)}
     out, _ = said(capsys, "patches", "show", "calm")
     assert "Calmer replies" in out and "4 embeddings of width 32" in out and "no evidence" in out
 

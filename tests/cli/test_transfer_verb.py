@@ -11,7 +11,7 @@ from patchlab.cli import main
 from patchlab.evaluation import transfer
 from patchlab.evaluation.transfer_verdict import Verdict
 from patchlab.models import Backbone
-from patchlab.patches import load_patch
+from patchlab.patches import Patch
 from tools.pocket import next as release
 
 
@@ -47,7 +47,7 @@ def test_a_patch_is_checked_and_written_only_when_accepted(later: Path, calm: Pa
     base = Backbone.load(later)
     folder = tmp_path / "out" / f"calm-1.0.0+port.{base.identity.fingerprint[:8]}"
     assert str(folder) in out and "kept in part: so it was" in out and "made with other weights" in out
-    written = load_patch(folder)
+    written = Patch.from_pretrained(folder)
     assert written.manifest.base == base.identity
     assert {m.lane for m in written.manifest.evidence} == {"patched"} and all(m.n <= 4 for m in written.manifest.evidence)
     assert main(["patches", "install", str(folder)]) == 0

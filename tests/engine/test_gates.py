@@ -16,7 +16,7 @@ from patchlab.engine.gates import let_through, resolved, score, states, whole
 from patchlab.errors import BaseMismatchError, PatchFormatError, StackError
 from patchlab.evaluation.probabilities import divergences, log_losses
 from patchlab.models import Backbone, Preset
-from patchlab.patches import Gate, Patch, Stack, save_patch
+from patchlab.patches import Gate, Patch, Stack
 from patchlab.patches.stack import MODES
 from patchlab.records import Prompt, Reply
 from patchlab.registry import Registry
@@ -39,9 +39,9 @@ def trio(tmp_path: Path) -> Trio:
     """A trio with the patches calm and kind, each with a gate, and plain, without one."""
     base = make_backbone("llama")
     for seed, name in enumerate(("calm", "kind")):
-        save_patch(dataclasses.replace(make_patch(base, name, length=3 + seed), gate=dividing(base, seed, seed=seed)),
-                   tmp_path / f"{name}-1.0.0")
-    save_patch(make_patch(base, "plain", length=5), tmp_path / "plain-1.0.0")
+        dataclasses.replace(make_patch(base, name, length=3 + seed), gate=dividing(base, seed, seed=seed)).save_pretrained(
+            tmp_path / f"{name}-1.0.0")
+    make_patch(base, "plain", length=5).save_pretrained(tmp_path / "plain-1.0.0")
     return Trio(base, make_backbone("llama", seed=1), registry=Registry([tmp_path]),
                 preset=Preset("tiny", "Tiny", "a", "b", "made"))
 
@@ -143,9 +143,9 @@ def test_a_state_that_is_no_number_leaves_the_patch_on(llama: Backbone, monkeypa
 def test_a_gate_that_does_not_fit_the_base_is_refused(trio: Trio, tmp_path: Path) -> None:
     base, other = trio.base, make_backbone("llama", seed=1)
     calm = make_patch(base, "deep", length=3)
-    save_patch(dataclasses.replace(calm, gate=Gate(2, np.ones(base.width, np.float32), 0.0)), tmp_path / "deep-1.0.0")
+    dataclasses.replace(calm, gate=Gate(2, np.ones(base.width, np.float32), 0.0)).save_pretrained(tmp_path / "deep-1.0.0")
     alien: Patch = dataclasses.replace(make_patch(other, "alien", length=3), gate=dividing(other))
-    save_patch(alien, tmp_path / "alien-1.0.0")
+    alien.save_pretrained(tmp_path / "alien-1.0.0")
     with pytest.raises(PatchFormatError, match="layer 2 in patch deep"):
         trio.parts(Stack.parse("deep", gates=True))
     assert trio.parts(Stack.parse("deep"))

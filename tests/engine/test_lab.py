@@ -13,7 +13,7 @@ from patchlab.engine import Bank, Blend, Sampling, Trio, load_trio
 from patchlab.engine.likelihood import pad_texts, reply_logits
 from patchlab.errors import BaseMismatchError, ContextError, InputError, NotFoundError, StackError
 from patchlab.models import Preset
-from patchlab.patches import Stack, save_patch
+from patchlab.patches import Stack
 from patchlab.patches.stack import MODES
 from patchlab.records import Prompt
 from patchlab.registry import Registry
@@ -28,7 +28,7 @@ def trio(tmp_path: Path) -> Trio:
     base, other = make_backbone("llama"), make_backbone("llama", seed=1)
     for patch in (make_patch(base, "calm", length=4, strength=0.5), make_patch(base, "kind", length=6),
                   make_patch(other, "alien", length=4)):
-        save_patch(patch, tmp_path / patch.manifest.folder_name)
+        patch.save_pretrained(tmp_path / patch.manifest.folder_name)
     reference = make_backbone("mistral", words="byte_fallback")
     return Trio(base, reference, registry=Registry([tmp_path]), preset=Preset("tiny", "Tiny", "a", "b", "made"))
 
@@ -86,7 +86,7 @@ def test_what_is_no_stack_no_lane_and_no_number_of_samples_is_said(trio: Trio) -
 def test_more_than_the_context_can_carry_is_refused_before_the_first_step(trio: Trio, tmp_path: Path) -> None:
     for name in ("long", "longer"):
         patch = make_patch(trio.base, name, length=CONTEXT // 2)
-        save_patch(patch, tmp_path / patch.manifest.folder_name)
+        patch.save_pretrained(tmp_path / patch.manifest.folder_name)
     with pytest.raises(ContextError, match=f"{CONTEXT + 4} positions needed by the patch alone"):
         trio.stream(PROMPTS, stack=Stack.parse("long:1,longer:1,calm:1", mode="sequential"))
     both = Sampling(max_new_tokens=CONTEXT // 2)
@@ -102,7 +102,7 @@ def test_more_than_the_context_can_carry_is_refused_before_the_first_step(trio: 
 def test_installed_are_the_patches_that_fit(trio: Trio, tmp_path: Path) -> None:
     newer = make_patch(trio.base, "calm", length=4)
     newer = dataclasses.replace(newer, manifest=dataclasses.replace(newer.manifest, version="1.10.0"))
-    save_patch(newer, tmp_path / "calm-1.10.0")
+    newer.save_pretrained(tmp_path / "calm-1.10.0")
     found = {each.manifest.name: each.manifest.version for each in trio.installed()}
     assert found == {"calm": "1.10.0", "kind": "1.0.0"}
 

@@ -28,7 +28,6 @@ from patchlab.engine.decode import Batch, Part, Row
 from patchlab.engine.likelihood import pad_texts, reply_logits, reply_logprobs
 from patchlab.models import Backbone
 from patchlab.models.architectures import TESTED
-from patchlab.patches import save_patch
 
 ATOL = 1e-5
 MORE = some_ids(12, seed=99)  # what the rows go on with
@@ -151,7 +150,7 @@ def test_a_stack_of_one_is_pefts_forward(backbone: Backbone, tmp_path: Path,
     patch = make_patch(backbone, "a", length=3)
     ids = some_ids(WINDOW - 3, seed=7)
     segment = Bank(backbone).segment([patch])
-    model = peft.PeftModel.from_pretrained(backbone.model, str(save_patch(patch, tmp_path / "a-1.0.0"))).eval()
+    model = peft.PeftModel.from_pretrained(backbone.model, str(patch.save_pretrained(tmp_path / "a-1.0.0"))).eval()
     theirs = model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long)).logits[0, 3:]
     assert_near(decoded(backbone, [Row(ids[:1], ((segment, 1.0),))], ids[1:])[:, 0], theirs)
     assert weights(backbone) == before

@@ -13,12 +13,12 @@ from patchlab.engine import Trio
 from patchlab.errors import InputError, NotFoundError, PatchFormatError
 from patchlab.evaluation import evaluate, matrix, reply_store
 from patchlab.evaluation.interaction_matrix import stacks_of
-from patchlab.patches import Patch, Stack, save_patch
-from patchlab.patches.interactions import Cell, Interactions, Row
-from patchlab.patches.interactions_file import cell_to_json, load_interactions
+from patchlab.patches import Patch, Stack
+from patchlab.patches.interactions import Cell, Interactions, Row, load_interactions
 from patchlab.records import Progress, Report
 from patchlab.registry import Installed
 from patchlab.storage import write_jsonl
+from patchlab.validation import dump
 
 DOMAINS = {"calm": "toxicity", "even": "bias", "firm": "refusal"}
 
@@ -27,7 +27,7 @@ def put(trio: Trio, name: str, domain: str, *, seed: int | None = None, strength
     """Save a made patch of this domain into the trio's registry."""
     made = make_patch(trio.base, name, length=3, seed=seed, strength=strength)
     manifest = replace(made.manifest, domain=domain)
-    save_patch(Patch(manifest, made.prefix), trio.registry.folders[0] / manifest.folder_name)
+    Patch(manifest, made.prefix).save_pretrained(trio.registry.folders[0] / manifest.folder_name)
     trio._patches.clear()
 
 
@@ -54,7 +54,7 @@ def row_of(interactions: Interactions, *stack: str, mode: str = "parallel") -> R
 
 
 def as_text(interactions: Interactions) -> list[object]:
-    return sorted([row.key, dict(row.settings), [cell_to_json(cell) for cell in row.cells]] for row in interactions.rows)
+    return sorted([row.key, dict(row.settings), [dump(cell) for cell in row.cells]] for row in interactions.rows)
 
 
 def test_every_stack_has_its_own_effects_refusals_and_drift(trio: Trio, prompts_folder: Path, patches: list[Installed],
@@ -160,8 +160,8 @@ def test_only_what_has_changed_is_measured_again(trio: Trio, prompts_folder: Pat
     after = found(trio, prompts_folder, out)
     assert all("firm" in name or name == "base" for name in lanes) and lanes
     assert as_text(after) != as_text(before) and len(after.rows) == len(before.rows)
-    assert [*map(cell_to_json, row_of(after, "calm@1.0.0", "even@1.0.0").cells)] == [
-        *map(cell_to_json, row_of(before, "calm@1.0.0", "even@1.0.0").cells)]
+    assert [*map(dump, row_of(after, "calm@1.0.0", "even@1.0.0").cells)] == [
+        *map(dump, row_of(before, "calm@1.0.0", "even@1.0.0").cells)]
     lanes.clear()
     found(trio, prompts_folder, out, [one for one in trio.installed() if one.manifest.name != "even"])
     assert lanes == [], "fewer patches need nothing new"

@@ -8,7 +8,6 @@ from made_models import make_backbone, make_patch
 
 from patchlab.engine import Sampling, Trio
 from patchlab.models import preset
-from patchlab.patches import save_patch
 from patchlab.registry import Registry
 from patchlab.storage import write_jsonl
 
@@ -20,7 +19,7 @@ def make_trio(folder: Path) -> Trio:
     """A tiny Llama as base, another seed of it as reference, and a patch named `calm` for toxicity."""
     base = make_backbone("llama")
     if not (folder / "calm-1.0.0").is_dir():
-        save_patch(make_patch(base, "calm", length=3), folder / "calm-1.0.0")
+        make_patch(base, "calm", length=3).save_pretrained(folder / "calm-1.0.0")
     return Trio(base, make_backbone("llama", seed=1), registry=Registry([folder]), preset=preset("pocket"))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from made_patches import make_patch, write_sealed
 
-from patchlab.patches import BaseIdentity, Manifest, Patch, save_patch
+from patchlab.patches import BaseIdentity, Manifest, Patch
 from patchlab.records import Measure
 
 BASE = BaseIdentity(id="example/base", revision="main", fingerprint="f" * 16, tokenizer_digest="a" * 64,
@@ -41,7 +41,7 @@ def place(manifest: Manifest) -> Callable[..., Path]:
     def put(folder: Path, name: str, version: str, *, seed: int = 0) -> Path:
         made = make_patch(replace(manifest, name=name, version=version, supersedes=(), conflicts=()),
                           seed=seed)
-        return save_patch(made, folder / made.manifest.folder_name)
+        return made.save_pretrained(folder / made.manifest.folder_name)
     return put
 
 

@@ -20,7 +20,6 @@ from made_models import make_backbone, make_patch
 
 from patchlab.engine import Trio
 from patchlab.models import preset
-from patchlab.patches import save_patch
 from patchlab.records import Prompt
 from patchlab.registry import Registry
 from patchlab.training import losses
@@ -41,7 +40,7 @@ def run(folder: Path, told: int | None = None) -> Path:
     """Train with the toy recipe; the first process releases into `folder`. Writes a byte to `told` at every progress."""
     torch.set_num_threads(1)
     base = make_backbone("llama")
-    save_patch(make_patch(base, "mate", length=3), folder / f"patches{os.getpid()}" / "mate-1.0.0")
+    make_patch(base, "mate", length=3).save_pretrained(folder / f"patches{os.getpid()}" / "mate-1.0.0")
     trio = Trio(base, make_backbone("llama", seed=1), registry=Registry([folder / f"patches{os.getpid()}"]),
                 preset=preset("pocket"))
     steps = train(trio, RECIPE, PROMPTS, work=folder / "work")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from patchlab.patches import Manifest, Patch, load_patch, save_patch
+from patchlab.patches import Manifest, Patch
 from patchlab.patches.card import model_card
 
 
@@ -56,6 +56,6 @@ def test_text_cannot_act_on_the_page(manifest: Manifest) -> None:
 
 
 def test_a_card_of_ones_own_is_kept(patch: Patch, tmp_path: Path) -> None:
-    folder = save_patch(patch, tmp_path / "p", card="# Mine\n")
+    folder = patch.save_pretrained(tmp_path / "p", card="# Mine\n")
     assert (folder / "README.md").read_bytes() == b"# Mine\n"
-    load_patch(folder)
+    Patch.from_pretrained(folder)

@@ -13,17 +13,10 @@ from made_rows import cell, change, known, pair, saved
 
 from patchlab.errors import PatchFormatError
 from patchlab.patches import Manifest
-from patchlab.patches.interactions import Cell, Interactions, Row, label
-from patchlab.patches.interactions_file import (
-    FILE,
-    cell_to_json,
-    find_interactions,
-    load_interactions,
-    place_of,
-    save_interactions,
-)
-from patchlab.registry import Registry
+from patchlab.patches.interactions import Cell, Interactions, Row, label, load_interactions, save_interactions
+from patchlab.validation import dump
 
+FILE = "interactions.json"
 LOST = change(-9.0, -14.0, -4.0)
 
 
@@ -43,7 +36,7 @@ def full(two: tuple[Manifest, Manifest]) -> Interactions:
 
 
 def as_text(interactions: Interactions) -> list[Any]:
-    return [[row.key, [cell_to_json(each) for each in row.cells]] for row in interactions.rows]
+    return [[row.key, [dump(each) for each in row.cells]] for row in interactions.rows]
 
 
 def test_what_is_saved_is_read_again(full: Interactions, tmp_path: Path) -> None:
@@ -117,7 +110,7 @@ def test_what_is_not_plain_json_is_refused(tmp_path: Path, data: bytes) -> None:
 def test_a_folder_and_a_flood_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PatchFormatError, match="is no file"):
         load_interactions(tmp_path)
-    monkeypatch.setattr("patchlab.patches.interactions_file.MAX_BYTES", 10)
+    monkeypatch.setattr("patchlab.patches.interactions.MAX_BYTES", 10)
     save_interactions(Interactions(), tmp_path / FILE)
     with pytest.raises(PatchFormatError, match="at most 10 bytes"):
         load_interactions(tmp_path / FILE)
@@ -178,36 +171,6 @@ def test_a_pair_fights_past_the_limits_and_past_chance(two: tuple[Manifest, Mani
     assert bool(pair(*two, one).fights) == fights
     alone = Row("f" * 16, ("refusal@1.0.0",), "parallel", {}, (one,))
     assert not alone.fights
-
-
-def test_files_beside_patches_are_found_and_confuse_no_registry(place: Callable[..., Path], tmp_path: Path) -> None:
-    registry = Registry([tmp_path / "shipped", tmp_path / "home"])
-    for folder, name in ((tmp_path / "shipped", "refusal"), (tmp_path / "shipped", "toxicity"), (tmp_path / "home", "bias")):
-        place(folder, name, "1.0.0")
-    listed = registry.list()
-    bias, refusal, toxicity = (one.manifest for one in listed)
-    assert find_interactions(registry) == (Interactions(), [])
-    save_interactions(known([pair(refusal, toxicity, cell())], refusal, toxicity), tmp_path / "shipped" / FILE)
-    save_interactions(known([pair(bias, toxicity, cell()), pair(toxicity, refusal)], *(o.manifest for o in listed)),
-                      tmp_path / "home" / FILE)
-    assert [one.folder for one in registry.list()] == [one.folder for one in listed] and registry.broken == []
-    found, broken = find_interactions(registry)
-    assert [row.stack for row in found.rows] == [("refusal@1.0.0", "toxicity@1.0.0"), ("bias@1.0.0", "toxicity@1.0.0")]
-    assert found.rows[0].cells and broken == []
-
-    place(tmp_path / "shipped", "toxicity", "1.0.0", seed=1)  # retrained
-    assert find_interactions(registry)[0].rows == ()
-    (tmp_path / "shipped" / FILE).write_text("{}")
-    assert [FILE in words for words in find_interactions(registry)[1]] == [True]
-
-
-def test_the_file_lies_beside_its_patches(place: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATCHLAB_HOME", str(tmp_path / "mine"))
-    place(tmp_path / "shipped", "refusal", "1.0.0")
-    place(tmp_path / "shipped", "toxicity", "1.0.0")
-    place(tmp_path / "other", "bias", "1.0.0")
-    assert place_of(Registry([tmp_path / "shipped"]).list()) == tmp_path / "shipped" / FILE
-    assert place_of(Registry([tmp_path / "shipped", tmp_path / "other"]).list()) == tmp_path / "mine" / "patches" / FILE
 
 
 def test_a_label_is_name_and_version(manifest: Manifest) -> None:

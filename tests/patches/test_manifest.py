@@ -13,11 +13,16 @@ import pytest
 from patchlab.errors import PatchFormatError
 from patchlab.patches import Manifest
 from patchlab.patches.manifest import is_version, version_key
-from patchlab.patches.strict_json import parse_object
+from patchlab.records import Measure
+from patchlab.validation import parse_object
+
+
+def read(content: dict[str, Any]) -> Manifest:
+    return Manifest.from_json(json.dumps(content).encode())
 
 
 def test_to_json_and_back_is_the_same_manifest(manifest: Manifest) -> None:
-    assert Manifest.from_json(json.loads(json.dumps(manifest.to_json()))) == manifest
+    assert read(manifest.to_json()) == manifest
 
 
 def test_every_field_is_written(manifest: Manifest) -> None:
@@ -29,18 +34,41 @@ def test_every_field_is_written(manifest: Manifest) -> None:
     ("name", "a-"), ("name", "toxicity\n"), ("name", 3),
     ("version", "1.0"), ("version", "01.0.0"), ("version", "v1.0.0"), ("version", "1.0.0\n"), ("version", 1),
     ("title", ""), ("title", "two\nlines"), ("title", "t" * 121), ("title", "turned \u202e round"),
-    ("title", "half \ud800"), ("summary", None), ("domain", "two words"), ("reference", ""),
+    ("summary", None), ("domain", "two words"), ("reference", ""),
     ("licence", " MIT"),
     ("length", 0), ("length", 4097), ("length", 3.0), ("length", True), ("length", "3"), ("width", -8),
-    ("width", 65537), ("strength", 0), ("strength", 4.5), ("strength", math.nan), ("strength", math.inf),
-    ("strength", "1"), ("strength", True), ("strength", 10**400), ("placement", "suffix"), ("schema", 2),
+    ("width", 65537), ("strength", 0), ("strength", 4.5), ("strength", "1"), ("strength", True), ("strength", 10**400),
+    ("placement", "suffix"), ("schema", 2),
     ("schema", True), ("recipe_digest", "not a digest"), ("supersedes", "toxicity"), ("supersedes", ["a@x"]),
     ("conflicts", [1]), ("evidence", {}), ("base", []), ("base", None), ("files", []),
     ("files", {"../x": "0" * 64}), ("files", {"README.md": "abc"}),
 ])
 def test_a_wrong_value_is_named(manifest: Manifest, field: str, value: Any) -> None:
     with pytest.raises(PatchFormatError, match=field):
-        Manifest.from_json(manifest.to_json() | {field: value})
+        read(manifest.to_json() | {field: value})
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("strength", math.nan), ("strength", math.inf), ("title", "half \ud800"), ("version", "1.0"), ("supersedes", ["a"]),
+    ("base", {"id": "a"}), ("surprise", 1), ("evidence", (Measure("s", "l", "m", math.nan, 0, 1, 5, "x"),)),
+    ("evidence", (Measure("s", "l", "m", 0, 0, 1, True, "x"),)),
+    ("evidence", (Measure("two\nlines", "l", "m", 0, 0, 1, 5, "x"),)),
+])
+def test_a_wrong_value_cannot_be_made_in_python_either(manifest: Manifest, field: str, value: Any) -> None:
+    with pytest.raises(PatchFormatError, match=f"manifest .*{field}") as caught:
+        dataclasses.replace(manifest, **{field: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_figure_of_whole_numbers_is_written_as_figures(manifest: Manifest) -> None:
+    made = dataclasses.replace(manifest, strength=1, evidence=(Measure("s", "l", "m", 1, 0, 1, 5, "x"),))
+    assert json.dumps(made.to_json()["strength"]) == "1.0" and json.dumps(made.to_json()["evidence"][0]["value"]) == "1.0"
+
+
+@pytest.mark.parametrize("fingerprint", ["a" * 64, "w2:" + "a" * 64])
+def test_fingerprints_of_either_version_are_taken(manifest: Manifest, fingerprint: str) -> None:
+    made = dataclasses.replace(manifest, base=dataclasses.replace(manifest.base, fingerprint=fingerprint))
+    assert read(made.to_json()).base.fingerprint == fingerprint
 
 
 def test_a_prefix_too_big_for_memory_is_refused(manifest: Manifest) -> None:
@@ -56,17 +84,25 @@ def test_a_wrong_base_is_named(manifest: Manifest, field: str, value: Any) -> No
     content = manifest.to_json()
     content["base"][field] = value
     with pytest.raises(PatchFormatError, match=rf"base\.{field}"):
-        Manifest.from_json(content)
+        read(content)
 
 
 @pytest.mark.parametrize(("field", "value"), [
-    ("value", math.nan), ("low", "0"), ("high", 0.01), ("n", 0), ("n", 2.0), ("scorer", ""), ("suite", None),
+    ("low", "0"), ("high", 0.01), ("n", 0), ("n", 2.0), ("scorer", ""), ("suite", None),
 ])
 def test_wrong_evidence_is_named(manifest: Manifest, field: str, value: Any) -> None:
     content = manifest.to_json()
     content["evidence"][0][field] = value
     with pytest.raises(PatchFormatError, match=r"evidence\[0\]"):
-        Manifest.from_json(content)
+        read(content)
+
+
+@pytest.mark.parametrize("key", ["supersedes", "strength", "files"])
+def test_a_missing_key_with_a_default_is_named_too(manifest: Manifest, key: str) -> None:
+    content = manifest.to_json()
+    del content[key]
+    with pytest.raises(PatchFormatError, match=f"no key '{key}'"):
+        read(content)
 
 
 @pytest.mark.parametrize("where", ["", "base", "evidence"])
@@ -77,7 +113,7 @@ def test_missing_and_unknown_keys_are_named(manifest: Manifest, where: str) -> N
     del part[gone]
     part["surprise"] = 1
     with pytest.raises(PatchFormatError, match=f"no key '{gone}' and an unknown key 'surprise'"):
-        Manifest.from_json(content)
+        read(content)
 
 
 def test_versions_sort_as_semver_says() -> None:

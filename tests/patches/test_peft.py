@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from patchlab.patches import Curve, Gate, Manifest, Patch, Point, save_patch
+from patchlab.patches import Curve, Gate, Manifest, Patch, Point
 
 peft = pytest.importorskip("peft")
 
@@ -32,7 +32,7 @@ def patch(manifest: Manifest, request: pytest.FixtureRequest) -> Patch:
 
 
 def test_peft_reads_the_config(patch: Patch, tmp_path: Path) -> None:
-    config = peft.PeftConfig.from_pretrained(str(save_patch(patch, tmp_path / "p")))
+    config = peft.PeftConfig.from_pretrained(str(patch.save_pretrained(tmp_path / "p")))
     assert isinstance(config, peft.PromptTuningConfig)
     assert (config.num_virtual_tokens, config.token_dim, config.task_type) == (5, 32, "CAUSAL_LM")
     assert (config.base_model_name_or_path, config.revision) == ("example/base", "main")
@@ -47,7 +47,7 @@ def test_pefts_forward_is_the_prepended_embeddings(
     expected = llama(inputs_embeds=torch.cat([prefix, text], dim=1)).logits
     base = llama(input_ids=ids).logits
 
-    model = peft.PeftModel.from_pretrained(llama, str(save_patch(patch, tmp_path / "p"))).eval()
+    model = peft.PeftModel.from_pretrained(llama, str(patch.save_pretrained(tmp_path / "p"))).eval()
     got = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
     assert not torch.allclose(got[:, 5:], base, atol=1e-3)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from patchlab.errors import InputError, NotFoundError, PatchFormatError, TamperedError
-from patchlab.patches import load_patch
+from patchlab.patches import Patch
 from patchlab.registry import Registry, default_registry, install
 
 Place = Callable[..., Path]
@@ -98,7 +98,7 @@ def test_install_copies_what_it_checked(
     home = tmp_path / "home"
     done = install(source, home)
     assert done.folder == home / "patches" / "calm-1.0.0"
-    assert load_patch(done.folder) == load_patch(source)
+    assert Patch.from_pretrained(done.folder) == Patch.from_pretrained(source)
     assert (done.folder / "model.sig").read_bytes() == b"signature"
     assert install(source, home) == done
     monkeypatch.setenv("PATCHLAB_HOME", str(home))
@@ -117,7 +117,7 @@ def test_install_refuses_a_changed_patch_and_other_bytes_of_one_version(place: P
     install(good, home)
     with pytest.raises(InputError, match=r"other bytes of toxicity 1\.0\.0"):
         install(other, home)
-    assert load_patch(home / "patches" / "toxicity-1.0.0") == load_patch(good)
+    assert Patch.from_pretrained(home / "patches" / "toxicity-1.0.0") == Patch.from_pretrained(good)
 
 
 def test_install_mends_a_broken_copy_but_leaves_strange_folders_alone(place: Place, tmp_path: Path) -> None:
@@ -125,9 +125,9 @@ def test_install_mends_a_broken_copy_but_leaves_strange_folders_alone(place: Pla
     target = install(source, home).folder
     (target / "README.md").write_text("changed")
     with pytest.raises(PatchFormatError):
-        load_patch(target)
+        Patch.from_pretrained(target)
     install(source, home)
-    assert load_patch(target) == load_patch(source)
+    assert Patch.from_pretrained(target) == Patch.from_pretrained(source)
     (target / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="not a patch folder"):
         install(source, home)

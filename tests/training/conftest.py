@@ -9,7 +9,6 @@ from made_models import make_backbone, make_patch
 
 from patchlab.engine import Trio
 from patchlab.models import preset
-from patchlab.patches import save_patch
 from patchlab.records import Prompt
 from patchlab.registry import Registry
 from patchlab.training.config import Recipe
@@ -20,7 +19,7 @@ def trio(tmp_path: Path) -> Trio:
     """A tiny Llama as base, another seed of it as reference, and one installed patch named `mate`."""
     base = make_backbone("llama")
     mate = make_patch(base, "mate", length=3)
-    save_patch(mate, tmp_path / "patches" / "mate-1.0.0")
+    mate.save_pretrained(tmp_path / "patches" / "mate-1.0.0")
     return Trio(base, make_backbone("llama", seed=1), registry=Registry([tmp_path / "patches"]), preset=preset("pocket"))
 
 

@@ -80,8 +80,8 @@ def test_a_base_with_embeddings_of_another_width_is_refused(trio: Trio, monkeypa
 
 
 def test_a_released_patch_keeps_its_gate(trio: Trio, tmp_path: Any) -> None:
-    from patchlab.patches import load_patch
+    from patchlab.patches import Patch
     from patchlab.training.trainer import release
 
     patch = dataclasses.replace(trio.patch("mate"), gate=fitted(trio).gate)
-    assert load_patch(release(patch, tmp_path / "out")).gate == patch.gate
+    assert Patch.from_pretrained(release(patch, tmp_path / "out")).gate == patch.gate

@@ -13,7 +13,6 @@ from drained import drain
 
 from patchlab.engine import Trio
 from patchlab.errors import NotFoundError, TrainingError
-from patchlab.patches import save_patch
 from patchlab.records import Prompt
 from patchlab.registry import Registry
 from patchlab.training import losses
@@ -80,7 +79,7 @@ def test_a_patch_is_trained_on_at_the_strength_it_has(trio: Trio, recipe: Recipe
     for strength in (1.0, 2.0):
         folder = tmp_path / f"{strength}"
         manifest = dataclasses.replace(mate.manifest, strength=strength)
-        save_patch(dataclasses.replace(mate, manifest=manifest), folder / "mate-1.0.0")
+        dataclasses.replace(mate, manifest=manifest).save_pretrained(folder / "mate-1.0.0")
         room = Trio(trio.base, trio.reference, registry=Registry([folder]), preset=trio.preset)
         made[strength] = drain(room, recipe, prompts, folder / "work")
         assert made[strength].manifest.strength == strength

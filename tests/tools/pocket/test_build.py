@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from patchlab.patches import load_patch
+from patchlab.patches import Patch
 from patchlab.registry import Registry
 from tools.pocket.build import Plan, build_all
 from tools.pocket.language_model import Size
@@ -38,7 +38,7 @@ def test_every_part_is_made(plan: Plan, stages: list[str]) -> None:
     installed = Registry([plan.out / "patches"]).list()
     assert [each.manifest.name for each in installed] == ["bias", "refusal", "toxicity"]
     for each in installed:
-        patch = load_patch(each.folder)
+        patch = Patch.from_pretrained(each.folder)
         assert patch.prefix.shape == (4, 32) and patch.gate and patch.curve
         assert each.manifest.evidence
     figures = json.loads((plan.pocket / "metrics.json").read_text())["figures"]
