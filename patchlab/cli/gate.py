@@ -81,5 +81,5 @@ def rewritten(args: argparse.Namespace,
     from patchlab.training.release import release
 
     made = yield from steps(lab, patch)
-    manifest = patch.manifest.with_(version=args.version or patch.manifest.version)
+    manifest = dataclasses.replace(patch.manifest, version=args.version or patch.manifest.version)
     yield release(dataclasses.replace(made, manifest=manifest), args.out, evidence=manifest.evidence)

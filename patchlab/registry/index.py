@@ -99,7 +99,9 @@ class Registry:
             first = found.setdefault(label, Installed(folder, manifest))
             if first.manifest.digest != manifest.digest:
                 broken.append((folder, f"{' '.join(label[:2])} differs from {first.folder}, which is used"))
-        return sorted(reversed(found.values()), key=lambda one: (one.manifest.name, one.manifest.order)), broken
+        usable = [*found.values()]
+        usable.reverse()  # of equal versions the one of the first folder comes last, which is preferred
+        return sorted(usable, key=lambda one: (one.manifest.name, one.manifest.order)), broken
 
     def _read(self, folder: Path) -> tuple[Identity, Manifest | str]:
         """A folder's manifest, or why there is none, as long as its file is the same one."""
