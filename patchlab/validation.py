@@ -71,10 +71,11 @@ def checked(what: str, *, do: str, error: type[PatchLabError]) -> Callable[[type
     def decorate(kind: type[T]) -> type[T]:
         made: Any = kind
         initial = made.__init__
+        places = [each.name for each in fields(made) if not each.kw_only]
 
         def init(self: Any, *values: Any, **named: Any) -> None:
-            try:
-                initial(self, *values, **named)
+            try:  # by name, so that an error can name the field
+                initial(self, *values[len(places):], **dict(zip(places, values, strict=False)), **named)
             except ValidationError as wrong:
                 raise _refusal(wrong, _WORDS[kind], what) from None
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from patchlab.errors import InputError
-from patchlab.storage import read_jsonl, sha256, write_atomic, write_json, write_jsonl, write_text
+from patchlab.errors import BusyError, InputError
+from patchlab.storage import MAX_ROW, locked, read_jsonl, sha256, write_atomic, write_json, write_jsonl, write_text
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -121,6 +121,43 @@ def test_a_path_that_is_no_file_is_an_input_error(tmp_path: Path, name: str) -> 
 def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(b"patch")
     assert sha256(tmp_path / "bytes") == hashlib.sha256(b"patch").hexdigest()
+
+
+@pytest.mark.parametrize("data", [
+    b'\xef\xbb\xbf{"a": 1}\n{"a": 2}\n', b'{"a": 1}\r\n{"a": 2}\r\n',
+    b'\xef\xbb\xbf\r\n{"a": 1}\r\n\r\n{"a": 2}', b'{"a": 1}\n{"a": 2}'])
+def test_a_byte_order_mark_and_either_line_end_are_read(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(data)
+    assert list(read_jsonl(tmp_path / "rows.jsonl")) == [{"a": 1}, {"a": 2}]
+
+
+def test_a_byte_order_mark_is_one_at_the_start_only(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'{"a": 1}\n\xef\xbb\xbf{"a": 2}\n')
+    with pytest.raises(InputError, match="line 2 is not JSON"):
+        list(read_jsonl(tmp_path / "rows.jsonl"))
+
+
+def test_a_row_beyond_the_cap_is_named_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with path.open("wb") as file:
+        file.write(b'{"text": "fine"}\n{"text": "')
+        file.truncate(2**40)  # sparse: reading the line whole would exhaust the memory
+    rows = read_jsonl(path)
+    assert next(rows) == {"text": "fine"}
+    with pytest.raises(InputError, match="line 2 has more than 4194304 bytes"):
+        next(rows)
+    text = "x" * (MAX_ROW - 20)
+    write_jsonl(path, [{"text": text}])
+    assert list(read_jsonl(path)) == [{"text": text}]
+
+
+def test_a_file_that_another_holds_is_busy_and_then_free(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "state.json"
+    with locked(path), pytest.raises(BusyError, match=r"state\.json is being changed"), locked(path, seconds=0.05):
+        pytest.fail("two held the lock")
+    with locked(path, seconds=0.05):
+        pass
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"n": ' + "9" * 5000 + "}"])

@@ -58,3 +58,15 @@ def test_a_pair_known_to_fight_is_told_with_its_figures(manifest: Manifest) -> N
     assert words == ("<Refusal> and <Toxicity> are known to fight side by side: <Refusal> loses 9.0 points of its own effect "
                      "(4.0 to 14.0), harmless requests are refused 3.0 points more often (1.0 to 5.0); 95 % intervals, n = 4.")
     assert warnings(two, "blend", known([row], *two)) == []
+
+
+def test_what_was_measured_on_another_base_is_not_told(manifest: Manifest) -> None:
+    two = saved(manifest, "refusal"), saved(manifest, "toxicity")
+    row = pair(*two, cell(patch="refusal@1.0.0", than=change(-9.0, -14.0, -4.0)))
+    own, newer = manifest.base.fingerprint, "w2:" + "a" * 64
+    found = known([row], *two)
+    assert len(warnings(two, "parallel", found)) == len(warnings(two, "parallel", found, fingerprints={own, newer})) == 1
+    assert warnings(two, "parallel", found, fingerprints={newer}) == []
+    renamed = known([replace(row, base=newer)], *two)  # measured under the base's newer fingerprint
+    assert len(warnings(two, "parallel", renamed, fingerprints={own, newer})) == 1
+    assert warnings(two, "parallel", renamed) == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ from typing import Any
 import pytest
 from made_rows import cell, change, known, pair, saved
 
+import patchlab
 from patchlab.errors import PatchFormatError
 from patchlab.patches import Manifest
-from patchlab.patches.interactions import Cell, Interactions, Row, label, load_interactions, save_interactions
+from patchlab.patches.interactions import Cell, Interactions, Row, add_row, label, load_interactions, save_interactions
 from patchlab.validation import dump
 
 FILE = "interactions.json"
@@ -171,6 +174,31 @@ def test_a_pair_fights_past_the_limits_and_past_chance(two: tuple[Manifest, Mani
     assert bool(pair(*two, one).fights) == fights
     alone = Row("f" * 16, ("refusal@1.0.0",), "parallel", {}, (one,))
     assert not alone.fights
+
+
+ADDER = """
+import sys
+from pathlib import Path
+from patchlab.patches.interactions import Row, add_row
+for number in range(15):
+    add_row(Path(sys.argv[1]), Row(f"{sys.argv[2]}-{number}", (), "parallel", {}), {})
+"""
+
+
+def test_rows_that_several_processes_add_at_once_are_all_kept(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / FILE
+    several = [subprocess.Popen([sys.executable, "-c", ADDER, str(path), name], stderr=subprocess.PIPE, text=True,
+                                cwd=Path(patchlab.__file__).parents[1]) for name in ("one", "two", "three")]
+    assert [one.communicate(timeout=120)[1] for one in several] == [""] * 3
+    assert {row.base for row in load_interactions(path).rows} == {f"{name}-{n}" for name in ("one", "two", "three")
+                                                                   for n in range(15)}
+
+
+def test_adding_to_a_broken_file_leaves_it(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("mine")
+    with pytest.raises(PatchFormatError, match=FILE):
+        add_row(tmp_path / FILE, Row("b", (), "parallel", {}), {})
+    assert (tmp_path / FILE).read_text() == "mine"
 
 
 def test_a_label_is_name_and_version(manifest: Manifest) -> None:
