@@ -6,11 +6,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from patchlab.errors import InputError, NotFoundError, PatchFormatError
-from patchlab.patches.folder import CAPS, KNOWN, write_files
+from patchlab.patches.folder import CAPS, KNOWN
 
 _REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 
@@ -27,26 +27,21 @@ def downloaded(repository: str, *, revision: str | None) -> Iterator[Path]:
     Raises NotFoundError for a repository or revision that is not there or cannot be reached, PatchFormatError for files that
     are larger than any patch's, before they are downloaded.
     """
-    from httpx import HTTPError, RequestError
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.utils import httpx
 
-    commit = revision
     try:
-        try:
+        with suppress(OfflineModeIsEnabled, httpx.RequestError):  # the Hub's cache may have it
             info = HfApi().model_info(repository, revision=revision, files_metadata=True)
-        except (OfflineModeIsEnabled, RequestError):
-            pass  # the Hub's cache may have it
-        else:
             _check_sizes(repository, {each.rfilename: each.size or 0 for each in info.siblings or ()})
-            commit = info.sha  # what is downloaded is what was looked at
-        kept = snapshot_download(repository, revision=commit, allow_patterns=[*KNOWN])
+        kept = snapshot_download(repository, revision=revision, allow_patterns=[*KNOWN])
     except (RepositoryNotFoundError, RevisionNotFoundError):
         asked = repr(repository) + (f" with revision {revision!r}" if revision else "")
         raise NotFoundError(f"no folder and no Hub repository {asked}",
                             expected="a patch folder, or a repository that you may read",
                             do="check the name, or log in with `hf auth login` if it is private") from None
-    except (HTTPError, OSError) as error:
+    except (httpx.HTTPError, OSError) as error:
         raise NotFoundError(f"no folder {repository!r}, and the Hub cannot be reached ({_reason(error)})",
                             expected="a network or a folder", do="connect, or give the folder of a downloaded patch") from None
     with tempfile.TemporaryDirectory() as place:
@@ -60,20 +55,20 @@ def downloaded(repository: str, *, revision: str | None) -> Iterator[Path]:
 
 def upload(files: Mapping[str, bytes], repository: str, *, private: bool | None, revision: str | None, message: str) -> str:
     """Make a repository hold these files of a patch, in one commit, and return its address. Raises InputError."""
-    from httpx import HTTPError
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import httpx
 
     hub = HfApi()
     try:
-        with tempfile.TemporaryDirectory() as place:
-            folder = write_files(Path(place) / "patch", files)
-            hub.create_repo(repository, private=private, exist_ok=True)
-            if revision:
-                hub.create_branch(repository, branch=revision, exist_ok=True)
-            done = hub.upload_folder(repo_id=repository, folder_path=folder, revision=revision, commit_message=message,
-                                     delete_patterns=[name for name in KNOWN if name not in files])
-    except (HTTPError, HFValidationError, OSError) as error:
+        hub.create_repo(repository, private=private, exist_ok=True)
+        if revision:
+            hub.create_branch(repository, branch=revision, exist_ok=True)
+        gone = ({*KNOWN} - files.keys()) & {*hub.list_repo_files(repository, revision=revision)}
+        changes = [CommitOperationAdd(name, data) for name, data in files.items()]
+        done = hub.create_commit(repository, [*changes, *map(CommitOperationDelete, sorted(gone))], revision=revision,
+                                 commit_message=message)
+    except (httpx.HTTPError, HFValidationError, OSError) as error:
         raise InputError(f"the Hub repository {repository[:100]!r} cannot be written ({_reason(error)})",
                          expected="a network and a repository of your own", do="log in with `hf auth login`") from None
     return str(done.commit_url)
