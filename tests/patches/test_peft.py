@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from patchlab.errors import PatchFormatError
 from patchlab.patches import Curve, Gate, Manifest, Patch, Point
 
 peft = pytest.importorskip("peft")
@@ -53,3 +57,52 @@ def test_pefts_forward_is_the_prepended_embeddings(
     assert not torch.allclose(got[:, 5:], base, atol=1e-3)
     loaded = model.prompt_encoder["default"].embedding.weight
     assert loaded.numpy().tobytes() == patch.prefix.tobytes()
+
+
+def trained(llama: LlamaForCausalLM, folder: Path, **more: Any) -> Path:
+    """What PEFT saves of prompt tuning on this model."""
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5, **more)
+    model = peft.get_peft_model(copy.deepcopy(llama), config)
+    model.save_pretrained(str(folder))
+    return folder
+
+
+@torch.inference_mode()
+def test_what_peft_saved_is_a_patch_and_computes_the_same(llama: LlamaForCausalLM, manifest: Manifest, tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    folder = trained(llama, tmp_path / "theirs")
+    with pytest.raises(PatchFormatError, match=r"an adapter of PEFT and no patch\.json.*Patch\.from_peft"):
+        Patch.from_pretrained(folder)
+    patch = Patch.from_peft(folder, base=manifest.base, name="calm", domain="toxicity")
+    assert (patch.manifest.length, patch.manifest.width, patch.manifest.base) == (5, 32, manifest.base)
+    ours = patch.save_pretrained(tmp_path / "ours")
+    assert Patch.from_pretrained(ours).prefix.tobytes() == patch.prefix.tobytes()
+    ids = torch.tensor([[1, 5, 9, 33, 60, 2]])
+    logits = [peft.PeftModel.from_pretrained(copy.deepcopy(llama), str(each)).eval()(
+        input_ids=ids, attention_mask=torch.ones_like(ids)).logits for each in (folder, ours)]
+    assert torch.equal(*logits)
+
+
+def test_another_adapter_is_no_patch(llama: LlamaForCausalLM, manifest: Manifest, tmp_path: Path) -> None:
+    def read(folder: Path) -> Patch:
+        return Patch.from_peft(folder, base=manifest.base, name="calm", domain="toxicity")
+
+    lora = peft.get_peft_model(copy.deepcopy(llama), peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
+    lora.save_pretrained(str(tmp_path / "lora"))
+    with pytest.raises(PatchFormatError, match="has peft_type 'LORA'; expected 'PROMPT_TUNING'"):
+        read(tmp_path / "lora")
+    with pytest.raises(PatchFormatError, match=r"no adapter_config\.json"):
+        read(tmp_path / "absent")
+    folder = trained(llama, tmp_path / "theirs")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    for change in ({"num_virtual_tokens": 10**9}, {"token_dim": "32"}, {"num_virtual_tokens": 6},
+                   {"num_transformer_submodules": 2}):
+        (folder / "adapter_config.json").write_text(json.dumps(config | change))
+        with pytest.raises(PatchFormatError, match="|".join([*change, "shape"])):
+            read(folder)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(PatchFormatError, match="manifest field name"):
+        Patch.from_peft(folder, base=manifest.base, name="Not A Name", domain="toxicity")
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(PatchFormatError, match="pickled weights only"):
+        read(folder)
