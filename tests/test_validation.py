@@ -33,7 +33,7 @@ def error_of(content: Any, **given: Any) -> PatchLabError:
 
 @pytest.mark.parametrize(("content", "said"), [
     ({"base": {"id": 3}}, "manifest base.id: 3; expected a valid string; change base.id in the manifest"),
-    ({"base": {"id": "x", "share": 2}}, "manifest base.share: 2; expected a number from 0 to 1; change base.share in the manifest"),
+    ({"base": {"id": "x", "share": 2}}, "manifest base.share: 2; expected a number from 0 to 1; change base.share in"),
     ({"base": {}}, "a manifest without base.id; expected a value for base.id; add base.id"),
     ({"base": {"id": "x", "idd": 1}}, "manifest base.idd; expected no such key; remove it"),
     ({"base": {"id": "x"}, "parts": (3,)}, "manifest parts.0: 3;"),
