@@ -5,15 +5,27 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, ValidationError, model_validator
+from pydantic import WrapValidator
 from pydantic.dataclasses import dataclass
 
 from patchlab.errors import InputError, NotFoundError
-from patchlab.validation import told, within
+from patchlab.validation import STRICT, Unfit, checked
+
+
+def within(low: float, high: float) -> WrapValidator:
+    """A check for `Annotated`: a number from `low` to `high`, kept as it was written, as the digest counts 2 and 2.0 apart."""
+    def check(value: Any, valid: Callable[[Any], float]) -> Any:
+        if not low <= valid(value) <= high:
+            raise Unfit(f"a number from {low:g} to {high:g}")
+        return value
+
+    return WrapValidator(check)
+
 
 Init = Literal["semantic", "vocabulary", "random"]
 Anchor = Literal["sft", "reference", "base"]
@@ -42,11 +54,12 @@ SEMANTIC = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid"))
+@checked("recipe", do="change the recipe", error=InputError)
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Recipe:
     """How one patch is trained. Steps and rows count batches and their rows; rates are Adam's peak learning rates.
 
-    Raises InputError for a value of another type or out of range, NotFoundError with near names for a misspelt key.
+    Raises InputError for a key that is none, a value of another type or out of range, or dials that contradict each other.
     """
 
     domain: str
@@ -103,14 +116,6 @@ class Recipe:
     distance: Tokens = 0  # positions that half of the steps leave free, at most, between the patch and the text
     hold_lead: Weight = 1.0  # weight of a reply's first token in the KL term: where what others are for is decided
     behind: Tokens = 0  # tokens of earlier turns, at most, that half of the batches of SFT, on-policy steps and hold stand behind
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _checked(cls, dials: Any, validate: Any) -> Any:
-        try:
-            return validate(dials)
-        except ValidationError as error:
-            raise told(error, what="recipe", known=[field.name for field in dataclasses.fields(cls)]) from None
 
     def __post_init__(self) -> None:
         if self.domain not in IMPROVES and not self.improves:
@@ -183,6 +188,12 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def recipe_of(content: dict[str, Any]) -> Recipe:
-    """A recipe from a mapping of dials. Raises as `Recipe` does."""
-    dials: dict[str, Any] = {str(key): tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+    """A recipe from a mapping of dials. Raises as `Recipe` does, and NotFoundError with near names for a misspelt key."""
+    known = [field.name for field in dataclasses.fields(Recipe)]
+    for key in content:
+        if key not in known:
+            raise NotFoundError.of("recipe key", str(key), known)
+    if "domain" not in content:
+        raise InputError("a recipe without domain", expected=f"one of {', '.join(IMPROVES)}", do="add a domain line")
+    dials: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
     return Recipe(**dials)

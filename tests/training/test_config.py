@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,19 +23,19 @@ def test_a_misspelt_key_names_its_neighbour() -> None:
 
 
 @pytest.mark.parametrize(("dials", "said"), [
-    ({"domain": "toxicity", "length": 0}, "recipe length: 0; expected a number from 1 to 4096"),
-    ({"domain": "toxicity", "length": "50"}, "recipe length: '50'; expected a valid integer"),
-    ({"domain": "toxicity", "anchor": "self"}, "recipe anchor: 'self'; expected 'sft', 'reference' or 'base'"),
-    ({"domain": "toxicity", "beta": float("nan")}, "recipe beta: nan; expected a number from 0.0001 to 10"),
-    ({"domain": "toxicity", "checkpointing": 1}, "recipe checkpointing: 1; expected a valid boolean"),
-    ({"domain": "toxicity", "companions": [3]}, "recipe companions.0: 3; expected a valid string"),
-    ({"domain": "toxicity", "seed": "9" * 10**6}, "recipe seed: '999"),
+    ({"domain": "toxicity", "length": 0}, "recipe field length is 0; expected a number from 1 to 4096"),
+    ({"domain": "toxicity", "length": "50"}, "recipe field length is '50'; expected a valid integer"),
+    ({"domain": "toxicity", "anchor": "self"}, "recipe field anchor is 'self'; expected 'sft', 'reference' or 'base'"),
+    ({"domain": "toxicity", "beta": float("nan")}, "recipe field beta is nan; expected a number from 0.0001 to 10"),
+    ({"domain": "toxicity", "checkpointing": 1}, "recipe field checkpointing is 1; expected a valid boolean"),
+    ({"domain": "toxicity", "companions": [3]}, "recipe field companions[0] is 3; expected a valid string"),
+    ({"domain": "toxicity", "seed": "9" * 10**6}, "recipe field seed is '999"),
     ({}, "without domain"),
     ({"domain": "style", "improves": ["chat"]}, "without init_text"),
     ({"domain": "style", "improves": ["chat"], "init": "random", "patience": 1}, "patience or a budget for domain style"),
 ])
 def test_a_wrong_dial_says_found_and_expected(dials: dict, said: str) -> None:
-    with pytest.raises(InputError, match=said.replace("(", r"\(")):
+    with pytest.raises(InputError, match=re.escape(said)):
         recipe_of(dials)
 
 
@@ -59,7 +60,7 @@ def test_other_dials_are_checked_like_a_new_recipe() -> None:
     for change in (lambda: plain.with_(seed="4"), lambda: plain.with_(beta=99), lambda: plain.with_(benign_pairs=1.0)):
         with pytest.raises(InputError, match="recipe"):
             change()
-    with pytest.raises(NotFoundError, match="did you mean 'seed'"):
+    with pytest.raises(InputError, match="unknown key 'sead'"):
         plain.with_(sead=4)
     with pytest.raises(AttributeError):
         plain.seed = 4  # type: ignore[misc]
