@@ -134,7 +134,7 @@ def test_every_import_of_the_package_goes_down() -> None:
         ("training/dpo.py", "import patchlab"),
         ("errors.py", "from patchlab.patches import Patch"),
         ("cli/app.py", "def start():\n    import gradio"),
-        ("evaluation/report/tables.py", "import plotly.graph_objects as go"),
+        ("evaluation/report/markdown.py", "import plotly.graph_objects as go"),
         ("evaluation/report/html.py", "import plotly"),
         ("evaluation/metrics.py", "from transformers import AutoTokenizer"),
         ("scoring/hub.py", "import transformers"),

@@ -90,7 +90,7 @@ def recipe_for(domain: str, dials: Dials, size: Size) -> Recipe:
     few = {**size.dials, **{name: 0 for name in ("own_steps", "dpo_steps") if not getattr(shipped, name)}}
     if not few["own_steps"] and not few["dpo_steps"]:
         few["sft_steps"] += size.dials["dpo_steps"]
-    return dataclasses.replace(shipped, **{**PLAIN, **few, **dials})
+    return shipped.with_(**{**PLAIN, **few, **dials})
 
 
 def patch_of(trio: Trio, recipe: Recipe, size: Size, work: Path) -> Registry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Dials:
         found = self._recipe(asdict(read_recipe(ASSETS / "recipes" / f"{self.domain}.yaml")))
         if not found.own_steps:
             return found
-        return replace(found, own_steps=found.dpo_steps, dpo_steps=0, refresh=min(found.refresh, 40))
+        return found.with_(own_steps=found.dpo_steps, dpo_steps=0, refresh=min(found.refresh, 40))
 
     def plain(self, rate: float, *, dpo_steps: int | None = None, sft_steps: int | None = None) -> Recipe:
         """A recipe with nothing that peft + trl lack: drawn tokens as targets, no KL term; DPO at half SFT's rate."""

@@ -138,7 +138,7 @@ class Workshop:
             mine = POLICIES[name].improves
             others = tuple(other for other in names if not set(mine) & set(POLICIES[other].improves))
             made = recipe(POLICIES[name], self.plan, steps=steps, continue_from=name, companions=others, presence="number")
-            self._train("together", replace(made, seed=made.seed + 10 * number), met)
+            self._train("together", made.with_(seed=made.seed + 10 * number), met)
         return self.family("together")
 
     def practised(self, names: Sequence[str]) -> Trio:
@@ -185,7 +185,7 @@ class Workshop:
                        instruction="You are a careful and polite assistant. Keep to the rules of the house.")
         pairs = {(pair.prompt.text, pair.chosen): pair for policy in policies for pair in self.said.pairs(policy)}
         steps = max(1, self.plan.steps * len(names) // 2)
-        made = replace(recipe(whole, self.plan, steps=steps), distill=0.0)
+        made = recipe(whole, self.plan, steps=steps).with_(distill=0.0)
         self._train("joint", made, self.trio, list(pairs.values()))
         return self.family("joint")
 

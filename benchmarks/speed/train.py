@@ -6,7 +6,6 @@ pairs, every stage, calibrated strength, release. Once, in a folder that is thro
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import tempfile
 import time
@@ -47,7 +46,7 @@ def figures(quick: bool) -> list[Figure]:
     recipe = read_recipe(ASSETS / "recipes" / "toxicity.yaml")
     if quick:
         asked = [p for domain in dict.fromkeys(p.domain for p in asked) for p in [q for q in asked if q.domain == domain][:6]]
-        recipe = dataclasses.replace(recipe, **TOY, **{name: min(1, getattr(recipe, name)) for name in STAGES})
+        recipe = recipe.with_(**TOY, **{name: min(1, getattr(recipe, name)) for name in STAGES})
     return [minutes(trio, recipe, asked)]
 
 

@@ -1,18 +1,19 @@
-"""Progress on stderr: one line that renews itself on a terminal, elsewhere a line now and then."""
+"""Progress on stderr: tqdm's bar on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO, TypeVar
 
+from tqdm import tqdm
+
 from patchlab.cli.output import plain
 from patchlab.records import Progress
 
 T = TypeVar("T")
-RENEWED = 0.1  # seconds between two renewals of a terminal's line
+RENEWED = 0.1  # seconds between two renewals of a terminal's bar
 SAID = 30.0  # seconds between two lines elsewhere
 
 
@@ -27,52 +28,39 @@ class ProgressLine:
         self.terminal = self.stream.isatty()
         self.stage: str | None = None
         self.first, self.began, self.said = 0, 0.0, 0.0
-        self.open = False  # whether the cursor stands in a line that is not ended
+        self.bar: tqdm | None = None  # of the stage, on a terminal
 
     def show(self, progress: Progress) -> None:
         """Show where work is, unless the last look is recent."""
         now = self.clock()
-        fresh = progress.stage != self.stage
-        if fresh:
+        stage, message = (plain(text).replace("\n", " ") for text in (progress.stage, progress.message))
+        if progress.stage != self.stage:
             self.close()
             self.stage, self.first, self.began = progress.stage, progress.done, now
+            if self.terminal:
+                self.bar = tqdm(desc=stage, total=progress.total, initial=progress.done, file=self.stream, smoothing=0,
+                                dynamic_ncols=True)
         elif progress.done < progress.total and now - self.said < (RENEWED if self.terminal else SAID):
             return
         self.said = now
-        line = plain(self._words(progress, now)).replace("\n", " ")
-        if self.terminal:
-            line = line[:max(20, shutil.get_terminal_size().columns - 1)]
-            self.stream.write(f"\r{line}\x1b[K")
-            self.open = True
+        if self.bar is not None:
+            self.bar.n, self.bar.leave = progress.done, True
+            self.bar.set_postfix_str(message)
         else:
-            self.stream.write(f"{line}\n")
-        self.stream.flush()
+            print(tqdm.format_meter(progress.done, progress.total, now - self.began, ncols=0, prefix=stage, postfix=message,
+                                    initial=self.first), file=self.stream, flush=True)
 
     def clear(self) -> None:
-        """Take the open line away, so that results can be printed on the same terminal."""
-        if self.open:
-            self.stream.write("\r\x1b[K")
-            self.stream.flush()
-            self.open = False
+        """Take the bar away, so that results can be printed on the same terminal; the next record brings it back."""
+        if self.bar is not None:
+            self.bar.clear()
+            self.bar.leave = False
 
     def close(self) -> None:
-        """End the open line and leave it to be read."""
-        if self.open:
-            self.stream.write("\n")
-            self.stream.flush()
-            self.open = False
-
-    def _words(self, progress: Progress, now: float) -> str:
-        parts = [f"{progress.stage} {progress.done:,}/{progress.total:,}"]
-        if progress.message:
-            parts.append(progress.message)
-        done, passed = progress.done - self.first, now - self.began
-        if done > 0 and passed > 0:
-            rate = done / passed
-            parts.append(f"{rate:.3g}/s" if rate >= 1 else f"{1 / rate:.3g} s each")
-            if progress.done < progress.total:
-                parts.append(f"{_clock_time((progress.total - progress.done) / rate)} left")
-        return ", ".join(parts)
+        """End the bar and leave it to be read, unless it was cleared."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
 
 
 def shown(items: Iterable[Progress | T]) -> Iterator[T]:
@@ -87,9 +75,3 @@ def shown(items: Iterable[Progress | T]) -> Iterator[T]:
                 yield item
     finally:
         line.close()
-
-
-def _clock_time(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

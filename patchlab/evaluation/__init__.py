@@ -2,8 +2,7 @@
 
 from patchlab.evaluation.evaluate_stack import evaluate
 from patchlab.evaluation.interaction_matrix import matrix
-from patchlab.evaluation.report.html import write_report
-from patchlab.evaluation.report.tables import as_markdown, rows
+from patchlab.evaluation.report import as_markdown, rows, write_report
 from patchlab.evaluation.suites import PUBLIC, SUITES, load_prompts, suite
 
 __all__ = ["PUBLIC", "SUITES", "as_markdown", "evaluate", "load_prompts", "matrix", "rows", "suite", "write_report"]

@@ -110,7 +110,7 @@ def _claim(work: Path, recipe: Recipe, base: Backbone, reference: Backbone | Non
            given: Sequence[Pair] | None) -> None:
     """Mark the work folder as this recipe's on this base, or refuse one that is another's."""
     # a budget may be changed afterwards: nothing but the last stage depends on it
-    fixed = dataclasses.replace(recipe, refusal_budget=0.5, drift_budget=0.0) if recipe.calibrates else recipe
+    fixed = recipe.with_(refusal_budget=0.5, drift_budget=0.0) if recipe.calibrates else recipe
     mine = {"recipe": fixed.digest, "base": base.identity.fingerprint,
             "reference": reference.identity.fingerprint if reference else "none",
             "prompts": _digest(prompts), "pairs": "none" if given is None else _digest(given)}

@@ -65,7 +65,7 @@ def test_all_methods_are_dealt_the_rows_of_the_files(folder: Path) -> None:
 
 def test_trl_reads_the_same_loss_as_ours(folder: Path, tmp_path: Path) -> None:
     data = Data(folder, QUICK, load("base"))
-    recipe = dataclasses.replace(data.recipe, sft_steps=1, dpo_steps=1, sft_rate=1e-6)
+    recipe = data.recipe.with_(sft_steps=1, dpo_steps=1, sft_rate=1e-6)
     base = load("base", attention="eager")
     wrapped = prompt_tuning(base, recipe)
     rows, clock = data.sft(1), Clock()

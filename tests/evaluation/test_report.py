@@ -5,12 +5,17 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections import Counter
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from patchlab.evaluation.report.html import page, write_report
-from patchlab.evaluation.report.tables import as_json, as_markdown, rows
+import pytest
+
+from patchlab.evaluation.report import as_markdown, rows, write_report
+from patchlab.evaluation.report.html import page
+from patchlab.evaluation.report.json import as_json
 from patchlab.records import Agreement, Comparison, Measure, Prompt, Reply, Report
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "report-format.md"
@@ -88,7 +93,40 @@ def test_what_was_said_is_escaped_folded_and_announced() -> None:
     assert folds.count("") - folds.count("/") == 2, "a toxic reply is folded away inside the folded examples"
     assert "open" not in re.findall(r"<details([^>]*)>", own)
     assert before.rindex("scored toxic, open to read</summary>") > before.rindex("<details>")
-    assert "They may be toxic" in before and "I can&#x27;t help with that." in said
+    assert "They may be toxic" in before and "I can&#39;t help with that." in said
+
+
+class Page(HTMLParser):
+    """The elements, attributes and texts of a page as a browser reads them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: set[str] = set()
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.mark.parametrize("text", [
+    "<script>alert(1)</script>", "{{ 7*7 }}{% raw %}{# gone #}", '" onmouseover="alert(1)', "&lt;b&gt;", "</blockquote>"])
+def test_hostile_text_is_shown_as_it_is_wherever_it_stands(text: str) -> None:
+    measures = (replace(MEASURES[0], suite=text, lane=text, metric=text, scorer=text),)
+    hostile = Page(_own(replace(
+        REPORT, measures=measures, seconds=(), details=measures, notes=(text,), scorers={text: text},
+        replies=(Reply(text, 0, Prompt(text), 0, text, 5, "end"),), made_with={"preset": text, text: text},
+        comparisons=(replace(REPORT.comparisons[0], suite=text, first=text),),
+        agreements=(replace(REPORT.agreements[0], suite=text, first=text),))))
+    plain = Page(_own(REPORT))
+    assert hostile.attributes == plain.attributes and hostile.tags.keys() == plain.tags.keys()
+    assert [hostile.tags[tag] for tag in ("script", "h2", "blockquote")] == [1, plain.tags["h2"] - 1, 1]
+    assert sum(text in shown for shown in hostile.texts) >= 19
 
 
 def test_a_chart_is_valid_and_has_its_words() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import tracemalloc
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from scipy import stats
 
-from patchlab.evaluation.statistics import effect_kept, gain, gap_closed, interval, kappa, paired
+from patchlab.evaluation.statistics import effect_kept, gain, gap_closed, interval, kappa, paired, wilson
 
 
 def test_interval_covers_the_truth_about_95_times_in_100() -> None:
@@ -49,6 +54,49 @@ def test_ten_of_ten_is_no_certainty() -> None:
     assert interval([0.0] * 10)[2] == 0.0  # a divergence of nothing is nothing
 
 
+@pytest.mark.parametrize("n", [*range(1, 61), 300])
+def test_a_larger_share_has_no_lower_end(n: int) -> None:
+    found = [interval([1.0] * k + [0.0] * (n - k), share=True) for k in range(n + 1)]
+    assert all(low <= value <= high for value, low, high in found)
+    for (_, low, high), (_, next_low, next_high) in pairwise(found):
+        assert low < next_low and high < next_high
+    assert found[0][1] == 0 and found[-1][2] == 1
+    assert all(low == pytest.approx(1 - high) for (_, low, _), (_, _, high) in zip(found, found[::-1], strict=True))
+
+
+def test_wilson_by_hand() -> None:
+    z, n, k = 1.959964, 300, 1
+    middle, reach = (k + z * z / 2) / (n + z * z), z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
+    assert wilson(k, n) == pytest.approx((middle - reach, middle + reach), abs=1e-8)
+    assert wilson(0, 300)[1] == pytest.approx(0.0126, abs=1e-4)
+
+
+def test_shares_of_several_samples_are_in_order_with_none_and_all() -> None:
+    none, few, all_ = ([value] + [end] * 299 for value, end in ((0.0, 0.0), (0.04, 0.0), (1.0, 1.0)))
+    most = [0.96] + [1.0] * 299
+    ends = [interval(values, share=True)[1:] for values in (none, few, most, all_)]
+    assert ends == sorted(ends) and [high for _, high in ends] == sorted(high for _, high in ends)
+    changes = [gain([0.0] * 300, [1.0] * k + [0.0] * (300 - k), best=1.0, share=True)[:3] for k in range(12)]
+    assert all(low <= next_low and high < next_high for (_, low, high), (_, next_low, next_high) in pairwise(changes))
+
+
+def test_memory_is_bounded_at_twenty_thousand_prompts() -> None:
+    random = np.random.default_rng(0)
+    lanes = random.random((4, 20_000))
+    lanes[2:] *= 0.5
+    some = {"resamples": 400}
+    calls = [lambda: interval(lanes[0], **some), lambda: gap_closed(*lanes[:3], **some),
+             lambda: gain(*lanes[:2], best=0.0, **some), lambda: paired(*lanes[:2], flips=500),
+             lambda: effect_kept((lanes[0], lanes[2]), (lanes[1], lanes[3]), target=0.0, **some),
+             lambda: kappa(lanes[0] > 0.5, lanes[1] > 0.5, range(20_000), **some)]
+    for call in calls:
+        tracemalloc.start()
+        found = call()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 100e6 and found[1] < found[0] < found[2]
+
+
 def test_p_is_even_where_lanes_are_alike_and_small_where_they_are_not() -> None:
     random = np.random.default_rng(1)
     found = [paired(*random.normal(size=(2, 40)), seed=k, flips=1000)[3] for k in range(200)]
@@ -59,9 +107,16 @@ def test_p_is_even_where_lanes_are_alike_and_small_where_they_are_not() -> None:
     assert 0.3 < low < difference < high < 0.7 and p <= 0.001 and n == 60
 
 
+@pytest.mark.parametrize("n", [5, 13, 14, 40])
+def test_p_is_that_of_scipy(n: int) -> None:
+    apart = np.random.default_rng(n).normal(0.3, size=n)
+    theirs = stats.permutation_test((apart,), np.sum, permutation_type="samples", n_resamples=10_000, rng=1).pvalue
+    assert paired([0.0] * n, apart)[3] == pytest.approx(theirs, abs=1e-9 if n <= 13 else 0.02)
+
+
 def test_three_differences_of_one_sign_cannot_be_surer_than_a_quarter() -> None:
     *_, p, n = paired([0, 0, 0], [1, 1, 1])
-    assert n == 3 and p == pytest.approx(0.25, abs=0.02)  # two of the eight signs are as far
+    assert n == 3 and p == 0.25  # two of the eight signs are as far
     assert paired([1, 2], [1, 2])[3] == 1.0
 
 

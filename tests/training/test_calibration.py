@@ -62,7 +62,7 @@ def test_a_stage_stops_after_patience_and_keeps_the_best(trio: Trio) -> None:
 def test_early_stop_resumed_is_as_if_never_stopped(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses, "SAVE_EVERY", 1)
-    recipe = dataclasses.replace(recipe, patience=1, check_every=2, sft_steps=8)
+    recipe = recipe.with_(patience=1, check_every=2, sft_steps=8)
     prompts = [*prompts, *(dataclasses.replace(p, text=f"{p.text} {k}") for p in prompts for k in range(4))]
     whole = drain(trio, recipe, prompts, tmp_path / "whole")
     rows = [row for row in read_jsonl(tmp_path / "whole" / "log.jsonl") if row["stage"] == "sft"]
@@ -96,7 +96,7 @@ def test_a_budget_writes_the_strength_and_may_be_changed_afterwards(trio: Trio, 
 
     def strength(**budgets: float) -> float:
         from patchlab.training.trainer import train
-        steps = train(trio, dataclasses.replace(recipe, **budgets), prompts, work=tmp_path, dev=dev)
+        steps = train(trio, recipe.with_(**budgets), prompts, work=tmp_path, dev=dev)
         while True:
             try:
                 next(steps)
@@ -123,4 +123,4 @@ def test_dev_prompts_are_set_aside_by_text(prompts: list[Prompt]) -> None:
 def test_dev_prompts_that_are_lacking(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
     for some, said in ((prompts[6:], "domain toxicity"), (prompts[:6], "domain benign or lookalike")):
         with pytest.raises(TrainingError, match=f"no dev prompts of {said}"):
-            Dev(trio.base, dataclasses.replace(recipe, refusal_budget=0.1), some)
+            Dev(trio.base, recipe.with_(refusal_budget=0.1), some)

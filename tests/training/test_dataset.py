@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +98,12 @@ def test_a_patch_trained_behind_turns_is_another_and_its_teacher_reads_rows_alon
 
     for place in (losses, on_policy, kl_regularizer):
         monkeypatch.setattr(place, "reply_logits", watched)
-    made = dataclasses.replace(recipe, distill=1.0, own_steps=3, refresh=2, behind=30)
+    made = recipe.with_(distill=1.0, own_steps=3, refresh=2, behind=30)
     prompts += [Prompt(text, "continue", "benign") for text in WORDS]
     seen = {}
     for behind in (0, 30):
         read.clear()
-        patch = drain(trio, dataclasses.replace(made, behind=behind), prompts, tmp_path / str(behind))
+        patch = drain(trio, made.with_(behind=behind), prompts, tmp_path / str(behind))
         assert patch is not None and trio.reference is not None
         seen[behind] = sum(read[trio.base]), set(read[trio.reference]), patch.prefix.tobytes()
     assert seen[30][0] > seen[0][0] and max(seen[30][1]) <= max(seen[0][1]) and seen[30][2] != seen[0][2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -41,14 +40,14 @@ def test_the_teacher_itself_has_the_least_loss(trio: Trio, prompts: list[Prompt]
 
 def test_distilled_is_another_patch(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
     drawn = drain(trio, recipe, prompts, tmp_path / "drawn")
-    distilled = drain(trio, dataclasses.replace(recipe, distill=1.0), prompts, tmp_path / "distilled")
+    distilled = drain(trio, recipe.with_(distill=1.0), prompts, tmp_path / "distilled")
     assert drawn is not None and distilled is not None and not np.allclose(drawn.prefix, distilled.prefix)
 
 
 def test_the_weight_of_what_is_held_may_differ_in_dpo(trio: Trio, recipe: Recipe, prompts: list[Prompt],
                                                       tmp_path: Path) -> None:
     def made(name: str, **dials: float) -> np.ndarray:
-        patch = drain(trio, dataclasses.replace(recipe, **dials), prompts, tmp_path / name)
+        patch = drain(trio, recipe.with_(**dials), prompts, tmp_path / name)
         assert patch is not None
         return patch.prefix
 
@@ -64,5 +63,5 @@ def test_another_vocabulary_cannot_be_distilled(trio: Trio, recipe: Recipe, prom
     other = make_backbone("llama", words="byte_fallback", seed=1)
     with pytest.raises(TrainingError, match="with tiny-llama; expected a reference with the vocabulary"):
         drain(Trio(trio.base, other, registry=trio.registry, preset=trio.preset),
-              dataclasses.replace(recipe, **dials), prompts, tmp_path / "work")
+              recipe.with_(**dials), prompts, tmp_path / "work")
     assert not (tmp_path / "work").exists()

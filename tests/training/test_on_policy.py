@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +56,8 @@ def test_the_weight_of_a_reply_begins_at_lead_and_fades(trio: Trio, prompts: lis
 
 def test_own_replies_are_drawn_anew_each_round_and_training_differs(trio: Trio, recipe: Recipe, prompts: list[Prompt],
                                                                     tmp_path: Path) -> None:
-    plain = drain(trio, dataclasses.replace(recipe, dpo_steps=0), prompts, tmp_path / "plain")
-    owned = drain(trio, dataclasses.replace(recipe, dpo_steps=0, own_steps=5, refresh=2, own_rate=0.5), prompts, tmp_path / "own")
+    plain = drain(trio, recipe.with_(dpo_steps=0), prompts, tmp_path / "plain")
+    owned = drain(trio, recipe.with_(dpo_steps=0, own_steps=5, refresh=2, own_rate=0.5), prompts, tmp_path / "own")
     assert plain is not None and owned is not None and not np.allclose(plain.prefix, owned.prefix)
     rounds = sorted((tmp_path / "own").glob("own*.jsonl"))
     assert [path.name for path in rounds] == ["own1.jsonl", "own2.jsonl", "own3.jsonl"]
@@ -71,7 +70,7 @@ def test_replies_that_have_no_place_in_the_model_are_left_out(trio: Trio, recipe
                                                               short: list[str]) -> None:
     """A reply may have been drawn where there was more room than where it is learned from."""
     write_jsonl(tmp_path / "own1.jsonl", [{"prompt": 0, "reply": reply} for reply in [*short, "so late " * trio.base.context]])
-    owned = dataclasses.replace(recipe, dpo_steps=0, own_steps=1, refresh=1)
+    owned = recipe.with_(dpo_steps=0, own_steps=1, refresh=1)
     if short:
         assert drain(trio, owned, prompts, tmp_path) is not None
     else:

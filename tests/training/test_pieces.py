@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from patchlab.training.config import Recipe
 
 def moments(trio: Trio, recipe: Recipe, prompts: list[Prompt], work: Path) -> dict[str, torch.Tensor]:
     """Adam's first moments after one step of each stage: the gradients, scaled."""
-    assert drain(trio, dataclasses.replace(recipe, sft_steps=1, dpo_steps=1), prompts, work) is not None
+    assert drain(trio, recipe.with_(sft_steps=1, dpo_steps=1), prompts, work) is not None
     return {stage: load_file(work / f"{stage}.safetensors")["exp_avg"] for stage in ("sft", "dpo")}
 
 
@@ -33,9 +32,9 @@ def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
                                    {"accumulate": 2, "checkpointing": True}], ids=str)
 def test_pieces_add_up_to_the_step(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
                                    full_precision: None, dials: dict) -> None:
-    recipe = dataclasses.replace(recipe, rows=8, hold_rows=6, lead=3.0, hold_lead=4.0)
+    recipe = recipe.with_(rows=8, hold_rows=6, lead=3.0, hold_lead=4.0)
     whole = moments(trio, recipe, prompts, tmp_path / "whole")
-    pieces = moments(trio, dataclasses.replace(recipe, **dials), prompts, tmp_path / "pieces")
+    pieces = moments(trio, recipe.with_(**dials), prompts, tmp_path / "pieces")
     for stage, expected in whole.items():
         assert expected.abs().max() > 1e-3
         torch.testing.assert_close(pieces[stage], expected, atol=1e-6, rtol=1e-3)

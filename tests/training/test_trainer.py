@@ -43,9 +43,9 @@ def test_a_hold_of_no_weight_costs_nothing(trio: Trio, recipe: Recipe, prompts: 
     asked: list[int] = []
     loss = losses.Hold.loss
     monkeypatch.setattr(losses.Hold, "loss", lambda self, step, *a, **k: (asked.append(step), loss(self, step, *a, **k))[1])
-    drain(trio, dataclasses.replace(recipe, hold=0.0), prompts, tmp_path / "none")
+    drain(trio, recipe.with_(hold=0.0), prompts, tmp_path / "none")
     assert asked == []
-    drain(trio, dataclasses.replace(recipe, hold=0.0, hold_in_dpo=1.0), prompts, tmp_path / "later")
+    drain(trio, recipe.with_(hold=0.0, hold_in_dpo=1.0), prompts, tmp_path / "later")
     assert asked == list(range(recipe.dpo_steps))
 
 
@@ -62,20 +62,20 @@ def test_cut_off_anywhere_and_resumed_is_as_if_never(trio: Trio, recipe: Recipe,
 
 @pytest.mark.parametrize("anchor", ["sft", "base", "reference"])
 def test_every_anchor_trains(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path, anchor: str) -> None:
-    patch = drain(trio, dataclasses.replace(recipe, anchor=anchor), prompts, tmp_path / "work")
+    patch = drain(trio, recipe.with_(anchor=anchor), prompts, tmp_path / "work")
     assert patch is not None and np.isfinite(patch.prefix).all()
 
 
 def test_companions_change_what_is_learned(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
     apart = drain(trio, recipe, prompts, tmp_path / "apart")
-    along = drain(trio, dataclasses.replace(recipe, companions=("mate",)), prompts, tmp_path / "along")
+    along = drain(trio, recipe.with_(companions=("mate",)), prompts, tmp_path / "along")
     assert apart is not None and along is not None and not np.allclose(apart.prefix, along.prefix)
 
 
 def test_a_patch_is_trained_on_at_the_strength_it_has(trio: Trio, recipe: Recipe, prompts: list[Prompt],
                                                       tmp_path: Path) -> None:
     mate, made = trio.patch("mate"), {}
-    recipe = dataclasses.replace(recipe, length=len(mate.prefix), continue_from="mate")
+    recipe = recipe.with_(length=len(mate.prefix), continue_from="mate")
     for strength in (1.0, 2.0):
         folder = tmp_path / f"{strength}"
         manifest = dataclasses.replace(mate.manifest, strength=strength)
@@ -107,12 +107,12 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(trio: Trio, recipe:
 def test_a_work_folder_belongs_to_one_recipe(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
     drain(trio, recipe, prompts, tmp_path / "work", stop_after=1)
     with pytest.raises(TrainingError, match="begun with recipe"):
-        drain(trio, dataclasses.replace(recipe, seed=9), prompts, tmp_path / "work")
+        drain(trio, recipe.with_(seed=9), prompts, tmp_path / "work")
 
 
 def test_no_surviving_pair_says_the_tally(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"6 margin too small|no pair to learn from"):
-        drain(trio, dataclasses.replace(recipe, margin=1.0), prompts, tmp_path / "work")
+        drain(trio, recipe.with_(margin=1.0), prompts, tmp_path / "work")
 
 
 def test_prompts_of_one_kind_only(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
@@ -124,11 +124,11 @@ def test_prompts_of_one_kind_only(trio: Trio, recipe: Recipe, prompts: list[Prom
 
 def test_an_unknown_companion(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="did you mean 'mate'"):
-        drain(trio, dataclasses.replace(recipe, companions=("mat",)), prompts, tmp_path / "work")
+        drain(trio, recipe.with_(companions=("mat",)), prompts, tmp_path / "work")
 
 
 @pytest.mark.parametrize("init", ["semantic", "vocabulary", "random"])
 def test_every_start_has_the_right_shape(trio: Trio, recipe: Recipe, init: str) -> None:
     for length in (1, 4, 60):
-        prefix = initial_prefix(trio.base, dataclasses.replace(recipe, init=init, length=length))
+        prefix = initial_prefix(trio.base, recipe.with_(init=init, length=length))
         assert prefix.shape == (length, trio.base.width) and torch.isfinite(prefix).all()

@@ -56,7 +56,7 @@ def test_a_full_disk_leaves_the_state_before(trio: Trio, recipe: Recipe, prompts
 def test_candidates_go_on_behind_the_last_whole_chunk(trio: Trio, recipe: Recipe, prompts: list[Prompt],
                                                       tmp_path: Path) -> None:
     many = [dataclasses.replace(p, text=f"{p.text} {k}") for p in prompts for k in range(ROWS // 6)]
-    recipe = dataclasses.replace(recipe, sft_steps=1, dpo_steps=0, max_new_tokens=2)
+    recipe = recipe.with_(sft_steps=1, dpo_steps=0, max_new_tokens=2)
     drain(trio, recipe, many, tmp_path / "whole")
     drain(trio, recipe, many, tmp_path / "cut", stop_after=1)
     part = tmp_path / "cut" / ".candidates.jsonl.part"
@@ -88,7 +88,7 @@ def test_rounds_of_dpo_resume_where_they_stopped(trio: Trio, recipe: Recipe, pro
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses, "SAVE_EVERY", 1)
     once = drain(trio, recipe, prompts, tmp_path / "once")
-    twice = dataclasses.replace(recipe, rounds=2)
+    twice = recipe.with_(rounds=2)
     whole = drain(trio, twice, prompts, tmp_path / "whole")
     rows = list(read_jsonl(tmp_path / "whole" / "log.jsonl"))
     assert [row["stage"] for row in rows] == ["sft"] * recipe.sft_steps + ["dpo"] * recipe.dpo_steps + ["dpo2"] * recipe.dpo_steps
@@ -109,7 +109,7 @@ def test_a_reference_of_another_family_tokenizer_and_vocabulary(trio: Trio, reci
     other = make_backbone("gpt2", words="byte_fallback")
     assert other.model.config.vocab_size > trio.base.model.config.vocab_size
     mixed = Trio(trio.base, other, registry=trio.registry, preset=trio.preset)
-    patch = drain(mixed, dataclasses.replace(recipe, anchor=anchor), prompts, tmp_path)
+    patch = drain(mixed, recipe.with_(anchor=anchor), prompts, tmp_path)
     assert patch is not None and np.isfinite(patch.prefix).all() and patch.manifest.reference == "tiny-gpt2"
     assert {row["lane"] for row in read_jsonl(tmp_path / "candidates.jsonl")} == {"base", "reference"}
 
@@ -118,18 +118,18 @@ def test_a_reference_with_padding_in_its_vocabulary(trio: Trio, recipe: Recipe, 
     """As Qwen's larger models have, over the same tokenizer: ids beyond it are never a text's."""
     wide = Backbone(make_model("llama", vocabulary=len(byte_level()) + 40, seed=3), byte_level(), name="wide")
     mixed = Trio(trio.base, wide, registry=trio.registry, preset=trio.preset)
-    assert drain(mixed, dataclasses.replace(recipe, anchor="reference"), prompts, tmp_path) is not None
+    assert drain(mixed, recipe.with_(anchor="reference"), prompts, tmp_path) is not None
 
 
 def test_without_a_reference_either_way(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
-    recipe = dataclasses.replace(recipe, samples=3)
-    dial = drain(trio, dataclasses.replace(recipe, reference="none"), prompts, tmp_path / "dial")
+    recipe = recipe.with_(samples=3)
+    dial = drain(trio, recipe.with_(reference="none"), prompts, tmp_path / "dial")
     alone = Trio(trio.base, None, registry=trio.registry, preset=trio.preset)  # type: ignore[arg-type]
     absent = drain(alone, recipe, prompts, tmp_path / "absent")
     assert dial is not None and absent is not None and dial.prefix.tobytes() == absent.prefix.tobytes()
     assert absent.manifest.reference == "none"
     with pytest.raises(TrainingError, match="without a reference"):
-        drain(alone, dataclasses.replace(recipe, anchor="reference"), prompts, tmp_path / "no")
+        drain(alone, recipe.with_(anchor="reference"), prompts, tmp_path / "no")
     for dials in ({"anchor": "reference"}, {"samples": 1}):
         with pytest.raises(InputError, match="without a reference"):
             recipe_of({"domain": "toxicity", "reference": "none", **dials})
@@ -155,14 +155,14 @@ def test_a_base_in_few_bits_is_not_trained_on(trio: Trio, recipe: Recipe, prompt
 
 def test_what_is_held_and_to_whom(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
     more = [*prompts, *(dataclasses.replace(p, domain="story", text=f"{p.text}, once") for p in prompts[6:])]
-    recipe = dataclasses.replace(recipe, companions=("mate",))
+    recipe = recipe.with_(companions=("mate",))
     all_held = drain(trio, recipe, more, tmp_path / "all")
-    benign = drain(trio, dataclasses.replace(recipe, holds=("benign",)), more, tmp_path / "benign")
+    benign = drain(trio, recipe.with_(holds=("benign",)), more, tmp_path / "benign")
     assert {row["domain"] for row in read_jsonl(tmp_path / "benign" / "held.jsonl")} == {"benign"}
-    bare = drain(trio, dataclasses.replace(recipe, held_to="base"), more, tmp_path / "bare")
+    bare = drain(trio, recipe.with_(held_to="base"), more, tmp_path / "bare")
     assert len({patch.prefix.tobytes() for patch in (all_held, benign, bare) if patch}) == 3
     with pytest.raises(NotFoundError, match="did you mean 'benign'"):
-        drain(trio, dataclasses.replace(recipe, holds=("bening",)), more, tmp_path / "typo")
+        drain(trio, recipe.with_(holds=("bening",)), more, tmp_path / "typo")
 
 
 def test_a_folder_begun_on_another_base_or_prompts(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
@@ -182,12 +182,12 @@ def test_a_folder_begun_on_another_base_or_prompts(trio: Trio, recipe: Recipe, p
 def test_what_cannot_begin_is_said_before_anything_is_sampled(trio: Trio, recipe: Recipe, prompts: list[Prompt],
                                                               tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="length 3 to continue from"):
-        drain(trio, dataclasses.replace(recipe, continue_from="mate"), prompts, tmp_path)
+        drain(trio, recipe.with_(continue_from="mate"), prompts, tmp_path)
     with pytest.raises(InputError, match="benign_pairs for domain toxicity"):
-        dataclasses.replace(recipe, benign_pairs=1.0)
+        recipe.with_(benign_pairs=1.0)
     assert not list(tmp_path.glob("*.jsonl"))
 
 
 def test_texts_that_do_not_fit_behind_the_prefix(trio: Trio, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
     with pytest.raises(ContextError, match="a training text, the prefix and what is between them"):
-        drain(trio, dataclasses.replace(recipe, length=90, dpo_steps=0), prompts, tmp_path)
+        drain(trio, recipe.with_(length=90, dpo_steps=0), prompts, tmp_path)
