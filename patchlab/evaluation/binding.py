@@ -48,4 +48,4 @@ def _version(version: str, fingerprint: str) -> str:
     if MARK in tags:
         at = tags.index(MARK)
         del tags[at:at + 2]
-    return f"{core}+{'.'.join([*tags, MARK, fingerprint[:SHOWN]])}"
+    return f"{core}+{'.'.join([*tags, MARK, fingerprint.rpartition(':')[2][:SHOWN]])}"

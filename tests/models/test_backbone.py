@@ -14,9 +14,10 @@ from tokenizers.processors import TemplateProcessing
 from transformers import MambaConfig, PreTrainedTokenizerFast
 
 from patchlab.errors import BaseMismatchError, InputError, ModelError
-from patchlab.models import Backbone
+from patchlab.models import Backbone, load_backbone
 from patchlab.models.architectures import check_architecture
-from patchlab.models.backbone import MOST_CHARACTERS, fingerprint
+from patchlab.models.chat import MOST_CHARACTERS
+from patchlab.models.identity import fingerprint
 from patchlab.records import Prompt
 
 
@@ -29,7 +30,7 @@ def folder(tmp_path: Path, llama: Backbone) -> Path:
 
 
 def test_a_saved_model_loads_as_the_same_base(folder: Path, llama: Backbone) -> None:
-    loaded = Backbone.load(folder, device="cpu")
+    loaded = load_backbone(folder, device="cpu")
     mine, theirs = loaded.identity, llama.identity
     assert (mine.fingerprint, mine.tokenizer_digest, mine.template_digest) == (
         theirs.fingerprint, theirs.tokenizer_digest, theirs.template_digest)
@@ -37,7 +38,7 @@ def test_a_saved_model_loads_as_the_same_base(folder: Path, llama: Backbone) -> 
     ids = torch.tensor([some_ids(9, seed=0)])
     assert torch.equal(loaded.model(ids).logits, llama.model(ids).logits)
     loaded.check_patch(make_patch(llama, "a", length=2).manifest.base, patch="a")
-    in_bf16 = Backbone.load(folder, device="cpu", dtype=torch.bfloat16)
+    in_bf16 = load_backbone(folder, device="cpu", dtype=torch.bfloat16)
     assert in_bf16.identity.fingerprint == mine.fingerprint  # the same weights at another precision
 
 
@@ -45,7 +46,7 @@ def test_gemma2_loads_with_the_attention_that_caps_scores(tmp_path: Path) -> Non
     gemma = make_backbone("gemma2")
     gemma.model.save_pretrained(tmp_path)
     gemma.tokenizer.save_pretrained(tmp_path)
-    loaded = Backbone.load(tmp_path, device="cpu")
+    loaded = load_backbone(tmp_path, device="cpu")
     ids = torch.tensor([some_ids(20, seed=0)])
     torch.testing.assert_close(loaded.model(ids).logits, gemma.model(ids).logits, atol=1e-5, rtol=0)
     assert loaded.model.config._attn_implementation == "eager"
@@ -106,12 +107,12 @@ def ask_for_code(folder: Path) -> None:
 def test_a_folder_that_is_no_whole_model_is_one_error_with_a_way_out(folder: Path, harm: object) -> None:
     harm(folder)  # type: ignore[operator]
     with pytest.raises(ModelError, match=r"tiny.*cannot be loaded \(.+\); expected .*safetensors.*; check"):
-        Backbone.load(folder, device="cpu")
+        load_backbone(folder, device="cpu")
 
 
 def test_a_missing_folder_is_a_model_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nowhere"):
-        Backbone.load(tmp_path / "nowhere", device="cpu")
+        load_backbone(tmp_path / "nowhere", device="cpu")
 
 
 def test_architectures_that_cannot_carry_a_patch_are_refused(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_architectures_that_cannot_carry_a_patch_are_refused(tmp_path: Path) -> 
         Backbone(slanted, byte_level(), name="falcon")
     bloom.config.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="'bloom'"):
-        Backbone.load(tmp_path, device="cpu")
+        load_backbone(tmp_path, device="cpu")
     chunked = make_model("qwen2", vocabulary=259).config
     chunked.layer_types = ["full_attention", "chunked_attention"]
     with pytest.raises(ModelError, match="'qwen2'"):

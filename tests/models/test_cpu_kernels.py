@@ -12,7 +12,7 @@ from torch import Tensor
 
 from patchlab.engine import compile_prefix
 from patchlab.engine.decode import Batch, Part, Row
-from patchlab.models import Backbone, cpu_kernels
+from patchlab.models import Backbone, cpu_kernels, load_backbone
 from patchlab.models.cpu_kernels import PackedLinear, fits_halves, pack
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN here")
@@ -122,9 +122,9 @@ def test_loading_packs_where_it_helps_and_is_asked_for(tmp_path: Path, monkeypat
     stock.tokenizer.save_pretrained(tmp_path)
 
     def is_packed(dtype: torch.dtype = torch.float32, *, packed: bool = True) -> bool:
-        opened = Backbone.load(tmp_path, device="cpu", dtype=dtype, packed=packed)
+        opened = load_backbone(tmp_path, device="cpu", dtype=dtype, packed=packed)
         return bool(layers(opened))
 
-    assert is_packed() and not is_packed(packed=False) and not is_packed(torch.bfloat16)
+    assert is_packed() and not is_packed(kernels=False) and not is_packed(torch.bfloat16)
     monkeypatch.setattr(cpu_kernels, "LARGEST", 1000)
     assert not is_packed()

@@ -15,7 +15,7 @@ from torch import Tensor
 from patchlab.engine import compile_prefix
 from patchlab.engine.decode import Batch, Part, Row
 from patchlab.errors import InputError, MissingExtraError, ModelError
-from patchlab.models import Backbone
+from patchlab.models import Backbone, load_backbone
 from patchlab.models.quantization import narrow
 
 pytest.importorskip("bitsandbytes")
@@ -74,7 +74,7 @@ def test_a_folder_opened_in_few_bits_is_still_that_base(bits: int, tmp_path: Pat
     full = wide("llama")
     full.model.save_pretrained(tmp_path / "base")
     full.tokenizer.save_pretrained(tmp_path / "base")
-    opened = Backbone.load(tmp_path / "base", device="cpu", bits=bits)
+    opened = load_backbone(tmp_path / "base", device="cpu", bits=bits)
     assert opened.bits == bits and full.bits is None
     assert opened.identity.fingerprint == full.identity.fingerprint
     opened.check_patch(make_patch(full, "own", length=5).manifest.base, patch="own")
