@@ -19,6 +19,9 @@ MOST_CHARACTERS = 20_000  # of one message; a longer one is refused before it is
 MOST_OF_ALL = 10 * MOST_CHARACTERS  # of a conversation
 PINNED = datetime(2024, 7, 26)  # what templates that ask for today's date are told: the default of Llama 3.1's own template
 OTHER = datetime(2025, 1, 2)
+# the library gives templates today's date by a function, and hands on no functions of ours: this one reads a table
+DATED = "{% macro strftime_now(format) %}{{ pinned_dates.get(format, pinned_dates['']) }}{% endmacro %}\n"
+FORMATS = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1""")
 REASONING = ("<think>", "</think>")  # templates cut this out of earlier replies, so it must reach them whole
 SYSTEM, ASKED, SAID, NOW = "qxsystemxq", "qxaskedxq", "qxsaidxq", "qxnowxq"
 CONTENTS = re.compile("|".join((SYSTEM, ASKED, SAID, NOW)))
@@ -107,12 +110,14 @@ class ChatFormat:
 
     def _apply(self, turns: Sequence[Turn], *, answer: bool = True, day: datetime = PINNED) -> str:
         turns = [dict(turn) for turn in turns]
+        dates = {given: day.strftime(given) for given in ("%d %b %Y", *(found[1] for found in FORMATS.findall(self.source)))}
         if self.folds_system and len(turns) > 1 and turns[0]["role"] == "system":
             instruction = turns.pop(0)["content"]
             turns[0]["content"] = f"{instruction}\n\n{turns[0]['content']}"
         return str(self.tokenizer.apply_chat_template(
-            turns, chat_template=self.source, tokenize=False, add_generation_prompt=answer, enable_thinking=False,
-            date_string=day.strftime("%d %b %Y"), strftime_now=day.strftime))
+            turns, chat_template=(DATED if "strftime_now" in self.source else "") + self.source, tokenize=False,
+            add_generation_prompt=answer, enable_thinking=False, date_string=dates["%d %b %Y"],
+            pinned_dates={**dates, "": day.date().isoformat()}))
 
     def _try(self, *turns: tuple[str, str], **options: Any) -> str | None:
         """What the template writes for these turns, or None where it refuses them or leaves a content out."""

@@ -121,8 +121,8 @@ def test_loading_packs_where_it_helps_and_is_asked_for(tmp_path: Path, monkeypat
     stock.model.save_pretrained(tmp_path)
     stock.tokenizer.save_pretrained(tmp_path)
 
-    def is_packed(dtype: torch.dtype = torch.float32, *, packed: bool = True) -> bool:
-        opened = load_backbone(tmp_path, device="cpu", dtype=dtype, packed=packed)
+    def is_packed(dtype: torch.dtype = torch.float32, *, kernels: bool = True) -> bool:
+        opened = load_backbone(tmp_path, device="cpu", dtype=dtype, kernels=kernels)
         return bool(layers(opened))
 
     assert is_packed() and not is_packed(kernels=False) and not is_packed(torch.bfloat16)

@@ -51,7 +51,11 @@ def test_a_row_is_what_it_is_alone_and_close_to_the_full_base(family: str, bits:
     ids, others = some_ids(9, seed=1), [Row(some_ids(4, seed=3)), Row(some_ids(14, seed=5))]
     for parts in ((), (part(backbone),)):
         alone = logits(backbone, Row(ids, parts))
-        torch.testing.assert_close(logits(backbone, others[0], Row(ids, parts), others[1])[:, 1:2], alone, atol=1e-4, rtol=0)
+        batched = logits(backbone, others[0], Row(ids, parts), others[1])[:, 1:2]
+        if bits == 4:
+            torch.testing.assert_close(batched, alone, atol=1e-4, rtol=0)
+        else:  # activations are rounded to 8 bits, and the last bit of a sum can tip a rounding
+            assert (batched - alone).abs().mean() < 0.01 * alone.std()
         was = logits(full, Row(ids, parts and (part(full),)))
         off = (alone - was).abs().mean() / was.std()
         assert 0 < off < (0.15 if bits == 8 else 0.6)
