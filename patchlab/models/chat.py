@@ -59,8 +59,8 @@ class ChatFormat:
         # the longest first: breaking up a part of a mark must not save the rest of it
         self.marks = tuple(sorted(specials | written, key=lambda mark: (-len(mark), mark)))
         # any text may hold what a tokenizer does not know
-        self.reserved = {mark: token for mark, token in ((mark, tokenizer.convert_tokens_to_ids(mark)) for mark in sorted(specials))
-                         if token is not None and token != tokenizer.unk_token_id}
+        ids = {mark: tokenizer.convert_tokens_to_ids(mark) for mark in sorted(specials)}
+        self.reserved = {mark: token for mark, token in ids.items() if token is not None and token != tokenizer.unk_token_id}
 
     def render(self, turns: Sequence[Turn]) -> str:
         """The text of a conversation up to where the assistant's next message begins; contents as `clean` gives them.
@@ -71,7 +71,7 @@ class ChatFormat:
             return self._apply(turns)
         except Exception as error:  # a template may raise whatever its expressions do
             raise InputError(f"a conversation of {len(turns)} messages that the chat template of {self.name} refuses "
-                             f"({str(error)[:80]})", expected=f"turns other than {', '.join(turn['role'] for turn in turns)}"[:200],
+                             f"({str(error)[:80]})", expected="turns that it can write",
                              do="leave out earlier messages, or choose a model made for conversations") from error
 
     @property

@@ -29,7 +29,7 @@ from patchlab.models.architectures import check_architecture
 from patchlab.models.backbone import Backbone
 from patchlab.models.cpu_kernels import pack
 from patchlab.models.quantization import library, narrow, quantized_bits
-from patchlab.models.sources import Source, find_source
+from patchlab.models.sources import WANTED, Source, find_source
 
 _LOADING = threading.RLock()
 DeviceMap = str | Mapping[str, Any]
@@ -50,6 +50,9 @@ def load_backbone(source: str | Path, *, revision: str | None = None, device: st
     """
     if device and device_map:
         raise InputError("a device and a device_map", expected="one of them", do="leave out the other")
+    if isinstance(device_map, Mapping) and "disk" in device_map.values():
+        raise InputError("a device_map with layers on disk", expected="every layer on a device",
+                         do="use bits=8 or 4, or a machine with more memory")
     if bits is not None:
         library(bits)  # what is missing is found out before anything is loaded
     with quiet():
@@ -61,8 +64,7 @@ def load_backbone(source: str | Path, *, revision: str | None = None, device: st
         except Exception as error:  # safetensors and tokenizers raise bare exceptions of their own
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise ModelError(f"model {str(source)!r} cannot be loaded ({reason})",
-                             expected="a folder or Hub id with config.json, tokenizer and safetensors weights, or a GGUF file",
-                             do="download its files again, and check your access to the model") from error
+                             expected=WANTED, do="download its files again, and check your access to the model") from error
         backbone = Backbone(model, tokenizer, name=found.name, revision=revision or found.revision or "")
         if bits:
             narrow(backbone.model, bits)  # with its identity known: it is still that base
@@ -119,7 +121,7 @@ def _open(found: Source, device_map: DeviceMap, dtype: torch.dtype | None, bits:
     """The model and tokenizer of a source. Raises a PatchLabError or whatever the libraries raise."""
     if not found.gguf:
         check_architecture(SimpleNamespace(**found.settings))  # before a library that may not know the name
-    shared: dict[str, Any] = {"revision": found.revision, "trust_remote_code": False}
+    shared: dict[str, Any] = {"revision": found.revision, "trust_remote_code": False, "local_files_only": found.cached}
     if found.gguf:
         shared |= {"gguf_file": found.gguf}
     config = AutoConfig.from_pretrained(found.where, **shared)

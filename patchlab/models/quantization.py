@@ -77,14 +77,14 @@ def quantized_bits(held: Any) -> int:
     settings = held if isinstance(held, Mapping) else held.to_dict()
     method = str(getattr(settings.get("quant_method"), "value", settings.get("quant_method")))[:40]
     if method not in METHODS:
-        raise ModelError(f"a checkpoint quantised by {method!r}", expected=f"one of: {', '.join(METHODS)}, or weights as they are",
+        raise ModelError(f"a checkpoint quantised by {method!r}", expected=f"{', '.join(METHODS)}, or weights as they are",
                          do="load the model as it was before, with bits=8 or 4 if memory is short")
     if importlib.util.find_spec(METHODS[method]) is None:
         raise MissingExtraError(f"a checkpoint quantised by {method!r}, whose library is not installed",
                                 expected=f"the package {METHODS[method]}", do=f"pip install {METHODS[method]}")
     if method == "bitsandbytes":
         return 4 if settings.get("load_in_4bit") else 8
-    bits = settings.get("bits")
+    bits: Any = settings.get("bits")
     if bits not in range(1, 9):
         raise ModelError(f"a checkpoint quantised by {method!r} to {str(bits)[:20]} bits", expected="1 to 8",
                          do="load the model as it was before")

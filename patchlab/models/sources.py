@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -19,11 +19,14 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import get_session
 
 from patchlab.errors import MissingExtraError, ModelError
 
 HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 GGUF = "gguf==0.19.0"
+WANTED = "a folder or Hub id with config.json, tokenizer and safetensors weights, or a GGUF file"
+WAIT = 5.0  # seconds for a first answer of the Hub; its own client tries again and again, for every file
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 TOKENIZERS = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json",
@@ -34,7 +37,8 @@ TOKENIZERS = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "voca
 class Source:
     """A model that was found: a folder or Hub id as transformers takes it, the base's name, and the contents of config.json.
 
-    `gguf` is the file within the folder that holds all of it, in which case there is no config.json.
+    `gguf` is the file within the folder that holds all of it, in which case there is no config.json. `cached`: the Hub cannot
+    be reached, and only what was downloaded before is there.
     """
 
     where: str
@@ -42,6 +46,7 @@ class Source:
     settings: Mapping[str, Any]
     revision: str | None = None
     gguf: str | None = None
+    cached: bool = False
 
 
 def find_source(source: str | Path, revision: str | None = None) -> Source:
@@ -59,9 +64,8 @@ def find_source(source: str | Path, revision: str | None = None) -> Source:
     return _repository(str(source), revision)
 
 
-def _refuse(source: str | Path, reason: str, *, expected: str = "", do: str) -> NoReturn:
-    raise ModelError(f"model {str(source)[:200]!r} cannot be loaded ({reason})", do=do,
-                     expected=expected or "a folder or Hub id with config.json, tokenizer and safetensors weights, or a GGUF file")
+def _refuse(source: str | Path, reason: str, *, expected: str = WANTED, do: str) -> NoReturn:
+    raise ModelError(f"model {str(source)[:200]!r} cannot be loaded ({reason})", expected=expected, do=do)
 
 
 def _folder(path: Path) -> Source:
@@ -98,26 +102,37 @@ def _gguf(path: Path) -> Source:
 
 def _repository(source: str, revision: str | None) -> Source:
     """A repository by its config.json, at the commit it is at now, so that all its files are of one state."""
+    cached = not _reachable()
     try:
-        config = Path(hf_hub_download(source, CONFIG, revision=revision))
+        config = Path(hf_hub_download(source, CONFIG, revision=revision, local_files_only=cached))
     except GatedRepoError:
-        _refuse(source, "its owner asks you to accept a licence", do="accept it on the model's page and log in with `hf auth login`")
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-        what = f"revision {revision!r}" if isinstance(error, RevisionNotFoundError) else "folder here, and no repository on the Hub"
-        _refuse(source, f"there is no such {what}", do="correct the name; for a private repository log in with `hf auth login`")
-    except EntryNotFoundError as error:
-        if isinstance(error, LocalEntryNotFoundError):
-            _refuse(source, "there is no such folder here, and the Hub cannot be reached",
-                    do="correct the path, or connect to the network; what was downloaded before loads without it")
-        _refuse(source, f"the repository has no {CONFIG}", do="choose a repository with safetensors weights, or download its GGUF file")
+        _refuse(source, "its owner asks you to accept a licence", do="accept it on its page and log in with `hf auth login`")
+    except RevisionNotFoundError:
+        _refuse(source, f"it has no revision {str(revision)[:80]!r}", do="correct the revision, or leave it out")
+    except (RepositoryNotFoundError, HFValidationError):
+        _refuse(source, "there is no such folder here, and no such repository on the Hub",
+                do="correct the name; for a private repository log in with `hf auth login`")
+    except LocalEntryNotFoundError:
+        _refuse(source, "there is no such folder here, and the Hub cannot be reached",
+                do="correct the path, or connect to the network; what was downloaded before loads without it")
+    except EntryNotFoundError:
+        _refuse(source, f"the repository has no {CONFIG}", do="choose one with safetensors weights, or download its GGUF file")
     except OSError as error:
-        _refuse(source, f"the Hub cannot be reached: {' '.join(str(error).split())[:120]}", do="check the network, or name a folder")
+        _refuse(source, f"the Hub answers with an error, {' '.join(str(error).split())[:120]}", do="try again, or name a folder")
     commit = config.parent.name
     try:
-        hf_hub_download(source, ADAPTER, revision=commit)
+        hf_hub_download(source, ADAPTER, revision=commit, local_files_only=cached)
     except (EntryNotFoundError, OSError):  # as it should be
-        return Source(source, source, _settings(config), revision=commit)
+        return Source(source, source, _settings(config), revision=commit, cached=cached)
     _refuse(source, f"it holds an adapter, {ADAPTER}", expected="a repository with one model", do="load the model it adapts")
+
+
+def _reachable() -> bool:
+    try:
+        get_session().head(constants.ENDPOINT, timeout=WAIT)
+    except Exception:  # offline mode, or an error of the client that this version of the Hub's library uses
+        return False
+    return True
 
 
 def _settings(path: Path) -> Mapping[str, Any]:

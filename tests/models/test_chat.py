@@ -19,8 +19,8 @@ TURNS = ("{% for m in messages %}{{ OPEN + m['role'] + '\n' + m['content'] }}CLO
 CHATML = TURNS.replace("OPEN", "'<|im_start|>'", 1).replace("{{ OPEN }}", "<|im_start|>").replace("CLOSE", "<|im_end|>\n")
 STRICT = ("{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
           "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('must alternate') }}"
-          "{% endif %}<|turn|>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{{ m['content'] | trim }}<|end|>\n{% endfor %}"
-          "{% if add_generation_prompt %}<|turn|>model\n{% endif %}")
+          "{% endif %}<|turn|>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{{ m['content'] | trim }}<|end|>\n"
+          "{% endfor %}{% if add_generation_prompt %}<|turn|>model\n{% endif %}")
 LLAMA2 = ("{% if messages[0]['role'] == 'system' %}{% set s = '<<SYS>>\n' + messages[0]['content'] + '\n<</SYS>>\n\n' %}"
           "{% set rest = messages[1:] %}{% else %}{% set s = '' %}{% set rest = messages %}{% endif %}{% for m in rest %}"
           "{% if m['role'] == 'user' %}[INST] {{ (s if loop.index0 == 0 else '') + m['content'] }} [/INST]"
@@ -31,14 +31,14 @@ ALPACA = ("Below is an instruction. Write a response.\n\n{% for m in messages %}
 VICUNA = ("{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] }} {% elif m['role'] == 'user' %}"
           "USER: {{ m['content'] }} {% else %}ASSISTANT: {{ m['content'] }}<|end|>{% endif %}{% endfor %}"
           "{% if add_generation_prompt %}ASSISTANT:{% endif %}")
-THINKING = ("{% for m in messages %}<|turn|>{{ m['role'] }}\n{% if m['role'] == 'assistant' and '</think>' in m['content'] and not "
-            "loop.last %}{{ m['content'].split('</think>')[-1].lstrip('\n') }}{% else %}{{ m['content'] }}{% endif %}<|end|>\n"
-            "{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% if enable_thinking is defined and enable_thinking is "
-            "false %}<think>\n\n</think>\n\n{% endif %}{% endif %}")
+THINKING = ("{% for m in messages %}<|turn|>{{ m['role'] }}\n{% if m['role'] == 'assistant' and '</think>' in m['content'] and "
+            "not loop.last %}{{ m['content'].split('</think>')[-1].lstrip('\n') }}{% else %}{{ m['content'] }}{% endif %}"
+            "<|end|>\n{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% if enable_thinking is defined and enable_thinking "
+            "is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}")
 DATED = ("{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
          "<|turn|>system\nToday Date: {{ date_string }}\n{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}"
-         "{% set messages = messages[1:] %}{% endif %}<|end|>\n{% for m in messages %}<|turn|>{{ m['role'] }}\n{{ m['content'] }}<|end|>"
-         "\n{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}")
+         "{% set messages = messages[1:] %}{% endif %}<|end|>\n{% for m in messages %}<|turn|>{{ m['role'] }}\n"
+         "{{ m['content'] }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% endif %}")
 CONVERSATION = Prompt("and now?", system="Be kind.", earlier=(Message("user", "hi"), Message("assistant", "ho")))
 
 

@@ -18,7 +18,8 @@ def test_the_fingerprint_tells_weights_apart(llama: Backbone) -> None:
     assert fingerprint(weights) == llama.identity.fingerprint == llama.fingerprints[0]
     weights[-1][3] += 0.5
     assert fingerprint(weights) != llama.identity.fingerprint
-    assert len({make_backbone(family, seed=seed).identity.fingerprint for family in ("llama", "qwen3", "gpt2") for seed in (0, 1)}) == 6
+    assert len({make_backbone(family, seed=seed).identity.fingerprint
+                for family in ("llama", "qwen3", "gpt2") for seed in (0, 1)}) == 6
 
 
 def test_names_order_dtype_and_ties_are_no_part_of_it(llama: Backbone) -> None:
