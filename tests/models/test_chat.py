@@ -33,8 +33,8 @@ VICUNA = ("{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] 
           "{% if add_generation_prompt %}ASSISTANT:{% endif %}")
 THINKING = ("{% for m in messages %}<|turn|>{{ m['role'] }}\n{% if m['role'] == 'assistant' and '</think>' in m['content'] and "
             "not loop.last %}{{ m['content'].split('</think>')[-1].lstrip('\n') }}{% else %}{{ m['content'] }}{% endif %}"
-            "<|end|>\n{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% if enable_thinking is defined and enable_thinking "
-            "is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}")
+            "<|end|>\n{% endfor %}{% if add_generation_prompt %}<|turn|>assistant\n{% if enable_thinking is defined and "
+            "enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}")
 DATED = ("{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
          "<|turn|>system\nToday Date: {{ date_string }}\n{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}"
          "{% set messages = messages[1:] %}{% endif %}<|end|>\n{% for m in messages %}<|turn|>{{ m['role'] }}\n"
