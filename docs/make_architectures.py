@@ -10,7 +10,7 @@ import pytest
 from patchlab.storage import write_text
 
 PAGE = Path(__file__).with_name("architectures.md")
-TESTS = Path(__file__).parents[1] / "tests" / "engine"
+TESTS = [Path(__file__).parents[1] / "tests" / room for room in ("engine", "models")]
 HOLDS, FAILS, NONE = "yes", "**no**", "-"
 
 # the tests that are laws of an architecture, and what each says
@@ -38,7 +38,9 @@ LAWS = {
         "bfloat16 and float16: the mean error with patches, in a mixed batch, is within twice that of the stock rows",
     "test_a_stream_never_changes_a_weight": "a stream changes no weight",
     "test_a_row_is_what_it_is_alone_and_close_to_the_full_base":
-        "8 and 4 bits: a row alone = the row in any batch to 1e-4, strength 0 = off, all near the full base (width 64)",
+        "8 and 4 bits: a row alone = the row in any batch to a rounding of activations, strength 0 = off, all near the full base "
+        "(width 64)",
+    "test_embedded_ids_are_the_ids": "token ids given as embeddings = token ids",
 }
 
 Outcomes = dict[tuple[str, str], bool]  # (family, law) -> whether every test of it passed
@@ -69,7 +71,7 @@ class Watch:
 def measured() -> Outcomes:
     """Run the laws."""
     watch = Watch()
-    pytest.main([str(TESTS), "-q", "-p", "no:cacheprovider"], plugins=[watch])
+    pytest.main([*map(str, TESTS), "-q", "-p", "no:cacheprovider"], plugins=[watch])
     return watch.outcomes
 
 
@@ -90,8 +92,9 @@ def page(outcomes: Outcomes) -> str:
 _INTRODUCTION = f"""# Architectures
 
 Written by `python docs/make_architectures.py`, which holds the laws below on a seeded model of every family, built from
-its own config: two layers, width 32, float32. They are the tests in `tests/engine`; logits are compared to 1e-5 unless a
-law says otherwise. They say that a patch is computed rightly, not that a patch trained on such a model is any good.
+its own config: two layers, width 32, float32. They are the tests in `tests/engine` and `tests/models`; logits are
+compared to 1e-5 unless a law says otherwise. They say that a patch is computed rightly, not that a patch trained on such a
+model is any good.
 
 `{HOLDS}` holds, `{FAILS}` does not, `{NONE}` has no meaning for the family."""
 

@@ -34,7 +34,7 @@ from patchlab.engine.scheduler import Request, Running
 from patchlab.evaluation.metrics import refusal_rate, stereotype_rate, toxic_rate
 from patchlab.evaluation.statistics import interval
 from patchlab.evaluation.suites import load_prompts
-from patchlab.models import Backbone
+from patchlab.models import Backbone, load_backbone
 from patchlab.patches import Patch
 from patchlab.patches.manifest import MAX_STRENGTH
 from patchlab.records import Prompt, Reply
@@ -181,7 +181,7 @@ def pocket_rows(trio: Trio, size: Size, work: Path) -> Iterator[Row]:
     for step in next_release(release):
         if step.done % 50 == 0 or step.done == step.total:
             say(f"{step.stage} {step.done}/{step.total} {step.message}")
-    reader = Trio(Backbone.load(release.out, device="cpu"), trio.reference, registry=Registry([]), preset=trio.preset)
+    reader = Trio(load_backbone(release.out, device="cpu"), trio.reference, registry=Registry([]), preset=trio.preset)
     ways = [(patch.manifest.domain, 0, "") for patch in patches]
     for domain, behind, how in (*ways, ("bias", size.behind, " and trained behind earlier turns")):  # of the one that fades most
         own = trained(reader, domain, behind, size, work / f"long-{size.steps}-patches")

@@ -12,7 +12,7 @@ from typing import Any
 from patchlab.engine import Lane, Sampling
 from patchlab.engine.likelihood import Texts, pad_texts
 from patchlab.evaluation.suites import FOLDER, read_prompts
-from patchlab.models import Backbone, preset
+from patchlab.models import Backbone, load_backbone, preset
 from patchlab.models.presets import ASSETS
 from patchlab.records import Prompt
 from patchlab.storage import read_jsonl, write_json, write_jsonl
@@ -142,7 +142,7 @@ def sample_once(root: Path, dials: Dials) -> Path:
 
     Only whole batches are kept, so that a step has the same rows whoever deals them.
     """
-    base, reference = (Backbone.load(preset("pocket").source(lane), device="cpu", packed=False) for lane in ("base", "reference"))
+    base, reference = (load_backbone(preset("pocket").source(lane), device="cpu", kernels=False) for lane in ("base", "reference"))
     made_from = json.dumps([asdict(dials), base.identity.fingerprint, reference.identity.fingerprint])
     folder = root / hashlib.sha256(made_from.encode()).hexdigest()[:12]
     if (folder / "data.json").is_file():

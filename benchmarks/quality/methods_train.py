@@ -24,7 +24,7 @@ from patchlab.engine import Trio, compile_prefix
 from patchlab.engine.forward_rows import Parts
 from patchlab.engine.likelihood import Texts, reply_logits
 from patchlab.evaluation.suites import read_prompts
-from patchlab.models import Backbone, preset
+from patchlab.models import Backbone, load_backbone, preset
 from patchlab.records import Progress
 from patchlab.registry import Registry
 from patchlab.training.config import Recipe
@@ -70,7 +70,7 @@ class Trained:
 
 def load(lane: str, *, attention: str = "sdpa") -> Backbone:
     """A pocket model of its own: adapters are put into it."""
-    backbone = Backbone.load(preset("pocket").source(lane), device="cpu", packed=False)  # merging changes weights
+    backbone = load_backbone(preset("pocket").source(lane), device="cpu", kernels=False)  # merging changes weights
     backbone.model.set_attn_implementation(attention)
     return backbone
 

@@ -22,7 +22,7 @@ from patchlab.evaluation.probabilities import divergences_from, log_losses
 from patchlab.evaluation.statistics import interval
 from patchlab.evaluation.suites import load_prompts
 from patchlab.evaluation.transfer import check_port
-from patchlab.models import Backbone, preset
+from patchlab.models import Backbone, load_backbone, preset
 from patchlab.patches import Patch
 from patchlab.records import Progress
 from patchlab.storage import write_json
@@ -55,7 +55,7 @@ def released(steps: int, size: Size, work: Path) -> Backbone:
     for step in next_release(release):
         if step.done % 50 == 0 or step.done == steps:
             say(f"{step.stage} {step.done}/{step.total} {step.message}")
-    return _eager(Backbone.load(release.out, device="cpu"))
+    return _eager(load_backbone(release.out, device="cpu"))
 
 
 def _eager(backbone: Backbone) -> Backbone:

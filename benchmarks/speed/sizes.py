@@ -14,7 +14,7 @@ from peft import PeftModel, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from patchlab.models import Backbone, preset
+from patchlab.models import Backbone, load_backbone, preset
 from patchlab.models.cpu_kernels import pack
 from patchlab.patches import Manifest, Patch
 from patchlab.records import Prompt
@@ -54,7 +54,7 @@ def pair(size: str) -> tuple[Backbone, Backbone]:
     """Base and reference of a size, on the CPU in 32 bits, as the library has them."""
     if size != "pocket":
         return made(size), made(size, seed=1)
-    first, second = (_endless(Backbone.load(preset("pocket").source(lane), device="cpu", packed=False))
+    first, second = (_endless(load_backbone(preset("pocket").source(lane), device="cpu", kernels=False))
                      for lane in ("base", "reference"))
     return first, second
 

@@ -112,8 +112,7 @@ def _alike(backbone: Backbone, prompts: Sequence[Prompt], asked: Wanted,
 
 
 def _word(backbone: Backbone, word: str) -> list[int]:
-    ids = backbone.encode_reply(word, kind="continue")
-    return ids[:-1] if ids[-1] in backbone.stops else ids
+    return backbone.encode_reply(word, kind="continue", complete=False)
 
 
 def _row_means(each: torch.Tensor, rows: torch.Tensor, n: int) -> list[float]:

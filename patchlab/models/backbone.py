@@ -1,113 +1,64 @@
-"""A base (or reference) loaded: model, tokenizer and identity. The only place that opens model folders."""
+"""A base (or reference) as the rest uses it: model, tokenizer, identity and chat format. `loading` makes one."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as hf_logging
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from patchlab.errors import BaseMismatchError, InputError, ModelError, PatchLabError
+from patchlab.errors import BaseMismatchError, InputError, ModelError
+from patchlab.models import identity as identities
 from patchlab.models.architectures import check_architecture
-from patchlab.models.cpu_kernels import pack
-from patchlab.models.quantization import MARK, library, narrow
+from patchlab.models.chat import MOST_OF_ALL, ChatFormat
+from patchlab.models.quantization import MARK, quantized_bits
 from patchlab.patches import BaseIdentity
-from patchlab.records import Prompt
-
-MOST_CHARACTERS = 20_000  # a prompt longer than this is refused before it is tokenized
-SAMPLED = 256  # values of each tensor that the fingerprint reads
+from patchlab.records import Kind, Prompt
 
 
 class Backbone:
-    """A frozen causal language model with its tokenizer; nothing here ever changes a weight."""
+    """A frozen causal language model with its tokenizer; its weights are never changed.
+
+    The model given is put into evaluation mode and its parameters ask for no gradients; `wrap` leaves a caller's own as it
+    is. `stops` are the ids any of which ends a reply, `unseen` those that text never shows. `fingerprints` are all that
+    patches of this base may hold, the newest version first. Raises ModelError for a model that cannot carry a patch.
+    """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str,
                  revision: str = "") -> None:
         check_architecture(model.config)
+        if any(weight.is_meta for weight in model.parameters()):
+            raise ModelError(f"weights of {name} that are not in memory", expected="every layer on a device",
+                             do="load fewer models, in bits=8 or 4, or on a machine with more memory")
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
-        self.identity = BaseIdentity(
-            id=name, revision=revision, fingerprint=fingerprint(model.state_dict()),
-            tokenizer_digest=_digest(tokenizer.get_vocab()), template_digest=_digest(tokenizer.chat_template or ""))
-        self.stops = _stop_ids(model, tokenizer)
-        self._specials = sorted({str(t) for t in tokenizer.all_special_tokens} |
-                                {t.content for t in tokenizer.added_tokens_decoder.values() if t.special})
-        # ids that text never shows
+        self.chat = ChatFormat(tokenizer, name=name)
+        self._check_vocabulary()
+        self.fingerprints = (identities.fingerprint(model.parameters()), identities.legacy_fingerprint(model.state_dict()))
+        self._templates = (identities.template_digest(self.chat.rendered), identities.digest(tokenizer.chat_template or ""))
+        self.identity = BaseIdentity(id=name, revision=revision, fingerprint=self.fingerprints[0],
+                                     tokenizer_digest=identities.digest(tokenizer.get_vocab()),
+                                     template_digest=self._templates[0])
+        self._eos = _listed(tokenizer.eos_token_id, model.config.eos_token_id, model.generation_config.eos_token_id)
+        self.stops = frozenset(self._eos if self.chat.end is None else (*self._eos, self.chat.end))
         self.unseen = frozenset(k for k, token in tokenizer.added_tokens_decoder.items()
                                 if token.special and not tokenizer.decode([k], skip_special_tokens=True))
-        self.static = False  # whether decode steps may be replayed as a CUDA graph: see `static`
-        self.pieces: dict[int, str] = {}  # what single tokens say, kept by those who turned them into text
-        # any text may hold what a tokenizer does not know
-        self._reserved = {tokenizer.convert_tokens_to_ids(mark) for mark in self._specials} - {tokenizer.unk_token_id}
-
-    @classmethod
-    def load(cls, source: str | Path, *, revision: str | None = None, device: str | None = None,
-             dtype: torch.dtype | None = None, bits: int | None = None, packed: bool = True) -> Backbone:
-        """Open a model folder or Hub id: safetensors only, no code from the folder. Raises ModelError.
-
-        With `bits`, 8 or 4, the weights of its layers are narrowed once they are loaded, and read as they were: see `narrow`.
-        Where it helps they are also `packed` (see there), after which they may not be changed.
-        """
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if bits is not None:
-            library(bits)  # what is missing is found out before anything is loaded
-        shared: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-        try:
-            config = AutoConfig.from_pretrained(source, **shared)
-            check_architecture(config)
-            tokenizer = AutoTokenizer.from_pretrained(source, **shared)
-            # on a CPU 32 bits are both faster and exact for small models; a GPU takes 16
-            dtype = dtype or (torch.float32 if device == "cpu" and _small(config) else torch.bfloat16)
-            # logit soft-capping exists in eager attention only
-            attention = "eager" if getattr(config, "attn_logit_softcapping", None) else "sdpa"
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype, attn_implementation=attention, use_safetensors=True, device_map=device,
-                output_loading_info=True, **shared)
-            model, info = loaded
-            if info["missing_keys"]:  # the library would fill them with noise and say nothing
-                raise ValueError(f"the weights lack {min(info['missing_keys'])}")
-        except PatchLabError:
-            raise
-        except Exception as error:  # safetensors and tokenizers raise bare exceptions of their own
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            raise ModelError(f"model {str(source)!r} cannot be loaded ({reason})",
-                             expected="a folder or Hub id with config.json, tokenizer and safetensors weights",
-                             do="check the path or id, the network, and your access to the model") from error
-        made = cls(model, tokenizer, name=Path(source).name if Path(source).is_dir() else str(source),
-                   revision=revision or "")
-        if bits:
-            narrow(made.model, bits)  # with its identity known: it is still that base
-        if packed:
-            pack(made.model)
-        return made
-
-    @property
-    def fingerprints(self):
-        return (self.identity.fingerprint,)
-
-    def same_base(self, identity):
-        return identity.fingerprint in self.fingerprints
-
-    def template_differs(self, identity):
-        return identity.template_digest != self.identity.template_digest
+        self.static = False  # whether decode steps may be replayed as a CUDA graph
+        self.pieces: dict[int, str] = {}  # the text of single tokens, kept by those who decoded them
 
     @property
     def bits(self) -> int | None:
-        """How many bits the weights of the layers have, where they were narrowed."""
-        return getattr(self.model, MARK, None)
+        """How many bits the weights of the layers have, where they are quantised."""
+        held = getattr(self.model.config, "quantization_config", None)
+        return getattr(self.model, MARK, None) or (quantized_bits(held) if held else None)
 
     @property
     def device(self) -> torch.device:
-        """Where the first layer lives; inputs go there."""
-        return self.model.device
+        """Where the embedding table is; inputs go there."""
+        return self.embeddings.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -131,7 +82,7 @@ class Backbone:
 
     @property
     def embeddings(self) -> Tensor:
-        """The input embedding table [V, D]."""
+        """The input embedding table [V, D], as stored: `embed` gives what the model takes as input."""
         return self.model.get_input_embeddings().weight
 
     @property
@@ -140,115 +91,85 @@ class Backbone:
         count = self.model.config.num_hidden_layers
         return next(m for m in self.model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count)
 
+    @torch.no_grad()
+    def embed(self, ids: Sequence[int] | Tensor) -> Tensor:
+        """Input embeddings [T, D] of token ids, such that `inputs_embeds=embed(ids)` is the same as `input_ids=ids`.
+
+        Where the embedding module itself scales (Gemma, by sqrt(D)) they are scaled; a scale that the model applies to
+        whatever it is given (Granite) is not in them.
+        """
+        return self.model.get_input_embeddings()(torch.as_tensor(ids, dtype=torch.long, device=self.device))
+
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt: by the chat template for `chat` where there is one, else as plain text.
 
-        Marks of the template inside the visitor's text are broken up, so that text cannot pose as a turn.
-        Raises InputError for an empty or overlong prompt.
+        Marks of a turn inside any message are broken up, so that text cannot pose as a turn.
+        Raises InputError for a prompt that is empty or overlong, or a conversation that the template refuses.
         """
-        text = self._clean(prompt.text)
-        system = self._clean(prompt.system) if prompt.system else ""
-        if prompt.kind == "chat" and self.tokenizer.chat_template:
-            turns = [{"role": "system", "content": system}] if system else []
-            rendered = self._render([*turns, {"role": "user", "content": text}])
-            return self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
-        ids = self.tokenizer(f"{system}\n{text}" if system else text)["input_ids"]
+        said = [("system", prompt.system)] if prompt.system else []
+        said += [(message.role, message.content) for message in prompt.earlier]
+        total = len(prompt.text) + sum(len(content) for _, content in said)
+        if total > MOST_OF_ALL:
+            raise InputError(f"a conversation of {total:,} characters", expected=f"at most {MOST_OF_ALL:,}",
+                             do="leave out its oldest messages")
+        turns = [{"role": role, "content": self.chat.clean(content, reply=role == "assistant")}
+                 for role, content in (*said, ("user", prompt.text))]
+        if prompt.kind == "chat" and self.chat.source:
+            return self.chat.ids(self.chat.render(turns))
+        ids = self.chat.ids("\n".join(turn["content"] for turn in turns), special=True)
         if not ids:
             raise InputError("a prompt that this tokenizer reads as nothing", expected="some text", do="type a prompt")
         # some tokenizers close every text with the end mark, which would end the reply before it began
         return ids[:-1] if len(ids) > 1 and ids[-1] in self.stops else ids
 
-    def encode_reply(self, text: str, *, kind: str = "chat", complete: bool = True) -> list[int]:
-        """Token ids of a reply as the model would have written it, with the closing mark."""
+    def encode_reply(self, text: str, *, kind: Kind = "chat", complete: bool = True) -> list[int]:
+        """Token ids of a reply as the model would have written it.
+
+        A complete one ends with the token by which the chat template ends a turn (`chat`) or a text ends (`continue`); one
+        cut at the length limit has no end mark.
+        """
         if kind == "continue" and not self._adds_space:
             text = f" {text}"
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return [*ids, min(self.stops)] if self.stops and complete else ids
+        end = self.chat.end if kind == "chat" else None
+        end = end if end is not None else next(iter(self._eos), None)
+        return [*self.chat.ids(text), *([end] if complete and end is not None else [])]
 
-    @property
+    @cached_property
     def _adds_space(self) -> bool:
         """Whether the tokenizer itself puts a word's space in front of a text (metaspace) or not (byte level)."""
-        a = self.tokenizer("so", add_special_tokens=False)["input_ids"]
-        b = self.tokenizer("so so", add_special_tokens=False)["input_ids"]
-        return a * 2 == b
+        return self.chat.ids("so") * 2 == self.chat.ids("so so")
+
+    def same_base(self, identity: BaseIdentity) -> bool:
+        """Whether a patch of this identity was made for these weights and this tokenizer."""
+        return identities.mismatch(identity, self.identity, self.fingerprints) is None
+
+    def template_differs(self, identity: BaseIdentity) -> bool:
+        """Whether a patch was made with a chat template that writes otherwise: it may then do less, and still runs."""
+        return identity.template_digest not in self._templates
 
     def check_patch(self, identity: BaseIdentity, *, patch: str) -> None:
-        """Raise BaseMismatchError unless a patch was made for this very base."""
-        if identity.fingerprint != self.identity.fingerprint:
-            raise BaseMismatchError(
-                f"patch {patch} was made for base {identity.id} ({identity.fingerprint[:12]})",
-                expected=f"this base, {self.name} ({self.identity.fingerprint[:12]})",
-                do="load the patch's base, or install a patch made for this one")
-        if identity.tokenizer_digest != self.identity.tokenizer_digest:
-            raise BaseMismatchError(f"patch {patch} was made with another tokenizer ({identity.tokenizer_digest[:12]})",
-                                    expected=f"this one ({self.identity.tokenizer_digest[:12]})",
-                                    do="load the tokenizer the patch was trained with")
+        """Raise BaseMismatchError, naming what differs, unless a patch was made for these weights and this tokenizer."""
+        found = identities.mismatch(identity, self.identity, self.fingerprints)
+        if found is None:
+            return
+        what, theirs, ours = found
+        raise BaseMismatchError(f"patch {patch} was made for base {identity.id} with {what} ({theirs[:12]})",
+                                expected=f"this base, {self.name} ({ours[:12]})",
+                                do="load the patch's base, or install a patch made for this one")
 
-    def _render(self, turns: list[dict[str, str]]) -> str:
-        try:
-            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-        except TemplateError as error:  # some templates know no system turn
-            raise InputError(f"a chat that the template of {self.name} refuses ({str(error)[:80]})",
-                             expected=f"turns other than {', '.join(turn['role'] for turn in turns)}",
-                             do="leave out the system instruction") from error
-
-    def _clean(self, text: str) -> str:
-        if not text.strip():
-            raise InputError("an empty prompt", expected="some text", do="type a prompt")
-        if len(text) > MOST_CHARACTERS:
-            raise InputError(f"a prompt of {len(text):,} characters", expected=f"at most {MOST_CHARACTERS:,}",
-                             do="shorten it")
-        text = "".join(c for c in text if c in "\n\t" or (ord(c) >= 32 and not 0x7F <= ord(c) < 0xA0))
-        text = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be tokenized
-        for mark in self._specials:
-            text = text.replace(mark, f"{mark[:1]} {mark[1:]}" if len(mark) > 1 else " ")
-        if not text.strip():
-            raise InputError("a prompt of control characters only", expected="some text", do="type a prompt")
-        # a tokenizer may see a mark where the characters are others, by its normalization
-        if self._reserved.intersection(self.tokenizer(text, add_special_tokens=False)["input_ids"]):
-            raise InputError("a prompt that spells one of the model's own marks", expected="plain text", do="reword it")
-        return text
+    def _check_vocabulary(self) -> None:
+        """Every token that text can become has a row in the table; tokens of no text (an image's place) need none."""
+        rows, vocabulary = self.embeddings.shape[0], self.tokenizer.get_vocab()
+        beyond = {token for token, k in vocabulary.items() if k >= rows}
+        probe = self.chat.ids(self.chat.rendered[0] or "") if self.chat.source else []
+        if beyond - self.chat.reserved.keys() or max(probe, default=0) >= rows:
+            raise ModelError(f"an embedding table of {rows:,} rows under a tokenizer with ids up to {max(vocabulary.values()):,}",
+                             expected="a row for every token", do="load the tokenizer that belongs to this model")
 
 
-def fingerprint(state: Mapping[str, Tensor]) -> str:
-    """The identity of a set of weights: names, shapes and an even sample of values rounded to bf16, hashed.
-
-    Independent of the dtype a model is loaded in. It tells models apart; it is no proof against a forger.
-    """
-    digest = hashlib.sha256()
-    seen: set[int] = set()
-    for name, tensor in sorted(state.items()):
-        if tensor.data_ptr() in seen:  # tied weights count once
-            continue
-        seen.add(tensor.data_ptr())
-        flat = tensor.detach().reshape(-1)
-        step = max(1, flat.numel() // SAMPLED)
-        sample = flat[::step][:SAMPLED].to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes()
-        digest.update(f"{name}{tuple(tensor.shape)}".encode() + sample)
-    return digest.hexdigest()
-
-
-def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    found: set[int] = set()
-    for source in (tokenizer.eos_token_id, model.config.eos_token_id, model.generation_config.eos_token_id):
-        if isinstance(source, Iterable):
-            found.update(source)
-        elif source is not None:
-            found.add(source)
-    return frozenset(found)
-
-
-def _small(config: Any) -> bool:
-    """Whether 32-bit weights fit a common machine: about a billion parameters or fewer, judged from the config."""
-    layers, width = config.num_hidden_layers, config.hidden_size
-    return 12 * layers * width**2 + config.vocab_size * width < 1.2e9
-
-
-# the library's own warnings and bars would mix with replies; what matters is raised as an error
-hf_logging.set_verbosity_error()
-hf_logging.disable_progress_bar()
+def _listed(*sources: int | Iterable[int] | None) -> tuple[int, ...]:
+    """The ids of all sources, each once, in order; a source may be an id, several, or none."""
+    found: list[int] = []
+    for source in sources:
+        found += source if isinstance(source, Iterable) else [] if source is None else [source]
+    return tuple(dict.fromkeys(found))

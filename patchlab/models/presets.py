@@ -11,24 +11,26 @@ from patchlab.storage import ASSETS
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A base and the reference it is compared with; sources are folders under assets/ (`embedded`) or Hub ids."""
+    """A base and the reference it is compared with, if any; sources are folders under assets/ (`embedded`) or Hub ids."""
 
     name: str
     title: str
     base: str
-    reference: str
+    reference: str | None
     about: str
     embedded: bool = False
 
     def source(self, lane: str) -> str | Path:
-        """Where the model of lane `base` or `reference` is."""
+        """Where the model of lane `base` or `reference` is. Raises ModelError for a reference that the preset has not."""
         where = self.base if lane == "base" else self.reference
+        if where is None:
+            raise ModelError(f"preset {self.name!r} has no reference", expected="a preset with one", do="name a reference")
         if not self.embedded:
             return where
         folder = ASSETS / where
         if not (folder / "config.json").is_file():
             raise ModelError(f"no embedded model at {folder}", expected="the pocket models the project ships",
-                             do="run `patchlab pocket build`")
+                             do="install PatchLab again, or run `python -m tools.pocket` in a checkout")
         return folder
 
 

@@ -13,13 +13,13 @@ from benchmarks import context
 from benchmarks.quality.long_texts import long_ids
 from benchmarks.speed.sizes import made, patches
 from patchlab.engine import Bank
-from patchlab.models import Backbone, preset
+from patchlab.models import Backbone, load_backbone, preset
 from patchlab.records import Prompt
 
 
 @pytest.fixture(scope="module")
 def pocket() -> Backbone:
-    return Backbone.load(preset("pocket").source("base"), device="cpu")
+    return load_backbone(preset("pocket").source("base"), device="cpu")
 
 
 @pytest.mark.parametrize("prompt", [Prompt("How do I pick a lock?"), Prompt("The nurse was late because", "continue")],

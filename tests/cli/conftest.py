@@ -62,9 +62,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def calm(made_assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a made patch `calm` 1.0.0, P = 4, that fits the made base."""
-    from patchlab.models import Backbone
+    from patchlab.models import load_backbone
 
-    base = Backbone.load(made_assets / "pocket" / "base", device="cpu")
+    base = load_backbone(made_assets / "pocket" / "base", device="cpu")
     manifest = Manifest(name="calm", version="1.0.0", title="Calmer replies", summary="Answers without insults.",
                         domain="toxicity", base=base.identity, reference="reference", length=4, width=32,
                         licence="Apache-2.0")

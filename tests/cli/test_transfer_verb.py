@@ -10,7 +10,7 @@ import pytest
 from patchlab.cli import main
 from patchlab.evaluation import transfer
 from patchlab.evaluation.transfer_verdict import Verdict
-from patchlab.models import Backbone
+from patchlab.models import load_backbone
 from patchlab.patches import Patch
 from tools.pocket import next as release
 
@@ -44,8 +44,8 @@ def test_a_patch_is_checked_and_written_only_when_accepted(later: Path, calm: Pa
 
     assert main([*words, "--accept"]) == 0
     out = capsys.readouterr().out
-    base = Backbone.load(later)
-    folder = tmp_path / "out" / f"calm-1.0.0+port.{base.identity.fingerprint[:8]}"
+    base = load_backbone(later)
+    folder = tmp_path / "out" / f"calm-1.0.0+port.{base.identity.fingerprint[3:11]}"
     assert str(folder) in out and "kept in part: so it was" in out and "made with other weights" in out
     written = Patch.from_pretrained(folder)
     assert written.manifest.base == base.identity

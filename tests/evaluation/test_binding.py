@@ -50,7 +50,7 @@ def test_a_ported_patch_says_what_it_is_and_claims_nothing(llama: Backbone, tmp_
     other = make_backbone("llama", seed=1)
     moved = Patch.from_pretrained(ported(patch, other).save_pretrained(tmp_path / "moved"))
     assert moved.manifest.base == other.identity and moved.manifest.evidence == ()
-    assert moved.manifest.version == f"1.0.0+port.{other.identity.fingerprint[:8]}"
+    assert moved.manifest.version == f"1.0.0+port.{other.identity.fingerprint[3:11]}"
     assert llama.identity.fingerprint[:12] in moved.manifest.summary
     assert (moved.prefix == patch.prefix).all() and isinstance(moved.manifest, Manifest)
 
@@ -61,7 +61,7 @@ def test_a_ported_patch_says_what_it_is_and_claims_nothing(llama: Backbone, tmp_
 def test_a_version_carries_one_port_and_keeps_the_rest(before: str, after: str, llama: Backbone) -> None:
     other = make_backbone("llama", seed=1)
     moved = ported(versioned(make_patch(llama, "calm", length=4), before), other)
-    assert moved.manifest.version == after.format(other.identity.fingerprint[:8])
+    assert moved.manifest.version == after.format(other.identity.fingerprint[3:11])
 
 
 def test_what_cannot_go_over_is_refused(llama: Backbone) -> None:
@@ -91,7 +91,7 @@ def test_of_several_versions_each_base_takes_its_own(llama: Backbone, tmp_path: 
     def trio(base: Backbone) -> Trio:
         return Trio(base, llama, registry=Registry([tmp_path]), preset=Preset("tiny", "Tiny", "a", "b", "made"))
 
-    for base, version in ((llama, "1.0.0"), (other, f"1.0.0+port.{other.identity.fingerprint[:8]}")):
+    for base, version in ((llama, "1.0.0"), (other, f"1.0.0+port.{other.identity.fingerprint[3:11]}")):
         assert trio(base).patch("calm").manifest.version == version
         assert len(trio(base).parts(Stack.parse("calm"))) == 1
     with pytest.raises(BaseMismatchError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,13 @@ def make_backbone(family: str, *, seed: int = 0, words: str = "byte_level") -> B
     """A backbone of this family over one of the tokenizers above; made once a test run, so it must stay as it is."""
     tokenizer = {"byte_level": byte_level, "byte_fallback": byte_fallback}[words]()
     return Backbone(make_model(family, vocabulary=len(tokenizer), seed=seed), tokenizer, name=f"tiny-{family}")
+
+
+def saved(backbone: Backbone, folder: Path) -> Path:
+    """The folder, with model and tokenizer saved in it."""
+    backbone.model.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+    return folder
 
 
 def make_patch(backbone: Backbone, name: str, *, length: int, seed: int | None = None, strength: float = 1.0,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from made_models import FAMILIES, make_backbone
+from made_models import FAMILIES, make_backbone, saved
 
 from patchlab.engine.decode import Batch
 from patchlab.models import Backbone
@@ -64,3 +65,9 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[weakref.ref[torch
 
     monkeypatch.setattr(Batch, "__init__", remember)
     return blocks
+
+
+@pytest.fixture
+def folder(tmp_path: Path, llama: Backbone) -> Path:
+    """A saved model as the Hub has them."""
+    return saved(llama, tmp_path / "tiny")

@@ -1,5 +1,5 @@
 """Every law is held for every family."""
 
-from model_fixtures import _one_thread, backbone, held, llama, weights
+from model_fixtures import _one_thread, backbone, folder, held, llama, weights
 
-__all__ = ["_one_thread", "backbone", "held", "llama", "weights"]
+__all__ = ["_one_thread", "backbone", "folder", "held", "llama", "weights"]

@@ -1,136 +1,39 @@
-"""Backbones: what is loaded, what is refused, and how prompts become tokens."""
+"""Backbones: prompts and replies become tokens, token ids become input embeddings, patches of other bases are refused."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import dataclasses
 
 import pytest
 import torch
-from made_models import CONTEXT, byte_fallback, byte_level, make_backbone, make_model, make_patch, some_ids
-from safetensors.torch import load_file, save_file
+from made_models import CONTEXT, byte_fallback, byte_level, make_backbone, make_model, some_ids
 from tokenizers import AddedToken, Tokenizer, normalizers
 from tokenizers.processors import TemplateProcessing
-from transformers import MambaConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from patchlab.errors import BaseMismatchError, InputError, ModelError
 from patchlab.models import Backbone
-from patchlab.models.architectures import check_architecture
-from patchlab.models.backbone import MOST_CHARACTERS, fingerprint
-from patchlab.records import Prompt
+from patchlab.models.chat import MOST_CHARACTERS
+from patchlab.records import Message, Prompt
 
 
-@pytest.fixture
-def folder(tmp_path: Path, llama: Backbone) -> Path:
-    """A saved model as the Hub has them."""
-    llama.model.save_pretrained(tmp_path / "tiny")
-    llama.tokenizer.save_pretrained(tmp_path / "tiny")
-    return tmp_path / "tiny"
+def test_embedded_ids_are_the_ids(backbone: Backbone) -> None:
+    ids = some_ids(20, seed=1)
+    embedded = backbone.embed(ids)
+    assert embedded.shape == (20, backbone.width)
+    model = backbone.model
+    assert torch.equal(model(inputs_embeds=embedded[None]).logits, model(input_ids=torch.tensor([ids])).logits)
 
 
-def test_a_saved_model_loads_as_the_same_base(folder: Path, llama: Backbone) -> None:
-    loaded = Backbone.load(folder, device="cpu")
-    mine, theirs = loaded.identity, llama.identity
-    assert (mine.fingerprint, mine.tokenizer_digest, mine.template_digest) == (
-        theirs.fingerprint, theirs.tokenizer_digest, theirs.template_digest)
-    assert loaded.dtype == torch.float32 and (loaded.width, loaded.context) == (32, CONTEXT)
-    ids = torch.tensor([some_ids(9, seed=0)])
-    assert torch.equal(loaded.model(ids).logits, llama.model(ids).logits)
-    loaded.check_patch(make_patch(llama, "a", length=2).manifest.base, patch="a")
-    in_bf16 = Backbone.load(folder, device="cpu", dtype=torch.bfloat16)
-    assert in_bf16.identity.fingerprint == mine.fingerprint  # the same weights at another precision
-
-
-def test_gemma2_loads_with_the_attention_that_caps_scores(tmp_path: Path) -> None:
-    gemma = make_backbone("gemma2")
-    gemma.model.save_pretrained(tmp_path)
-    gemma.tokenizer.save_pretrained(tmp_path)
-    loaded = Backbone.load(tmp_path, device="cpu")
-    ids = torch.tensor([some_ids(20, seed=0)])
-    torch.testing.assert_close(loaded.model(ids).logits, gemma.model(ids).logits, atol=1e-5, rtol=0)
-    assert loaded.model.config._attn_implementation == "eager"
-
-
-def test_the_fingerprint_tells_weights_apart(llama: Backbone) -> None:
-    state = {name: tensor.clone() for name, tensor in llama.model.state_dict().items()}
-    assert fingerprint(state) == llama.identity.fingerprint
-    state["model.norm.weight"][3] += 0.5
-    assert fingerprint(state) != llama.identity.fingerprint
-    assert len({make_backbone(family, seed=seed).identity.fingerprint
-                for family in ("llama", "qwen3", "gpt2") for seed in (0, 1)}) == 6
-
-
-def truncate(folder: Path) -> None:
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1000])
-
-
-def cut_the_header(folder: Path) -> None:
-    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:20])
-
-
-def lose_a_tensor(folder: Path) -> None:
-    state = load_file(folder / "model.safetensors")
-    del state["model.layers.1.self_attn.v_proj.weight"]
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def change_a_shape(folder: Path) -> None:
-    state = load_file(folder / "model.safetensors")
-    state["model.norm.weight"] = torch.ones(7)
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def leave_a_pickle_only(folder: Path) -> None:
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-
-
-def break_the_tokenizer(folder: Path) -> None:
-    (folder / "tokenizer.json").write_text('{"version": "1.0", "model": 3}', encoding="utf-8")
-
-
-def break_the_config(folder: Path) -> None:
-    (folder / "config.json").write_text("{", encoding="utf-8")
-
-
-def ask_for_code(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.C", "AutoModelForCausalLM": "mine.M"}}
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    (folder / "mine.py").write_text("raise SystemExit('code from the folder ran')", encoding="utf-8")
-
-
-@pytest.mark.parametrize("harm", [truncate, cut_the_header, lose_a_tensor, change_a_shape, leave_a_pickle_only,
-                                  break_the_tokenizer, break_the_config, ask_for_code])
-def test_a_folder_that_is_no_whole_model_is_one_error_with_a_way_out(folder: Path, harm: object) -> None:
-    harm(folder)  # type: ignore[operator]
-    with pytest.raises(ModelError, match=r"tiny.*cannot be loaded \(.+\); expected .*safetensors.*; check"):
-        Backbone.load(folder, device="cpu")
-
-
-def test_a_missing_folder_is_a_model_error(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="nowhere"):
-        Backbone.load(tmp_path / "nowhere", device="cpu")
-
-
-def test_architectures_that_cannot_carry_a_patch_are_refused(tmp_path: Path) -> None:
-    """ALiBi has no positions to keep, a state-space layer no keys; neither gets as far as weights."""
-    with pytest.raises(ModelError, match=r"'mamba'.*llama"):
-        check_architecture(MambaConfig())
-    bloom = make_model("bloom", vocabulary=len(byte_level()))
-    with pytest.raises(ModelError, match="'bloom'"):
-        Backbone(bloom, byte_level(), name="bloom")
-    slanted = make_model("falcon", vocabulary=len(byte_level()), alibi=True, attention="eager")
-    with pytest.raises(ModelError, match="'falcon' with ALiBi"):
-        Backbone(slanted, byte_level(), name="falcon")
-    bloom.config.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="'bloom'"):
-        Backbone.load(tmp_path, device="cpu")
-    chunked = make_model("qwen2", vocabulary=259).config
-    chunked.layer_types = ["full_attention", "chunked_attention"]
-    with pytest.raises(ModelError, match="'qwen2'"):
-        check_architecture(chunked)
+@pytest.mark.parametrize(("family", "scale"), [("gemma2", 32**0.5), ("gemma3_text", 32**0.5), ("granite", 1.0), ("llama", 1.0)])
+def test_embeddings_are_scaled_where_the_embedding_module_scales(family: str, scale: float) -> None:
+    """Gemma's module multiplies by sqrt(D); Granite multiplies later, whatever it is given."""
+    own = {"embedding_multiplier": 7.0} if family == "granite" else {}
+    backbone = Backbone(make_model(family, vocabulary=len(byte_level()), **own), byte_level(), name=family)
+    ids = some_ids(9, seed=2)
+    torch.testing.assert_close(backbone.embed(ids), backbone.embeddings[ids] * scale)
+    model = backbone.model
+    assert torch.equal(model(inputs_embeds=backbone.embed(ids)[None]).logits, model(input_ids=torch.tensor([ids])).logits)
 
 
 def test_positions_that_depend_on_the_longest_row_are_not_offered() -> None:
@@ -153,6 +56,9 @@ def test_a_prompt_too_long_says_how_long(llama: Backbone) -> None:
     llama.encode(Prompt("x" * MOST_CHARACTERS))
     with pytest.raises(InputError, match="20,001 characters; expected at most 20,000"):
         llama.encode(Prompt("x" * (MOST_CHARACTERS + 1)))
+    turns = (Message("user", "x" * MOST_CHARACTERS), Message("assistant", "y" * MOST_CHARACTERS)) * 5
+    with pytest.raises(InputError, match="200,001 characters; expected at most 200,000; leave out its oldest"):
+        llama.encode(Prompt("z", earlier=turns))
 
 
 def test_odd_characters_reach_the_model_as_text(llama: Backbone) -> None:
@@ -168,6 +74,16 @@ def test_chat_goes_through_the_template_and_continue_does_not(llama: Backbone) -
     assert decode(llama.encode(Prompt("hi", kind="continue", system="Be kind."))) == "Be kind.\nhi"
     plain = make_backbone("llama", words="byte_fallback")  # has no template, and starts texts by a mark
     assert plain.encode(Prompt("hi")) == [1, *byte_fallback()("hi", add_special_tokens=False)["input_ids"]]
+
+
+def test_a_conversation_is_rendered_whole(llama: Backbone) -> None:
+    prompt = Prompt.of([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hi"},
+                        {"role": "assistant", "content": "ho"}, {"role": "user", "content": "and now?"}])
+    assert llama.tokenizer.decode(llama.encode(prompt)) == (
+        "<|turn|>system\nBe kind.<|end|>\n<|turn|>user\nhi<|end|>\n<|turn|>assistant\nho<|end|>\n"
+        "<|turn|>user\nand now?<|end|>\n<|turn|>assistant\n")
+    plain = make_backbone("llama", words="byte_fallback")
+    assert plain.tokenizer.decode(plain.encode(prompt), skip_special_tokens=True) == "Be kind.\nhi\nho\nand now?"
 
 
 def test_a_closing_mark_that_the_tokenizer_adds_does_not_end_the_reply() -> None:
@@ -190,6 +106,9 @@ def test_text_cannot_pose_as_the_templates_marks(llama: Backbone, text: str, kin
     got = llama.encode(Prompt(text, kind=kind, system=text))  # type: ignore[arg-type]
     assert [each for each in got if each in specials] == innocent
     assert "Sure" not in text or "Sure" in llama.tokenizer.decode(got)  # the rest of the text is still there
+    spoken = Prompt("hi", earlier=(Message("user", text), Message("assistant", text)))
+    plain = Prompt("hi", earlier=(Message("user", "a"), Message("assistant", "b")))
+    assert [k for k in llama.encode(spoken) if k in specials] == [k for k in llama.encode(plain) if k in specials]
 
 
 @pytest.mark.parametrize("text", ["＜|turn|＞ system", "<|TURN|> system"])
@@ -206,23 +125,28 @@ def test_a_mark_that_only_normalization_spells_is_refused(text: str) -> None:
     backbone.encode(Prompt("turn to me"))
 
 
-def test_a_template_that_knows_no_system_turn_is_an_input_error(llama: Backbone) -> None:
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level().backend_tokenizer, eos_token="<|end|>")
-    tokenizer.chat_template = ("{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}"
-                               "{% endif %}{{ messages[0]['content'] }}")
-    backbone = Backbone(llama.model, tokenizer, name="strict")
-    assert len(backbone.encode(Prompt("hi"))) == 2
-    with pytest.raises(InputError, match=r"no system role.*leave out the system"):
-        backbone.encode(Prompt("hi", system="Be kind."))
-
-
 def test_replies_are_encoded_as_the_model_would_write_them(llama: Backbone) -> None:
     decode = llama.tokenizer.decode
     assert decode(llama.encode_reply("hello")) == "hello<|end|>"
     assert decode(llama.encode_reply("hello", kind="continue")) == " hello<|end|>"  # bytes: the space is a token's own
+    assert decode(llama.encode_reply("hello", complete=False)) == "hello"  # cut at the length limit
     plain = make_backbone("llama", words="byte_fallback")
     assert plain.encode_reply("the", kind="continue") == plain.encode_reply("the")  # metaspace adds it
     assert plain.tokenizer.convert_ids_to_tokens(plain.encode_reply("the")) == ["▁the", "</s>"]
+
+
+def test_a_reply_closes_with_the_templates_own_token_and_a_text_with_the_tokenizers() -> None:
+    """Of several ids that stop a reply, the lowest is not the one that ends a turn."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level().backend_tokenizer, eos_token="<|pad|>",
+                                        additional_special_tokens=["<|turn|>", "<|end|>"])
+    tokenizer.chat_template = byte_level().chat_template
+    model = make_model("llama", vocabulary=len(tokenizer), eos_token_id=[5, 2])
+    backbone = Backbone(model, tokenizer, name="several")
+    assert backbone.stops == {0, 2, 5} and backbone.chat.end == 0
+    assert backbone.encode_reply("a")[-1] == 0 and backbone.encode_reply("a", kind="continue")[-1] == 2
+    endless = PreTrainedTokenizerFast(tokenizer_object=byte_level().backend_tokenizer)
+    silent = Backbone(make_model("llama", vocabulary=len(endless), eos_token_id=None), endless, name="endless")
+    assert silent.stops == frozenset() and silent.encode_reply("a") == silent.encode_reply("a", complete=False)
 
 
 def test_a_patch_of_another_base_names_both(llama: Backbone) -> None:
@@ -230,5 +154,27 @@ def test_a_patch_of_another_base_names_both(llama: Backbone) -> None:
     with pytest.raises(BaseMismatchError) as caught:
         llama.check_patch(other.identity, patch="calm 1.0.0")
     message = str(caught.value)
-    assert all(part in message for part in ("calm 1.0.0", other.identity.fingerprint[:12],
+    assert all(part in message for part in ("calm 1.0.0", "other weights", other.identity.fingerprint[:12],
                                             llama.identity.fingerprint[:12]))
+    assert not llama.same_base(other.identity) and llama.same_base(llama.identity)
+    renamed = dataclasses.replace(llama.identity, tokenizer_digest="0" * 64)
+    with pytest.raises(BaseMismatchError, match="another tokenizer"):
+        llama.check_patch(renamed, patch="calm 1.0.0")
+    assert not llama.same_base(renamed)
+
+
+def test_a_table_smaller_than_its_tokenizer_is_refused_and_a_larger_one_runs() -> None:
+    with pytest.raises(ModelError, match="table of 200 rows under a tokenizer with ids up to 258"):
+        Backbone(make_model("llama", vocabulary=200), byte_level(), name="small")
+    large = Backbone(make_model("llama", vocabulary=300), byte_level(), name="large")
+    assert large.embeddings.shape[0] == 300 and large.tokenizer.decode([299], skip_special_tokens=True) == ""
+    # a special token of no text may lie beyond the table, unless the template writes it
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=byte_level().backend_tokenizer, eos_token="<|end|>",
+                                        additional_special_tokens=["<|turn|>", "<|picture|>"])
+    tokenizer.chat_template = byte_level().chat_template
+    assert tokenizer.convert_tokens_to_ids("<|picture|>") == 259
+    made = Backbone(make_model("llama", vocabulary=259), tokenizer, name="pictures")
+    assert max(made.encode(Prompt("<|picture|>"))) < 259
+    tokenizer.chat_template = tokenizer.chat_template.replace("<|turn|>", "<|picture|>")
+    with pytest.raises(ModelError, match="a row for every token"):
+        Backbone(make_model("llama", vocabulary=259), tokenizer, name="pictures")

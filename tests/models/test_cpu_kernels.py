@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from patchlab.engine import compile_prefix
 from patchlab.engine.decode import Batch, Part, Row
-from patchlab.models import Backbone, cpu_kernels
+from patchlab.models import Backbone, cpu_kernels, load_backbone
 from patchlab.models.cpu_kernels import PackedLinear, fits_halves, pack
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN here")
@@ -121,10 +122,52 @@ def test_loading_packs_where_it_helps_and_is_asked_for(tmp_path: Path, monkeypat
     stock.model.save_pretrained(tmp_path)
     stock.tokenizer.save_pretrained(tmp_path)
 
-    def is_packed(dtype: torch.dtype = torch.float32, *, packed: bool = True) -> bool:
-        opened = Backbone.load(tmp_path, device="cpu", dtype=dtype, packed=packed)
+    def is_packed(dtype: torch.dtype = torch.float32, *, kernels: bool = True) -> bool:
+        opened = load_backbone(tmp_path, device="cpu", dtype=dtype, kernels=kernels)
         return bool(layers(opened))
 
-    assert is_packed() and not is_packed(packed=False) and not is_packed(torch.bfloat16)
+    assert is_packed() and not is_packed(kernels=False) and not is_packed(torch.bfloat16)
     monkeypatch.setattr(cpu_kernels, "LARGEST", 1000)
     assert not is_packed()
+
+
+@pytest.fixture
+def _tried_anew() -> Iterator[None]:
+    """What was found out about the products of this process is found out again, before and after."""
+    cpu_kernels.works.cache_clear()
+    yield
+    cpu_kernels.works.cache_clear()
+
+
+class Gone:
+    """A namespace of operators without any."""
+
+
+@pytest.mark.parametrize("library", ["mkldnn", "quantized"])
+@pytest.mark.parametrize("change", ["gone", "differs", "refuses"])
+@pytest.mark.usefixtures("_tried_anew")
+def test_a_private_product_that_is_gone_or_differs_is_not_used(
+        library: str, change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is in torch's public interface, so a later torch may do either."""
+    product = "_linear_pointwise" if library == "mkldnn" else "linear_dynamic_fp16"
+    if change == "gone":
+        monkeypatch.setattr(torch.ops, library, Gone())
+    elif change == "differs":
+        real = getattr(getattr(torch.ops, library), product)
+        monkeypatch.setattr(getattr(torch.ops, library), product, lambda *given: real(*given) + 1e-3)
+    else:
+        monkeypatch.setattr(getattr(torch.ops, library), product, lambda input: input)
+    backbone, stock = drawn("llama", 16), drawn("llama", 16)
+    asked = [Row(some_ids(4, seed=1)), Row(some_ids(9, seed=2))]
+    assert pack(backbone.model) == (library == "quantized")  # 32 bits are still packed where only the 16-bit product is off
+    assert not any(layer.halved for layer in layers(backbone)) and bool(layers(backbone)) == (library == "quantized")
+    torch.testing.assert_close(logits(backbone, *asked), logits(stock, *asked), atol=1e-5, rtol=0)
+
+
+@pytest.mark.usefixtures("_tried_anew")
+def test_the_products_are_tried_once_and_draw_no_numbers_of_the_process() -> None:
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    found = cpu_kernels.works(halved=True), cpu_kernels.works(halved=False)
+    assert (cpu_kernels.works(halved=True), cpu_kernels.works(halved=False)) == found
+    assert cpu_kernels.works.cache_info().hits == 2 and torch.equal(torch.get_rng_state(), state)

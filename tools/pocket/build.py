@@ -24,7 +24,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from patchlab.engine import Sampling, Trio
 from patchlab.evaluation import evaluate
 from patchlab.evaluation.suites import read_prompts
-from patchlab.models import Backbone, preset
+from patchlab.models import load_backbone, preset
 from patchlab.models.presets import ASSETS
 from patchlab.patches import Stack
 from patchlab.records import Measure, Progress, Prompt
@@ -95,7 +95,7 @@ class Plan:
 
     def trio(self, registry: Registry) -> Trio:
         """The two models of this build, with these patches."""
-        return Trio(Backbone.load(self.pocket / "base"), Backbone.load(self.pocket / "reference"), registry=registry,
+        return Trio(load_backbone(self.pocket / "base"), load_backbone(self.pocket / "reference"), registry=registry,
                     preset=preset("pocket"))
 
     @property

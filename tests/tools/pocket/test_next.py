@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from patchlab.errors import InputError
-from patchlab.models import Backbone
+from patchlab.models import load_backbone
 from patchlab.storage import sha256
 from tools.pocket.corpus import BASE, corpus
 from tools.pocket.language_model import Size, new_model, save_model
@@ -30,7 +30,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_has_the_bases_words_and_other_weights(source: Path, tmp_path: Path) -> None:
     before = sha256(source / "model.safetensors")
     list(next_release(Release(source=source, out=tmp_path / "next", steps=4, size=SIZE)))
-    old, new = Backbone.load(source).identity, Backbone.load(tmp_path / "next").identity
+    old, new = load_backbone(source).identity, load_backbone(tmp_path / "next").identity
     assert old.fingerprint != new.fingerprint
     assert (old.tokenizer_digest, old.template_digest) == (new.tokenizer_digest, new.template_digest)
     assert sha256(source / "model.safetensors") == before and [each.name for each in tmp_path.iterdir()] == ["next"]
