@@ -28,7 +28,7 @@ class Preset:
         folder = ASSETS / where
         if not (folder / "config.json").is_file():
             raise ModelError(f"no embedded model at {folder}", expected="the pocket models the project ships",
-                             do="run `patchlab pocket build`")
+                             do="run `python -m tools.pocket build` in a checkout")
         return folder
 
 
