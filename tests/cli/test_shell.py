@@ -117,16 +117,9 @@ def test_the_page_starts_as_a_program_of_its_own(monkeypatch: pytest.MonkeyPatch
     assert main(["app", "--port", "8001", "--preset", "pocket"]) == 0
     [[program, *words]] = begun
     assert program == words[0] == sys.executable
-    assert words[1:] == [str(ROOT / "app.py"), "--port", "8001", "--preset", "pocket"]
+    assert words[1:] == ["-m", "patchlab.ui", "--port", "8001", "--preset", "pocket"]
     understood = subprocess.run([*words, "--help"], capture_output=True, text=True, timeout=60, check=False)
     assert understood.returncode == 0, understood.stderr
-
-
-def test_a_page_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                                           capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(app, "PROGRAM", tmp_path / "app.py")
-    assert main(["app"]) == 1
-    assert str(tmp_path / "app.py") in capsys.readouterr().err
 
 
 def test_defaults_of_the_shell_are_those_of_the_library() -> None:
