@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import patchlab
-from patchlab.cli import app, build_parser, main
+from patchlab.cli import build_parser, main
 
 ROOT = Path(patchlab.__file__).resolve().parents[1]
 HEAVY = {"torch", "transformers", "gradio", "plotly", "sklearn"}
