@@ -26,7 +26,7 @@ def run(*words: str, code: str = "", **options: object) -> subprocess.CompletedP
                           **({"capture_output": True} | options))  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["compare", "--help"], ["pocket", "build", "--help"],
+@pytest.mark.parametrize("words", [["--help"], ["compare", "--help"], ["train", "--help"],
                                    ["patches", "list"], ["patches", "show", "nosuch"]], ids=" ".join)
 def test_light_verbs_load_no_model_library(words: list[str]) -> None:
     done = run(*words, code=(
@@ -67,7 +67,6 @@ def test_wrong_usage_is_2_with_the_usage(words: list[str], capsys: pytest.Captur
     (["patches", "show", "nosuch"], "unknown patch 'nosuch'"),
     (["patches", "verify", "patchlab"], "no patch.json"),
     (["patches", "install", "nosuch/folder"], "nosuch/folder"),
-    (["pocket", "build", "--data", "nosuch"], "no folder nosuch"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_a_mistake_is_1_with_one_line(words: list[str], said: str) -> None:
     done = run(*words)
