@@ -1,13 +1,12 @@
 # make demo   start the app            make test    every check
 # make lint   style and types only     make bench   run every benchmark
-# Installs happen once: a stamp in .venv is renewed only when the files it stands for change.
+# Installs happen once: a stamp in .venv is written after all of its steps succeeded, and renewed when the files it stands for
+# change. What was interrupted leaves no stamp and is done again.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-
-.DELETE_ON_ERROR:  # a virtual environment that failed halfway is made anew
 
 .PHONY: demo test lint bench browser
 
@@ -34,12 +33,13 @@ browser:
 		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; then :; \
 	else echo "no Chromium here and none could be installed: install it to run the browser tests" >&2; fi
 
-$(BIN)/python:
+$(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
+	@touch $@
 
 # torch first, by its exact version: asked for together with the rest it may resolve to a larger accelerator build.
-$(VENV)/.installed-app: requirements.txt pyproject.toml | $(BIN)/python
+$(VENV)/.installed-app: requirements.txt pyproject.toml setup.py $(VENV)/.made
 	$(BIN)/python -m pip install -q "$$(grep '^torch==' requirements.txt)"
 	$(BIN)/python -m pip install -q -r requirements.txt
 	$(BIN)/python -m pip install -q --no-deps -e .

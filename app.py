@@ -1,41 +1,6 @@
-"""Start the page: `python app.py [--host H] [--port P] [--preset NAME] [--bits 8]`; PATCHLAB_HOST, _PORT, _PRESET and
-_BITS do the same.
-"""
+"""Start the page: `python app.py [--host H] [--port P] [--preset NAME] [--bits 8]`, the options of `patchlab app`."""
 
-from __future__ import annotations
-
-import argparse
-import os
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Load the models, run them once, and serve the page until it is stopped."""
-    env = os.environ.get
-    parser = argparse.ArgumentParser(description="Compare a model with and without safety patches, in the browser.")
-    parser.add_argument("--host", default=env("PATCHLAB_HOST", "127.0.0.1"), help="address to listen on")
-    parser.add_argument("--port", type=int, default=env("PATCHLAB_PORT", "7860"), help="port to listen on")
-    parser.add_argument("--preset", default=env("PATCHLAB_PRESET", "pocket"), help="which models to load")
-    parser.add_argument("--bits", type=int, choices=(8, 4), default=env("PATCHLAB_BITS") or None,
-                        help="hold the models' layers in 8 or 4 bits; needs bitsandbytes")
-    settings = parser.parse_args(argv)
-    if settings.bits not in (None, 8, 4):  # argparse does not check what comes from the environment
-        parser.error(f"bits {settings.bits}: expected 8 or 4")
-    if not 0 < settings.port < 65536:
-        parser.error(f"port {settings.port}: expected a number from 1 to 65535")
-    from patchlab.engine import load_trio  # after the arguments: --help needs no model library
-    from patchlab.errors import PatchLabError
-    from patchlab.ui import page
-
-    try:
-        trio = load_trio(settings.preset, bits=settings.bits)
-        page.warm_up(trio)
-        page.launch(page.build(trio), host=settings.host, port=settings.port)
-    except PatchLabError as error:  # an unknown preset, a model that does not load
-        raise SystemExit(f"patchlab: {error}") from None
-    except OSError:
-        raise SystemExit(f"patchlab: {settings.host}:{settings.port} cannot be listened on; expected a free port; "
-                         "choose another with --port") from None
-
+from patchlab.ui.launch import main
 
 if __name__ == "__main__":
     main()

@@ -86,7 +86,7 @@ def recipe_for(domain: str, dials: Dials, size: Size) -> Recipe:
 
     One of SFT alone takes the steps of a second stage too.
     """
-    shipped = read_recipe(ASSETS / "recipes" / f"{domain}.yaml")
+    shipped = read_recipe(ASSETS / "recipes" / "alone" / f"{domain}.yaml")
     few = {**size.dials, **{name: 0 for name in ("own_steps", "dpo_steps") if not getattr(shipped, name)}}
     if not few["own_steps"] and not few["dpo_steps"]:
         few["sft_steps"] += size.dials["dpo_steps"]

@@ -62,8 +62,7 @@ class Size:
 
     n: int = 24
     tokens: int = 64
-    # the context is 4,096: 50 are the patch's, and a reply must fit
-    lengths: tuple[int, ...] = (50, 250, 1000, 3950)
+    lengths: tuple[int, ...] = (50, 250, 1000, 3950)  # with patch and reply within the 4,096 tokens of the context
     windowed: tuple[int, ...] = (8, 64, 256, 1024, 3950)  # of random text
     texts: int = 20
     steps: int = 200  # of the base's training on long texts

@@ -57,7 +57,7 @@ class Dials:
 
         Where its second stage is on-policy, that takes the steps others have for DPO.
         """
-        found = self._recipe(asdict(read_recipe(ASSETS / "recipes" / f"{self.domain}.yaml")))
+        found = self._recipe(asdict(read_recipe(ASSETS / "recipes" / "alone" / f"{self.domain}.yaml")))
         if not found.own_steps:
             return found
         return found.with_(own_steps=found.dpo_steps, dpo_steps=0, refresh=min(found.refresh, 40))

@@ -43,7 +43,7 @@ def figures(quick: bool) -> list[Figure]:
     for backbone in (trio.base, trio.reference):
         backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
     asked = read_prompts(FOLDER / "pocket" / "train.jsonl")
-    recipe = read_recipe(ASSETS / "recipes" / "toxicity.yaml")
+    recipe = read_recipe(ASSETS / "recipes" / "alone" / "toxicity.yaml")
     if quick:
         asked = [p for domain in dict.fromkeys(p.domain for p in asked) for p in [q for q in asked if q.domain == domain][:6]]
         recipe = recipe.with_(**TOY, **{name: min(1, getattr(recipe, name)) for name in STAGES})

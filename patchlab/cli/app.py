@@ -5,16 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patchlab.cli.options import add_bits, whole
-from patchlab.errors import NotFoundError
 
 if TYPE_CHECKING:
     from patchlab.cli.options import Verbs
-
-PROGRAM = Path(__file__).resolve().parents[2] / "app.py"
 
 
 def add(verbs: Verbs) -> None:
@@ -31,11 +27,8 @@ def add(verbs: Verbs) -> None:
 
 
 def start(args: argparse.Namespace) -> None:
-    """Become `python app.py` with the options given. Raises NotFoundError where the page is not beside the package."""
-    if not PROGRAM.is_file():
-        raise NotFoundError(f"no {PROGRAM}", expected="the page's program beside the package",
-                            do="start it from a full checkout")
+    """Become `python -m patchlab.ui` with the options given."""
     given = {"--host": args.host, "--port": args.port, "--preset": args.preset, "--bits": args.bits}
     options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
     # in place of this process, so that signals and the exit code are the page's own
-    os.execv(sys.executable, [sys.executable, str(PROGRAM), *options])
+    os.execv(sys.executable, [sys.executable, "-m", "patchlab.ui", *options])

@@ -36,8 +36,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; wrong usage leaves by SystemExit(2), as argparse does."""
+    return run(build_parser(), argv)
+
+
+def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Run the verb that `parser` finds in `argv` and return the exit code; the tools outside the package use it too."""
     words = list(sys.argv[1:] if argv is None else argv)
-    args = build_parser().parse_args(words)
+    args = parser.parse_args(words)
     args.words = words
     _prepare_streams(machine=getattr(args, "json", False))
     try:

@@ -1,4 +1,4 @@
-"""`patchlab train`, `patchlab pocket build` and `next`: long work that can be stopped and gone on with."""
+"""`patchlab train`: long work that can be stopped and gone on with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from patchlab.cli.options import add_models, read_models, whole
 from patchlab.cli.progress import shown
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def add(verbs: Verbs) -> None:
-    """Add the verbs to the parser."""
+    """Add the verb to the parser."""
     parser = verbs.add_parser(
         "train", allow_abbrev=False, help="make a patch",
         description="Train a patch for a domain and print the folder it was written to. Ctrl-C loses no finished "
@@ -30,7 +30,8 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("domain", metavar="DOMAIN", help="what the patch is to improve: toxicity, bias or refusal")
     add_models(parser)
     parser.add_argument("--recipe", type=Path, metavar="F.yaml",
-                        help="the dials of the training (default: the recipe of the domain that comes with PatchLab)")
+                        help="the dials of the training (default: the recipe of the domain that comes with PatchLab and needs "
+                             "no other patch, assets/recipes/alone)")
     parser.add_argument("--prompts", type=Path, metavar="F.jsonl",
                         help='prompts with "text", "kind" and "domain" (default: those of the made world)')
     parser.add_argument("--pairs", metavar="FILE", help="learn these pairs instead of sampling replies: JSON Lines, CSV or "
@@ -46,31 +47,6 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the work that is already in DIR/work")
     parser.set_defaults(run=train, refuse=parser.error)
 
-    pocket = verbs.add_parser("pocket", allow_abbrev=False, help="the embedded models", description="The models and "
-                              "patches that come with PatchLab.")
-    actions = pocket.add_subparsers(title="verbs", metavar="VERB", required=True)
-    parser = actions.add_parser(
-        "build", allow_abbrev=False, help="make everything that comes with PatchLab",
-        description="Make the embedded models, suites, scorers and patches from a seed. Ctrl-C loses no finished "
-                    "stage; the same command goes on.")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where they go (default: PatchLab's own assets)")
-    parser.add_argument("--work", type=Path, default=Path("runs/pocket"), metavar="DIR",
-                        help="where unfinished work is kept (default: runs/pocket)")
-    parser.add_argument("--data", type=Path, metavar="DIR",
-                        help="public safety data to fit the scorers on (default: keep the scorers as they are)")
-    parser.add_argument("--seed", type=whole(0), metavar="S", help="another seed makes another world's models")
-    parser.set_defaults(run=pocket_build)
-
-    parser = actions.add_parser(
-        "next", allow_abbrev=False, help="train the pocket base on, as its next release",
-        description="Train the pocket base on, on its world told by another seed, into a folder of its own: a next release to "
-                    "try its patches on (patchlab patches port). Ctrl-C loses at most 50 steps; the same command goes on.")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the model goes")
-    parser.add_argument("--steps", type=whole(1), default=200, metavar="N",
-                        help="batches to train on: the more, the farther from the base (default: 200)")
-    parser.add_argument("--seed", type=whole(0), metavar="S", help="another seed makes another release")
-    parser.set_defaults(run=pocket_next)
-
 
 def train(args: argparse.Namespace) -> None:
     """Train, judge, then release the patch into `--out`."""
@@ -79,7 +55,8 @@ def train(args: argparse.Namespace) -> None:
         for folder in _train(args, out, out / "work"):
             print(folder)
     except KeyboardInterrupt:
-        _stopped(args, "--resume")
+        words = ["patchlab", *args.words, *([] if args.resume else ["--resume"])]
+        raise KeyboardInterrupt(f"stopped; go on with: {shlex.join(words)}") from None
 
 
 def _train(args: argparse.Namespace, out: Path, work: Path) -> Iterator[Path]:
@@ -91,7 +68,7 @@ def _train(args: argparse.Namespace, out: Path, work: Path) -> Iterator[Path]:
     from patchlab.training.distributed import join
     from patchlab.training.preference_data import read_pairs
 
-    recipe = _recipe(args.domain, args.recipe, ASSETS / "recipes")
+    recipe = _recipe(args.domain, args.recipe, ASSETS / "recipes" / "alone")
     prompts = read_prompts(args.prompts or ASSETS / "suites" / "pocket" / "train.jsonl")
     dev = read_prompts(args.dev) if args.dev else []
     pairs, tally = read_pairs(args.pairs, domain=args.domain) if args.pairs else (None, {})
@@ -137,40 +114,3 @@ def _recipe(domain: str, given: Path | None, folder: Path) -> Recipe:
         raise InputError(f"{path} is a recipe for {recipe.domain!r}", expected=f"one for {domain!r}",
                          do=f"train {recipe.domain}, or give another recipe")
     return recipe
-
-
-def pocket_build(args: argparse.Namespace) -> None:
-    """Run every stage of the build that is not done yet."""
-    if args.data and not args.data.is_dir():
-        raise InputError(f"no folder {args.data}", expected="a folder of public data sets", do="check the path")
-    try:
-        from tools.pocket.build import Plan, build_all
-
-        out = args.out or ASSETS
-        seed = {} if args.seed is None else {"seed": args.seed}
-        for _ in shown(build_all(Plan(out=out, work=args.work, data=args.data, **seed))):
-            pass
-        print(out)
-    except KeyboardInterrupt:
-        _stopped(args)
-
-
-def pocket_next(args: argparse.Namespace) -> None:
-    """Train the next release and print its folder."""
-    from patchlab.models import preset
-    from tools.pocket.next import Release, next_release
-
-    seed = {} if args.seed is None else {"seed": args.seed}
-    try:
-        release = Release(source=Path(preset("pocket").source("base")), out=args.out, steps=args.steps, **seed)
-        for _ in shown(next_release(release)):
-            pass
-        print(args.out)
-    except KeyboardInterrupt:
-        _stopped(args)
-
-
-def _stopped(args: argparse.Namespace, *flags: str) -> NoReturn:
-    """Leave as Ctrl-C does, with the very command that goes on."""
-    words = [*args.words, *(flag for flag in flags if flag not in args.words)]
-    raise KeyboardInterrupt(f"stopped; go on with: {shlex.join(['patchlab', *words])}") from None

@@ -30,7 +30,7 @@ class Preset:
         folder = ASSETS / where
         if not (folder / "config.json").is_file():
             raise ModelError(f"no embedded model at {folder}", expected="the pocket models the project ships",
-                             do="install PatchLab again, or run `python -m tools.pocket` in a checkout")
+                             do="install PatchLab again, or run `python -m tools.pocket build` in a checkout")
         return folder
 
 

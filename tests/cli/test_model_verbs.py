@@ -272,25 +272,3 @@ def test_train_refuses_what_it_cannot_use(pocket: Path, tmp_path: Path, capsys: 
         [line] = capsys.readouterr().err.splitlines()
         assert said in line
     assert not (tmp_path / "out").exists()
-
-
-def test_pocket_build_passes_its_options_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                            capsys: pytest.CaptureFixture[str]) -> None:
-    from tools.pocket import build
-
-    plans: list[build.Plan] = []
-
-    def one_stage(plan: build.Plan) -> Any:
-        plans.append(plan)
-        yield Progress("tokenizer", 1, 1, "9 pieces")
-
-    # the build itself has its own tests; here only what the shell asks of it
-    monkeypatch.setattr(build, "STAGES", {"tokenizer": one_stage})
-    where = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
-    assert main(["pocket", "build", *where, "--data", str(tmp_path), "--seed", "3"]) == 0
-    assert (plans[0].out, plans[0].work, plans[0].data, plans[0].seed) == (
-        tmp_path / "out", tmp_path / "work", tmp_path, 3)
-    out, err = capsys.readouterr()
-    assert out.strip() == str(tmp_path / "out") and "9 pieces" in err
-    assert main(["pocket", "build", *where]) == 0
-    assert plans[1].seed == build.Plan(out=tmp_path, work=tmp_path).seed and plans[1].data is None

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import patchlab
-from patchlab.cli import app, build_parser, main
+from patchlab.cli import build_parser, main
 
 ROOT = Path(patchlab.__file__).resolve().parents[1]
 HEAVY = {"torch", "transformers", "gradio", "plotly", "sklearn"}
@@ -26,7 +26,7 @@ def run(*words: str, code: str = "", **options: object) -> subprocess.CompletedP
                           **({"capture_output": True} | options))  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["compare", "--help"], ["pocket", "build", "--help"],
+@pytest.mark.parametrize("words", [["--help"], ["compare", "--help"], ["train", "--help"],
                                    ["patches", "list"], ["patches", "show", "nosuch"]], ids=" ".join)
 def test_light_verbs_load_no_model_library(words: list[str]) -> None:
     done = run(*words, code=(
@@ -67,7 +67,6 @@ def test_wrong_usage_is_2_with_the_usage(words: list[str], capsys: pytest.Captur
     (["patches", "show", "nosuch"], "unknown patch 'nosuch'"),
     (["patches", "verify", "patchlab"], "no patch.json"),
     (["patches", "install", "nosuch/folder"], "nosuch/folder"),
-    (["pocket", "build", "--data", "nosuch"], "no folder nosuch"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_a_mistake_is_1_with_one_line(words: list[str], said: str) -> None:
     done = run(*words)
@@ -117,16 +116,9 @@ def test_the_page_starts_as_a_program_of_its_own(monkeypatch: pytest.MonkeyPatch
     assert main(["app", "--port", "8001", "--preset", "pocket"]) == 0
     [[program, *words]] = begun
     assert program == words[0] == sys.executable
-    assert words[1:] == [str(ROOT / "app.py"), "--port", "8001", "--preset", "pocket"]
+    assert words[1:] == ["-m", "patchlab.ui", "--port", "8001", "--preset", "pocket"]
     understood = subprocess.run([*words, "--help"], capture_output=True, text=True, timeout=60, check=False)
     assert understood.returncode == 0, understood.stderr
-
-
-def test_a_page_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-                                           capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(app, "PROGRAM", tmp_path / "app.py")
-    assert main(["app"]) == 1
-    assert str(tmp_path / "app.py") in capsys.readouterr().err
 
 
 def test_defaults_of_the_shell_are_those_of_the_library() -> None:

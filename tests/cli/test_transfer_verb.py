@@ -1,4 +1,4 @@
-"""`patchlab patches port` and `patchlab pocket next` with real parts on a made preset."""
+"""`patchlab patches port` and `python -m tools.pocket next` with real parts on a made preset."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from patchlab.evaluation.transfer_verdict import Verdict
 from patchlab.models import load_backbone
 from patchlab.patches import Patch
 from tools.pocket import next as release
+from tools.pocket.__main__ import main as tool
 
 
 @pytest.fixture
 def later(made_assets: Path, tmp_path: Path, pocket: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The made base's next release, by the verb."""
+    """The made base's next release, by the tool."""
     monkeypatch.setattr(release.Release, "__init__", _small(release.Release.__init__))
-    assert main(["pocket", "next", "--out", str(tmp_path / "next"), "--steps", "3"]) == 0
+    assert tool(["next", "--out", str(tmp_path / "next"), "--steps", "3"]) == 0
     return tmp_path / "next"
 
 

@@ -12,7 +12,7 @@ from patchlab.models.presets import ASSETS
 from patchlab.training.config import Recipe, read_recipe, recipe_of
 
 
-@pytest.mark.parametrize("path", sorted((ASSETS / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ASSETS / "recipes").rglob("*.yaml")), ids=str)
 def test_shipped_recipes_are_recipes(path: Path) -> None:
     assert read_recipe(path).patch_name == path.stem
 

@@ -1,1 +1,1 @@
-"""Layer 5: the made world, the small models that know it, and the build that makes them."""
+"""The made world, the small models that know it, and the build that makes them: `python -m tools.pocket`."""

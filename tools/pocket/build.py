@@ -1,4 +1,4 @@
-"""`patchlab pocket build`: everything the project ships, from a seed, in stages that read top to bottom.
+"""Make everything the project ships, from a seed, in stages that read top to bottom.
 
 tokenizer -> base -> reference -> suites -> scorers -> patches -> metrics. A stage that is done is known by its mark in the
 work folder and is not done again; a stage cut off goes on from its state. Yields Progress throughout.
@@ -26,7 +26,7 @@ from patchlab.evaluation import evaluate
 from patchlab.evaluation.suites import read_prompts
 from patchlab.models import load_backbone, preset
 from patchlab.models.presets import ASSETS
-from patchlab.patches import Stack
+from patchlab.patches import Patch, Stack
 from patchlab.records import Measure, Progress, Prompt
 from patchlab.registry import Registry
 from patchlab.storage import write_atomic, write_json, write_jsonl
@@ -45,14 +45,12 @@ from tools.pocket.world_lists import splits
 from tools.scorers import build as fit_scorers
 
 RECIPES = ASSETS / "recipes"
+ROUNDS = (RECIPES / "rounds" / "1", RECIPES / "rounds" / "2", RECIPES)  # every patch is trained once in each
 JUDGED = {"comment": "toxicity", "occupation": "bias", "harmful": "harmful", "benign": "benign",
           "lookalike": "lookalike"}
 
-AGAIN = 2.0  # strength at which the last round begins: a short patch may move the base more than it does at 1
-# dials of the last round, by domain: at that strength, and started well, fewer steps do, and some need less to be held
-LAST: dict[str, dict[str, Any]] = {
-    "bias": {"hold": 1.0}, "toxicity": {"hold": 1.5, "sft_steps": 150, "drift_budget": 0.018},
-    "refusal": {"hold": 20.0, "sft_steps": 350, "dpo_steps": 100, "drift_budget": 0.0016}}
+SEED = 7  # the build's seed that the seeds in the recipe files belong to; another seed moves them all
+BEGUN = 2.0  # strength of the patches that the last round starts from: a short prefix may move the base more than at 1
 CURVE = 100  # held-out prompts a file that a patch's curve is measured on
 
 Stage = Callable[["Plan"], Iterator[Progress]]
@@ -66,7 +64,7 @@ class Plan:
     out: Path
     work: Path
     data: Path | None = None  # public safety data for the scorers; without it the shipped scorers stay
-    seed: int = 7
+    seed: int = SEED
     size: Size = field(default_factory=Size)
     documents: int = 60_000  # read by the tokenizer
     base_steps: int = 1500
@@ -165,65 +163,63 @@ def scorers_stage(plan: Plan) -> Iterator[Progress]:
 
 
 def patches_stage(plan: Plan) -> Iterator[Progress]:
-    """Train the three patches briefly alone, in full with the others present at random, and again as strong as they will be.
+    """Train the three patches briefly alone, then with the others present in half of the steps, then again at that strength.
 
-    A patch that was trained at strength 1 and is used at 2 has never met its neighbours, or itself, as they are then: each
-    alone still reads well, and three at once make words that do not exist.
+    A patch trained at strength 1 and used at 2 has never met its neighbours, or itself, as strong as they are then: each
+    alone still reads well, and three at once yield words that do not exist.
     """
     asked = set_aside(read_prompts(plan.suites / "train.jsonl"))
     first, second, last = plan.work / "first", plan.work / "second", plan.out / "patches"
-    free: dict[str, Any] = {"refusal_budget": 1.0, "drift_budget": 0.0}  # no calibration
-    recipes = [dataclasses.replace(read_recipe(path), seed=plan.seed, **plan.recipe)
-               for path in sorted(RECIPES.glob("*.yaml"))]
-    names = [recipe.patch_name for recipe in recipes]
-    for recipe in recipes:
-        brief = dataclasses.replace(recipe, sft_steps=max(1, recipe.sft_steps // 3), own_steps=0, dpo_steps=0, **free)
-        yield from _train(plan, Registry([]), brief, asked, first)
-    beside = [dataclasses.replace(recipe, continue_from=recipe.patch_name,
-                                  companions=tuple(name for name in names if name != recipe.patch_name)) for recipe in recipes]
-    for recipe in beside:
-        yield from _train(plan, Registry([first]), dataclasses.replace(recipe, **free), asked, second, strength=AGAIN)
-    for recipe in beside:
-        again = {"seed": plan.seed + 10, **LAST[recipe.domain], **plan.recipe}
-        yield from _train(plan, Registry([second]), dataclasses.replace(recipe, **again), asked, last, ship=True)
+    registries = Registry([]), Registry([first]), Registry([second])
+    for folder, registry, out in zip(ROUNDS, registries, (first, second, last), strict=True):
+        for path in sorted(folder.glob("*.yaml")):
+            recipe = read_recipe(path)
+            recipe = dataclasses.replace(recipe, seed=recipe.seed + plan.seed - SEED, **plan.recipe)
+            name = recipe.patch_name
+            mark = plan.work / f"{out.name}-{name}.done"  # a folder in `out` may hold the patch of an older base
+            if mark.is_file() and json.loads(mark.read_text())["recipe"] == recipe.digest:
+                continue
+            if out == second:  # the same prompts, models and seed: what was sampled for the first round serves again
+                for file in ("held.jsonl", "candidates.jsonl"):
+                    write_atomic(plan.work / f"second-{name}" / file,
+                                 partial(shutil.copyfile, plan.work / f"first-{name}" / file))
+            patch = yield from _trained(plan, registry, recipe, asked, f"{out.name} {name}")
+            if out == second:
+                patch = dataclasses.replace(patch, manifest=dataclasses.replace(patch.manifest, strength=BEGUN))
+            if out == last:
+                patch = yield from _shown_to_work(plan, patch, asked, f"{out.name} {name}")
+            release(patch, out, evidence=patch.manifest.evidence)
+            write_json(mark, {"recipe": recipe.digest})
 
 
-def _train(plan: Plan, registry: Registry, recipe: Recipe, asked: tuple[list[Prompt], list[Prompt]], out: Path, *,
-           strength: float = 0.0, ship: bool = False) -> Iterator[Progress]:
-    """Train one patch on prompts to learn from, watched on dev prompts, and release it into `out`, at a strength if given.
-
-    One to be shipped has evidence on its own suite and harmless requests, a gate, and a curve.
-    """
-    work = plan.work / f"{out.name}-{recipe.patch_name}"
-    mark = work.with_suffix(".done")  # a folder in `out` may hold the patch of an older base
-    if mark.is_file() and json.loads(mark.read_text())["recipe"] == recipe.digest:
-        return
-    if recipe.continue_from and not ship:  # the same prompts, models and seed: what was sampled for the first round serves again
-        for name in ("held.jsonl", "candidates.jsonl"):
-            write_atomic(work / name, partial(shutil.copyfile, plan.work / f"first-{recipe.patch_name}" / name))
+def _trained(plan: Plan, registry: Registry, recipe: Recipe, asked: tuple[list[Prompt], list[Prompt]],
+             label: str) -> Generator[Progress, None, Patch]:
+    """Train one patch on prompts to learn from, watched on dev prompts."""
     trio = plan.trio(registry)
     for backbone in (trio.base, trio.reference):
         backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
-    label = f"{out.name} {recipe.patch_name}"
-    patch = yield from _labelled(label, train(trio, recipe, asked[0], dev=asked[1], work=work))
-    if strength:
-        patch = dataclasses.replace(patch, manifest=dataclasses.replace(patch.manifest, strength=strength))
+    return (yield from _labelled(label, train(trio, recipe, asked[0], dev=asked[1], work=plan.work / label.replace(" ", "-"))))
+
+
+def _shown_to_work(plan: Plan, patch: Patch, asked: tuple[list[Prompt], list[Prompt]],
+                   label: str) -> Generator[Progress, None, Patch]:
+    """The patch with evidence on its own suite and harmless requests, a gate, and a curve."""
+    work, domain = plan.work / label.replace(" ", "-"), patch.manifest.domain
+    release(patch, work)
     evidence: list[Measure] = []
-    if ship:
-        release(patch, work)
-        for found in evaluate(plan.trio(Registry([work])), stack=Stack.parse(recipe.patch_name),
-                              suites=[recipe.domain, "overrefusal", "drift"], n=plan.judged, seed=plan.seed,
-                              folder=plan.suites, sampling=plan.sampling):
-            if isinstance(found, Progress):
-                yield dataclasses.replace(found, stage=f"{label} judge {found.stage}")
-            else:
-                evidence += [m for m in found.measures if m.lane == "patched" and not math.isnan(m.value)]
-        fitted = yield from _labelled(label, fit_gate(trio.base, recipe.domain, *asked))
-        curve = yield from _labelled(label, measure_curve(trio.base, patch, n=min(plan.judged, CURVE), seed=plan.seed,
-                                                          folder=plan.suites, sampling=plan.sampling))
-        patch = dataclasses.replace(patch, gate=fitted.gate, curve=curve)
-    release(patch, out, evidence=evidence)
-    write_json(mark, {"recipe": recipe.digest})
+    for found in evaluate(plan.trio(Registry([work])), stack=Stack.parse(patch.manifest.name),
+                          suites=[domain, "overrefusal", "drift"], n=plan.judged, seed=plan.seed, folder=plan.suites,
+                          sampling=plan.sampling):
+        if isinstance(found, Progress):
+            yield dataclasses.replace(found, stage=f"{label} judge {found.stage}")
+        else:
+            evidence += [m for m in found.measures if m.lane == "patched" and not math.isnan(m.value)]
+    base = plan.trio(Registry([])).base
+    fitted = yield from _labelled(label, fit_gate(base, domain, *asked))
+    curve = yield from _labelled(label, measure_curve(base, patch, n=min(plan.judged, CURVE), seed=plan.seed,
+                                                      folder=plan.suites, sampling=plan.sampling))
+    manifest = dataclasses.replace(patch.manifest, evidence=tuple(evidence))
+    return dataclasses.replace(patch, manifest=manifest, gate=fitted.gate, curve=curve)
 
 
 def _labelled(label: str, steps: Generator[Progress, None, Returned]) -> Generator[Progress, None, Returned]:

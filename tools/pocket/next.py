@@ -1,4 +1,4 @@
-"""`patchlab pocket next`: the pocket base trained on, on the same world told by another seed, as a vendor's next release.
+"""`python -m tools.pocket next`: the pocket base trained on, on the same world told by another seed, as a vendor's next release.
 
 It has the old base's tokenizer, habits and shape and other weights: what a patch of the old base is worth on it is for a
 port check to say. It is not shipped.
@@ -21,6 +21,7 @@ from patchlab.storage import sha256, write_json
 from tools.pocket.corpus import BASE
 from tools.pocket.language_model import Size, save_model, train_model
 
+SEED = 11
 RELEASE = "release.json"  # in the model's folder: what it was made from, and how
 
 
@@ -34,7 +35,7 @@ class Release:
     source: Path
     out: Path
     steps: int
-    seed: int = 11
+    seed: int = SEED
     # the rate at which the build makes the reference of the base
     size: Size = field(default_factory=lambda: Size(peak_rate=2.5e-3))
     together: tuple[int, ...] = ()
@@ -59,7 +60,7 @@ def next_release(release: Release, *, save_every: int = 50) -> Iterator[Progress
     """
     if not (release.source / "model.safetensors").is_file():
         raise InputError(f"no model in {release.source}", expected="a folder with config, tokenizer and safetensors weights",
-                         do="check the path, or run `patchlab pocket build`")
+                         do="check the path, or run `python -m tools.pocket build`")
     mark = release.out / RELEASE
     if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) == release.facts:
         yield Progress("next release", release.steps, release.steps, "done before")

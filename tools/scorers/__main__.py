@@ -10,24 +10,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from patchlab.errors import PatchLabError
+from patchlab.cli.shell import run
 from patchlab.scoring.embedded import FOLDER
 from tools.scorers.build import build
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: 0 done, 1 a PatchLab error as one line."""
+    """Run the command line and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.scorers", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="the folder of public sets")
     parser.add_argument("--extra", type=Path, help="JSON Lines of text, label, task and optionally prompt")
     parser.add_argument("--out", type=Path, default=FOLDER)
-    given = parser.parse_args(arguments)
-    try:
-        build(given.data, given.extra, given.out)
-    except PatchLabError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    parser.set_defaults(run=lambda given: build(given.data, given.extra, given.out))
+    return run(parser, arguments)
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def scikit() -> Any:
         import sklearn.linear_model
         import sklearn.model_selection
     except ImportError:
-        raise MissingExtraError("scikit-learn is not installed", expected="it for fitting scorers",
-                                do="pip install scikit-learn") from None
+        raise MissingExtraError("scikit-learn is not installed", expected="the extra [fit] for fitting scorers",
+                                do="pip install 'patchlab[fit]'") from None
     return sklearn
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from patchlab.engine import load_trio
 from patchlab.models.presets import ASSETS
+from patchlab.registry import Registry
 from patchlab.storage import read_jsonl
+from patchlab.training.config import read_recipe
+from tools.pocket.build import ROUNDS
 from tools.pocket.judge import TARGETS
 from tools.pocket.world_lists import splits
 
@@ -23,6 +28,22 @@ def test_the_three_patches_fit_the_shipped_base_and_carry_evidence() -> None:
     for manifest in installed.values():
         assert manifest.length <= 50 and len(manifest.evidence) >= 3
         trio.patch(manifest.name)
+
+
+@pytest.mark.parametrize("name", ["bias", "refusal", "toxicity"])
+def test_the_shipped_recipe_made_the_shipped_patch(name: str) -> None:
+    [manifest] = [each.manifest for each in Registry([ASSETS / "patches"]).list() if each.manifest.name == name]
+    assert manifest.recipe_digest == read_recipe(ASSETS / "recipes" / f"{name}.yaml").digest
+
+
+def test_every_round_trains_the_same_patches_each_from_the_one_before() -> None:
+    rounds = [{path.stem: read_recipe(path) for path in folder.glob("*.yaml")} for folder in ROUNDS]
+    for number, recipes in enumerate(rounds):
+        assert set(recipes) == {"bias", "refusal", "toxicity"}
+        for name, recipe in recipes.items():
+            others = set(recipes) - {name}
+            assert (recipe.continue_from, set(recipe.companions)) == ((name, others) if number else ("", set()))
+            assert recipe.calibrates == (number == 2)
 
 
 def test_the_splits_file_says_what_the_code_holds_out() -> None:

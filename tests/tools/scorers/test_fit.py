@@ -96,7 +96,7 @@ def test_without_scikit_learn_the_command_says_what_to_install(
     with pytest.raises(MissingExtraError, match="pip install"):
         build(tmp_path, None, tmp_path / "out")
     assert main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
-    assert "pip install scikit-learn" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert "pip install 'patchlab[fit]'" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_data_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
