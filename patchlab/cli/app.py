@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from patchlab.cli.options import add_bits, whole
+from patchlab.cli.options import add_models, whole
 
 if TYPE_CHECKING:
     from patchlab.cli.options import Verbs
@@ -18,17 +18,16 @@ def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "app", allow_abbrev=False, help="start the page in the browser",
         description="Serve the page until Ctrl-C. What is not given is taken from PATCHLAB_HOST, PATCHLAB_PORT, "
-                    "PATCHLAB_PRESET and PATCHLAB_BITS.")
+                    "PATCHLAB_PRESET, PATCHLAB_BASE, PATCHLAB_REFERENCE, PATCHLAB_DEVICE and PATCHLAB_BITS.")
     parser.add_argument("--host", metavar="HOST", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=whole(0, 65535), metavar="PORT", help="port to listen on (default: 7860)")
-    parser.add_argument("--preset", metavar="NAME", help="which models to load (default: pocket)")
-    add_bits(parser)
-    parser.set_defaults(run=start)
+    add_models(parser)
+    parser.set_defaults(run=start, refuse=parser.error)
 
 
 def start(args: argparse.Namespace) -> None:
     """Become `python -m patchlab.ui` with the options given."""
-    given = {"--host": args.host, "--port": args.port, "--preset": args.preset, "--bits": args.bits}
+    given = {f"--{name}": getattr(args, name) for name in ("host", "port", "preset", "base", "reference", "device", "bits")}
     options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
     # in place of this process, so that signals and the exit code are the page's own
     os.execv(sys.executable, [sys.executable, "-m", "patchlab.ui", *options])
