@@ -237,7 +237,7 @@ def test_train_stopped_and_resumed_gives_a_patch(pocket: Path, tmp_path: Path, m
     drawn = (tmp_path / "my out" / "work" / "candidates.jsonl").stat().st_mtime_ns
     assert main([*words, "--resume"]) == 0
     out, err = capsys.readouterr()
-    assert "sft 3/3" in err
+    assert "sft: 100% 3/3" in err
     assert (tmp_path / "my out" / "work" / "candidates.jsonl").stat().st_mtime_ns == drawn
     patch = Patch.from_pretrained(Path(out.strip()))
     assert (patch.manifest.name, patch.prefix.shape) == ("toxicity", (4, 32))
