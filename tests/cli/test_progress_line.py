@@ -37,8 +37,12 @@ def on_terminal(work: Callable[[ProgressLine], None], *, columns: int = 80) -> s
         line = ProgressLine(stream=stream, clock=lambda: float(next(now)))
         work(line)
         line.close()
-        stream.flush()
-        written = os.read(master, 10**6)
+    written = b""
+    try:
+        while part := os.read(master, 10**6):
+            written += part
+    except OSError:  # how a terminal says that its other side is closed and all was read
+        pass
     os.close(master)
     return written.decode()
 
