@@ -18,10 +18,10 @@ FILE_LINES, FUNCTION_LINES, ALL_LINES = 300, 40, 15_700
 # A verb of the command line or a panel of the page has the name of what it is about.
 SHARED_FILES = {"compare.py": {"cli", "ui"}, "gate.py": {"cli", "patches"}, "transfer.py": {"cli", "evaluation"}}
 # Two meanings today: each is to be renamed.
-AMBIGUOUS_FILES = {"columns.py": {"evaluation", "ui"}, "curve.py": {"patches", "training"}, "gates.py": {"engine", "training"}}
-AMBIGUOUS_CLASSES = {"Lane": {"engine/lanes.py", "ui/session.py"}, "Request": {"engine/scheduler.py", "ui/session.py"},
-                     "Row": {"engine/decode.py", "patches/interactions.py", "ui/history.py"},
-                     "Text": {"engine/detokenize.py", "ui/session.py"}}
+AMBIGUOUS_FILES = {"columns.py": {"evaluation", "ui"}, "curve.py": {"cli", "patches", "training"},
+                   "gates.py": {"engine", "training"}, "hub.py": {"patches", "scoring"}}
+AMBIGUOUS_CLASSES = {"Lane": {"engine/lanes.py", "ui/session.py"}, "Request": {"engine/written_rows.py", "ui/session.py"},
+                     "Row": {"engine/decode.py", "patches/interactions.py", "ui/history.py"}}
 
 
 @cache
