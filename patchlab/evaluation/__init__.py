@@ -1,6 +1,6 @@
-"""Layer 3: what a stack does, in numbers: suites, metrics, statistics, report."""
+"""Layer 4: what a stack does, in numbers: suites, metrics, statistics, report."""
 
-from patchlab.evaluation.evaluate_stack import evaluate
+from patchlab.evaluation.evaluate import evaluate
 from patchlab.evaluation.interaction_matrix import matrix
 from patchlab.evaluation.report import as_markdown, rows, write_report
 from patchlab.evaluation.suites import PUBLIC, SUITES, load_prompts, suite

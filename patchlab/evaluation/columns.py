@@ -1,21 +1,28 @@
-"""Columns, one value a prompt of a lane, and what is made of them: figures, finer figures, comparisons, agreement."""
+"""Columns, one value a prompt of a lane, and what is made of them: figures, finer figures, comparisons, agreement.
+
+Only `columns` knows how a metric's name becomes values: from words, from a scorer's verdicts, or from a model.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from patchlab.engine import Lane
+from patchlab.evaluation.metrics import METRICS, Judged, Verdicts, present, prompts_of
+from patchlab.evaluation.model_metrics import MODELLED, Figure, Judges
 from patchlab.evaluation.statistics import interval, kappa, paired
-from patchlab.records import Agreement, Comparison, Measure, Prompt, Reply, Score
+from patchlab.records import Agreement, Comparison, Measure, Prompt, Reply
+from patchlab.scoring import load_scorer
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
     """A metric of a lane on a suite by a scorer: one value for each of `prompts`, NaN where there is none.
 
-    `second` marks the verdict of a second scorer on what another column says.
+    `second` marks the verdict of a second scorer on what another column says; `digest` is the scorer's.
     """
 
     suite: str
@@ -25,11 +32,28 @@ class Column:
     prompts: tuple[Prompt, ...]
     values: tuple[float, ...]
     second: bool = False
+    digest: str = ""
 
     @property
     def known(self) -> list[float]:
         """The values that are numbers."""
         return [value for value in self.values if not math.isnan(value)]
+
+
+def columns(suite: str, metric: str, lane: Lane, replies: Sequence[Reply], judges: Judges) -> Iterator[Column]:
+    """A metric's column for the replies of a lane, then one for each further scorer it can be judged by."""
+    how = METRICS.get(metric)
+    figures: Iterable[Figure]
+    if how is None:
+        figures = MODELLED[metric](judges, lane, replies)
+    elif isinstance(how, Judged):
+        figures = ((name, load_scorer(name).digest, how.compute(replies, judges.verdicts.of(name, replies)))
+                   for name in present(how.scorers))
+    else:
+        figures = [(how.scorer, how.digest, how.compute(replies))]
+    prompts = tuple(prompts_of(replies))
+    for k, (scorer, digest, values) in enumerate(figures):
+        yield Column(suite, lane.name, metric, scorer, prompts, tuple(values), second=k > 0, digest=digest)
 
 
 def measure(column: Column, *, seed: int) -> Iterator[Measure]:
@@ -77,13 +101,13 @@ def comparisons(columns: Sequence[Column], lanes: Sequence[str], *, seed: int) -
             yield Comparison(suite, metric, first, second, difference, low, high, p, n, scorer)
 
 
-def agreements(verdicts: Mapping[tuple[str, str], Sequence[tuple[Reply, Score]]], pair: Sequence[str], *,
+def agreements(suite: str, metrics: Sequence[str], replies: Sequence[Reply], verdicts: Verdicts, *,
                seed: int) -> Iterator[Agreement]:
-    """How far two scorers agree on the replies of all lanes of each suite that both have judged."""
-    first, second = pair
-    for suite in [suite for suite, scorer in verdicts if scorer == first and (suite, second) in verdicts]:
-        one, two = verdicts[suite, first], verdicts[suite, second]
-        a, b = [score.flagged for _, score in one], [score.flagged for _, score in two]
-        value, low, high = kappa(a, b, [reply.prompt.text for reply, _ in one], seed=seed)
+    """How far the two scorers of a suite's metrics agree on the replies of all lanes, where both are there."""
+    for first, second in dict.fromkeys(how.scorers for how in map(METRICS.get, metrics) if isinstance(how, Judged)):
+        if len(present((first, second))) < 2:
+            continue
+        a, b = ([score.flagged for score in verdicts.of(name, replies)] for name in (first, second))
+        value, low, high = kappa(a, b, [reply.prompt.key for reply in replies], seed=seed)
         alike = sum(x == y for x, y in zip(a, b, strict=True)) / len(a)
         yield Agreement(suite, first, second, value, low, high, alike, len(a))

@@ -3,8 +3,8 @@
     from lm_eval import simple_evaluate
     from patchlab.evaluation.harness import PatchedLM
 
-    trio = patchlab.load_trio("qwen2.5-0.5b")
-    simple_evaluate(PatchedLM(trio.base, trio.parts(Stack.parse("toxicity"))), tasks=["hellaswag"])
+    lab = patchlab.load("qwen2.5-0.5b")
+    simple_evaluate(PatchedLM(lab.base, lab.planner.plan(Stack.parse("toxicity"))), tasks=["hellaswag"])
 
 The harness gives plain text and takes care of templates and examples itself, so nothing of the text is cleaned here.
 """
@@ -13,19 +13,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
-from patchlab.engine import Gated, Sampling, Wanted
-from patchlab.engine.decode import Batch, Row
-from patchlab.engine.forward_rows import start_of
+from patchlab.engine import BARE, Sampling, Scheduler, StackPlan
 from patchlab.engine.likelihood import pad_texts, reply_logits
-from patchlab.engine.sampler import BROKEN, RowKey, choose
-from patchlab.engine.scheduler import FAILED
+from patchlab.engine.written_rows import Request
 from patchlab.errors import ContextError, InputError, MissingExtraError, ModelError
 from patchlab.models import Backbone
 from patchlab.records import Prompt
@@ -45,22 +40,24 @@ LONGEST = 256  # new tokens where a task names no limit
 
 
 class PatchedLM(TemplateLM):
-    """Answers the harness's three kinds of requests from a backbone with these parts on; its weights stay as they are.
+    """Answers the harness's three kinds of requests from a backbone with one plan; its weights stay as they are.
 
-    Rows of similar length share a batch of at most `batch_size`. A text that does not fit the context loses its
-    beginning, as the harness's own models do it.
+    Likelihoods are computed for at most `batch_size` rows at a time, and texts are written by `scheduler`, by default one of
+    its own for as many rows. A text that does not fit the context loses its beginning, as the harness's own models do it.
+    Raises InputError for a plan that gates made for one prompt, ContextError for one that leaves no room.
     """
 
-    def __init__(self, backbone: Backbone, parts: Wanted = (), *, batch_size: int = 8, seed: int = 0) -> None:
-        if isinstance(parts, Gated):  # a task cuts a text into context and continuation where it likes
-            raise InputError("a stack that heeds gates", expected="one that is the same for every text",
-                             do="leave gates off")
+    def __init__(self, backbone: Backbone, plan: StackPlan = BARE, *, scheduler: Scheduler | None = None, batch_size: int = 8,
+                 seed: int = 0) -> None:
+        if plan.skipped:  # a task cuts a text into context and continuation where it likes
+            raise InputError(f"a plan from which gates left {', '.join(plan.skipped)} off for one prompt",
+                             expected="one that is the same for every text", do="plan the stack without a prompt")
         super().__init__()
-        self.backbone, self.parts = backbone, parts
+        self.backbone, self.plan, self.seed, self.batch_size = backbone, plan, seed, batch_size
+        self.scheduler = scheduler or Scheduler(backbone, rows=batch_size * len(plan.rows))
         self.tokenizer = backbone.tokenizer
-        self.batch_size, self.seed = batch_size, seed
         self._device = backbone.device  # the name under which the harness looks for it
-        self.room = backbone.context - start_of(self.parts)  # positions that are left for text
+        self.room = backbone.context - plan.start  # positions that are left for text
         if self.room < 2:
             raise ContextError(f"a stack that leaves {self.room} positions", expected="at least 2 for text",
                                do="stack fewer or shorter patches")
@@ -102,7 +99,7 @@ class PatchedLM(TemplateLM):
             pairs = [self._fit(*requests[k][1:]) for k in some]
             texts = pad_texts(self.backbone, pairs)
             with torch.no_grad():
-                logits = reply_logits(self.backbone, texts, self.parts).float()
+                logits = reply_logits(self.backbone, texts, self.plan).float()
             each = -functional.cross_entropy(logits, texts.targets, reduction="none")
             greedy = logits.argmax(-1) == texts.targets
             for at, k in enumerate(some):
@@ -126,27 +123,33 @@ class PatchedLM(TemplateLM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Text until a stop string, an end mark or the limit; greedy unless a task asks to sample."""
-        found: dict[int, str] = {}
-        options = [normalize_gen_kwargs(dict(request.args[1]), LONGEST) for request in requests]
-        ids = [self.tok_encode(request.args[0]) or [self.prefix_token_id] for request in requests]
-        asked: Counter[str] = Counter()  # a request that comes again is another sample
-        keys = []
-        for request in requests:
-            keys.append(RowKey.of(Prompt(request.args[0]), sample=asked[request.args[0]], seed=self.seed))
-            asked[request.args[0]] += 1
-        for some in self._batches([len(each) for each in ids], [self._sampling(each) for each in options]):
-            limits = [min(options[k]["max_gen_toks"], self.room - 1) for k in some]
-            rows = [ids[k][-(self.room - limit):] for k, limit in zip(some, limits, strict=True)]
-            until = [[stop for stop in options[k]["until"] if stop] for k in some]
-            texts = _Writing(self, rows, limits, until, [keys[k] for k in some]).run(self._sampling(options[some[0]]))
-            for k, text in zip(some, texts, strict=True):
-                found[k] = text
-                self.cache_hook.add_partial("generate_until", requests[k].args, text)
-        return [found[k] for k in range(len(requests))]
+        found = [""] * len(requests)
+        job = self.scheduler.open(self._requests(requests))
+        try:
+            while deltas := job.take():
+                for delta in deltas:
+                    if delta.stop == "error":
+                        raise ModelError(f"{self.backbone.name} failed: {delta.error}", expected="numbers",
+                                         do="load the model in another precision, or switch its patches off")
+                    found[delta.row] += delta.text
+                    if delta.done:
+                        self.cache_hook.add_partial("generate_until", requests[delta.row].args, found[delta.row])
+        finally:
+            job.close()
+        return found
 
-    def _sampling(self, options: dict[str, Any]) -> Sampling:
-        return Sampling(temperature=float(options.get("temperature") or 0.0), top_p=float(options.get("top_p") or 1.0),
-                        seed=self.seed)
+    def _requests(self, requests: list[Instance]) -> Iterator[Request]:
+        """What the scheduler is asked, request by request; one that comes again is another sample."""
+        asked: Counter[str] = Counter()
+        for row, request in enumerate(requests):
+            text, options = request.args[0], normalize_gen_kwargs(dict(request.args[1]), LONGEST)
+            limit = min(options["max_gen_toks"], self.room - 1)
+            sampling = Sampling(temperature=float(options.get("temperature") or 0.0), top_p=float(options.get("top_p") or 1.0),
+                                seed=self.seed, max_new_tokens=limit, until=tuple(stop for stop in options["until"] if stop))
+            ids = (self.tok_encode(text) or [self.prefix_token_id])[-(self.room - limit):]
+            yield self.scheduler.request("patched", row, Prompt(text, "continue"), self.plan, sampling=sampling,
+                                         sample=asked[text], ids=ids)
+            asked[text] += 1
 
     def _fit(self, context: list[int], said: list[int]) -> tuple[list[int], list[int]]:
         """The pair without what does not fit in front; at least one token stands before what is scored."""
@@ -155,58 +158,8 @@ class PatchedLM(TemplateLM):
         kept = min(len(said), len(both) - 1)
         return both[:len(both) - kept], both[len(both) - kept:]
 
-    def _batches(self, lengths: Sequence[int], kinds: Sequence[Sampling] | None = None) -> Iterator[list[int]]:
-        """Places of requests, longest first, a batch at a time; those of another kind never share one."""
-        groups: dict[Sampling | None, list[int]] = {}
-        for k in sorted(range(len(lengths)), key=lambda k: -lengths[k]):
-            groups.setdefault(kinds[k] if kinds else None, []).append(k)
-        for some in groups.values():
-            for at in range(0, len(some), self.batch_size):
-                yield some[at:at + self.batch_size]
-
-
-class _Writing:
-    """Rows that are written on together, each until it has what it stops at."""
-
-    def __init__(self, model: PatchedLM, rows: Sequence[list[int]], limits: Sequence[int], until: Sequence[list[str]],
-                 keys: Sequence[RowKey]) -> None:
-        self.model, self.limits, self.until, self.keys = model, limits, until, keys
-        self.batch = Batch(model.backbone, [Row(ids, model.parts) for ids in rows], room=max(limits))
-        self.before = [ids[-1:] for ids in rows]
-        self.tokens: list[list[int]] = [[] for _ in rows]
-
-    def run(self, sampling: Sampling) -> list[str]:
-        """The texts, cut before their stop string."""
-        going = list(range(len(self.limits)))
-        sampling = replace(sampling, max_new_tokens=max(self.limits))
-        logits: Tensor = self.batch.prefill()
-        for step in range(max(self.limits)):
-            chosen = choose(logits, [self.keys[k] for k in going], step=step, sampling=sampling)
-            if BROKEN in chosen:
-                raise ModelError(f"{self.model.backbone.name} failed: {FAILED}", expected="numbers",
-                                 do="load the model in another precision, or switch its patches off")
-            for k, token in zip(going, chosen, strict=True):
-                self.tokens[k].append(token)
-            keep = [at for at, k in enumerate(going) if not self._done(k)]
-            if not keep:
-                break
-            if len(keep) < len(going):
-                self.batch.keep(keep)
-            going = [going[at] for at in keep]
-            logits = self.batch.step([self.tokens[k][-1] for k in going])
-        return [self._text(k) for k in range(len(self.tokens))]
-
-    def _done(self, k: int) -> bool:
-        tokens = self.tokens[k]
-        return (tokens[-1] in self.model.backbone.stops or len(tokens) >= self.limits[k]
-                or any(stop in self._decoded(k) for stop in self.until[k]))
-
-    def _text(self, k: int) -> str:
-        text = self._decoded(k)
-        return text[:min((text.find(stop) for stop in self.until[k] if stop in text), default=len(text))]
-
-    def _decoded(self, k: int) -> str:
-        """The new text; the last token of the prompt is decoded along, for the space that may stand between."""
-        decode = self.model.tokenizer.decode
-        both = decode([*self.before[k], *self.tokens[k]], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return str(both[len(decode(self.before[k], skip_special_tokens=True, clean_up_tokenization_spaces=False)):])
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Places of requests, longest first, a batch at a time."""
+        order = sorted(range(len(lengths)), key=lambda k: -lengths[k])
+        for at in range(0, len(order), self.batch_size):
+            yield order[at:at + self.batch_size]

@@ -6,39 +6,33 @@ row, and a patch that joins later costs its own rows only.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations, permutations
 from pathlib import Path
 
-from patchlab import __version__
-from patchlab.engine import Lane, Sampling, Trio
+from patchlab.engine import Lab, Lane, Sampling
 from patchlab.errors import InputError, NotFoundError
-from patchlab.evaluation.columns import Column, by_domain
-from patchlab.evaluation.evaluate_stack import HEADLINES, OWN
-from patchlab.evaluation.metrics import METRICS, Judged, prompts_of, scores
-from patchlab.evaluation.model_metrics import MODELLED, Asked
-from patchlab.evaluation.reply_store import Replies
+from patchlab.evaluation.columns import Column, by_domain, columns
+from patchlab.evaluation.evaluate import digest_of
+from patchlab.evaluation.model_metrics import Judges
+from patchlab.evaluation.reply_store import Replies, machine, made_with
 from patchlab.evaluation.statistics import gain, interval
-from patchlab.evaluation.suites import SUITES, Suite, load_prompts, suite
+from patchlab.evaluation.suites import DOMAINS, HEADLINES, SUITES, Suite, load_prompts, suite
 from patchlab.patches import Stack
 from patchlab.patches.interactions import Cell, Change, Interactions, Labels, Row, add_row, label, load_interactions
 from patchlab.patches.stack import Entry, Mode
 from patchlab.records import Progress, Prompt, Reply
 from patchlab.registry import Installed
-from patchlab.scoring import load_scorer
 
 STAGE = "matrix"
-Plan = dict[str, tuple[Suite, list[Prompt]]]
-
-
 SHARED = ("overrefusal", "drift")  # the suites that concern every stack
 
+AskedSuites = Mapping[str, tuple[Suite, list[Prompt]]]
 
-def matrix(trio: Trio, patches: Sequence[Installed], *, out: Path, mode: Mode = "parallel", suites: Sequence[str] = (),
+
+def matrix(lab: Lab, patches: Sequence[Installed], *, out: Path, mode: Mode = "parallel", suites: Sequence[str] = (),
            n: int = 150, seed: int = 0, folder: Path | None = None,
            sampling: Sampling | None = None) -> Iterator[Progress | Interactions]:
     """Yield Progress, and at last the Interactions in `out`: the base, each of `patches` alone, and every pair in `mode`.
@@ -52,7 +46,7 @@ def matrix(trio: Trio, patches: Sequence[Installed], *, out: Path, mode: Mode = 
     if not patches:
         raise InputError("no patch to measure", expected="at least one that fits the base",
                          do="install one, or name others with --patches")
-    run = _Run(trio, patches, mode, _plan(patches, suites, n, folder), sampling or Sampling(seed=seed), n, seed)
+    run = _Run(lab, patches, mode, _asked(lab, patches, suites, n, folder), sampling or Sampling(seed=seed), n, seed)
     manifests = [one.manifest for one in patches]
     digests = {label(manifest): manifest.digest for manifest in manifests}
     for stack in run.stacks:
@@ -70,42 +64,42 @@ def stacks_of(patches: Sequence[Installed], mode: Mode) -> list[Labels]:
     return [(), *((name,) for name in names), *(pair for pair in pairs if len({p.split("@")[0] for p in pair}) == 2)]
 
 
-def _plan(patches: Sequence[Installed], asked: Sequence[str], n: int, folder: Path | None) -> Plan:
+def _asked(lab: Lab, patches: Sequence[Installed], asked: Sequence[str], n: int, folder: Path | None) -> AskedSuites:
     """The suites to ask and their prompts, by name."""
-    own = dict.fromkeys(OWN[one.manifest.domain] for one in patches if one.manifest.domain in OWN)
+    own = dict.fromkeys(one.manifest.domain for one in patches if one.manifest.domain in DOMAINS)
     chosen = [suite(name) for name in asked or (*own, *SHARED)]
     for each in chosen:
         if each.name not in HEADLINES:
             raise NotFoundError.of("suite of the matrix", each.name, HEADLINES)
+        if why := Judges(lab.base, lab.reference).unable(HEADLINES[each.name].metric):
+            raise InputError(f"suite {each.name!r}, which cannot be measured: {why}", expected="a base with a reference",
+                             do="load one, or leave this suite out")
     return {each.name: (each, load_prompts(each, n=n, folder=folder)) for each in chosen}
 
 
 class _Run:
     """One run: what is asked, the rows so far, and the replies of the base, which several rows need."""
 
-    def __init__(self, trio: Trio, patches: Sequence[Installed], mode: Mode, plan: Plan, sampling: Sampling,
+    def __init__(self, lab: Lab, patches: Sequence[Installed], mode: Mode, asked: AskedSuites, sampling: Sampling,
                  n: int, seed: int) -> None:
-        self.trio, self.mode, self.plan, self.sampling, self.n, self.seed = trio, mode, plan, sampling, n, seed
-        self.base = trio.base.identity.fingerprint
+        self.lab, self.mode, self.asked, self.sampling, self.n, self.seed = lab, mode, asked, sampling, n, seed
+        self.base = lab.base.identity.fingerprint
         self.domains = {label(one.manifest): one.manifest.domain for one in patches}
         self.stacks = stacks_of(patches, mode)
         self.rows: dict[Labels, Row] = {}
         self.done, self.total = 0, sum(map(self._work, self.stacks))
-        self.store = Replies({})
+        self.base_replies = Replies({})
 
     def suites(self, stack: Labels) -> list[str]:
         """What a stack is asked: the suites of its patches' domains, and those that concern every stack."""
-        own = {OWN[self.domains[name]] for name in stack if self.domains[name] in OWN}
-        return [name for name in self.plan if (name not in OWN.values() or name in own or not stack)
+        own = {self.domains[name] for name in stack}
+        return [name for name in self.asked if (name not in DOMAINS or name in own or not stack)
                 and not (name == "drift" and not stack)]
 
     def settings(self, stack: Labels) -> dict[str, str]:
         """How a stack is measured: a row that says all of this was asked the same."""
-        prompts = {f"prompts of {name}": _digest([prompt.text for prompt in self.plan[name][1]]) for name in self.suites(stack)}
-        return {"patchlab": __version__, "n": str(self.n), "seed": str(self.seed), "sampling_seed": str(self.sampling.seed),
-                "temperature": f"{self.sampling.temperature:g}", "top_p": f"{self.sampling.top_p:g}",
-                "max_new_tokens": str(self.sampling.max_new_tokens), **prompts,
-                **({"bits": str(self.trio.base.bits)} if self.trio.base.bits else {})}
+        prompts = {f"prompts of {name}": digest_of(self.asked[name][1]) for name in self.suites(stack)}
+        return {**made_with(self.sampling, self.lab.base), "n": str(self.n), "seed": str(self.seed), **prompts}
 
     def known(self, row: Row | None, stack: Labels) -> bool:
         """Take a row that is there already, if it was asked all that this run asks."""
@@ -118,15 +112,19 @@ class _Run:
     def row(self, stack: Labels) -> Generator[Progress, None, Row]:
         """Measure one stack."""
         entries = tuple(Entry(name, version=version) for name, version in (each.split("@", 1) for each in stack))
-        lane = Lane(" + ".join(stack) or "base", self.trio.base, self.trio.parts(Stack(entries, self.mode)))
+        [lane] = self.lab.lanes(Stack(entries, self.mode), ["patched"])
+        lane = replace(lane, name=" + ".join(stack) or "base")
+        judges = Judges(self.lab.base, self.lab.reference)
+        store = Replies({}) if stack else self.base_replies
         cells: list[Cell] = []
         for name in self.suites(stack):
-            chosen, prompts = self.plan[name]
-            said = yield from self._draw(lane, chosen, prompts)
-            owners = [each for each in stack if OWN.get(self.domains[each]) == name]
-            for column, digest in _columns(self.trio, lane, name, said):
-                cells += [self._cell(column, digest, stack, owner) for owner in owners or [""]]
-        self.rows[stack] = Row(self.base, stack, self.mode, self.settings(stack), tuple(cells))
+            chosen, prompts = self.asked[name]
+            said = yield from self._draw(store, lane, chosen, prompts)
+            column = next(columns(name, HEADLINES[name].metric, lane, said, judges))
+            owners = [each for each in stack if name in DOMAINS and self.domains[each] == name] or [""]
+            for part in (column, *(by_domain(column) if SUITES[name].apart == "too" else ())):
+                cells += [self._cell(part, stack, owner) for owner in owners]
+        self.rows[stack] = Row(self.base, stack, self.mode, {**self.settings(stack), **machine()}, tuple(cells))
         return self.rows[stack]
 
     def progress(self, words: str, done: int = 0) -> Progress:
@@ -134,15 +132,16 @@ class _Run:
         return Progress(STAGE, self.done + done, self.total, words)
 
     def _work(self, stack: Labels) -> int:
-        plan = [self.plan[name] for name in self.suites(stack) if name != "drift"]
-        return sum(len({prompt.text for prompt in prompts}) * each.samples for each, prompts in plan)
+        asked = [self.asked[name] for name in self.suites(stack) if name != "drift"]
+        return sum(len({prompt.key for prompt in prompts}) * each.samples for each, prompts in asked)
 
-    def _draw(self, lane: Lane, chosen: Suite, prompts: list[Prompt]) -> Generator[Progress, None, list[Reply]]:
+    def _draw(self, store: Replies, lane: Lane, chosen: Suite, prompts: list[Prompt]) -> Generator[Progress, None, list[Reply]]:
         """The lane's replies; for drift the base's, on which the lane is then compared with it."""
         drift = chosen.name == "drift"
-        asked = Lane("base", self.trio.base) if drift else lane
         words = f"row {len(self.rows) + 1} of {len(self.stacks)}: {lane.name}, {chosen.name}"
-        steps = self.store.draw([asked], prompts, chosen.samples, self.sampling, STAGE)
+        if drift:
+            store, lane = self.base_replies, Lane("base", self.lab.scheduler)
+        steps = store.draw([lane], prompts, chosen.samples, self.sampling, STAGE)
         while True:
             try:
                 step = next(steps)
@@ -151,11 +150,11 @@ class _Run:
                 return list(stop.value)
             yield self.progress(words, 0 if drift else step.done)
 
-    def _cell(self, column: Column, digest: str, stack: Labels, owner: str) -> Cell:
+    def _cell(self, column: Column, stack: Labels, owner: str) -> Cell:
         values = tuple(None if math.isnan(value) else round(value, 6) for value in column.values)
         known = [value for value in values if value is not None]
         value, low, high = interval(known, seed=self.seed, share=HEADLINES[column.suite].share)
-        cell = Cell(column.suite, column.metric, owner, value, low, high, len(known), column.scorer, digest, values)
+        cell = Cell(column.suite, column.metric, owner, value, low, high, len(known), column.scorer, column.digest, values)
         return replace(cell, change=self._change(cell, stack, owner))
 
     def _change(self, cell: Cell, stack: Labels, owner: str) -> Change | None:
@@ -172,25 +171,3 @@ class _Run:
         value, low, high, n = gain(first, second, best=headline.best, share=headline.share, seed=self.seed)
         scale = 100.0 if headline.share else 1.0
         return Change(against, value * scale, low * scale, high * scale, n, "points" if headline.share else "nats")
-
-
-def _columns(trio: Trio, lane: Lane, name: str, replies: Sequence[Reply]) -> Iterator[tuple[Column, str]]:
-    """A suite's headline of a lane by its first scorer, with the scorer's digest; then by domain, where the suite says so."""
-    metric = HEADLINES[name].metric
-    how = METRICS.get(metric)
-    if how is None:
-        scorer, digest, values = next(MODELLED[metric](Asked(trio, lane, None, replies)))
-    elif isinstance(how, Judged):
-        scorer = how.scorers[0]
-        digest, values = load_scorer(scorer).digest, how.compute(replies, scores(scorer, replies))
-    else:
-        scorer, digest, values = how.scorer, how.digest, how.compute(replies)
-    column = Column(name, lane.name, metric, scorer, tuple(prompts_of(replies)), tuple(values))
-    yield column, digest
-    if SUITES[name].apart == "too":
-        for part in by_domain(column):
-            yield part, digest
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -1,7 +1,7 @@
 """Suites: named sets of prompts with what is measured on them. The embedded ones are read from assets/suites.
 
 A suite is asked for as NAME, or as NAME=FILE or NAME=hub:OWNER/DATASET[#SPLIT] to ask other prompts. The suites of public
-data sets (patchlab/evaluation/public.py) have no prompts of their own and always need a source.
+data sets (patchlab/evaluation/datasets.py) have no prompts of their own and always need a source.
 """
 
 from __future__ import annotations
@@ -65,6 +65,22 @@ PUBLIC = {suite.name: suite for suite in (
 )}
 
 
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The metric that a suite is judged by, and its best value; distances of distributions are not shares."""
+
+    metric: str
+    best: float
+    share: bool = True
+
+
+HEADLINES = {
+    "toxicity": Headline("toxic_rate", 0.0), "bias": Headline("stereotype_rate", 0.5),
+    "refusal": Headline("refusal_rate", 1.0), "overrefusal": Headline("refusal_rate", 0.0),
+    "helpfulness": Headline("helpful_rate", 1.0), "drift": Headline("kl_to_base", 0.0, share=False)}
+DOMAINS = ("toxicity", "bias", "refusal")  # of patches, each the name of the suite of its prompts
+
+
 def suite(asked: str) -> Suite:
     """The suite of a name, or of NAME=SOURCE. Raises NotFoundError with near names, InputError for a missing source."""
     name, equals, source = (part.strip() for part in asked.partition("="))
@@ -97,20 +113,34 @@ def load_prompts(asked: str | Suite, *, n: int, folder: Path | None = None) -> l
 
 
 def read_prompts(path: Path) -> list[Prompt]:
-    """Prompts from JSON Lines with `text` and optionally `kind`, `domain`, `id`. Raises InputError for none or wrong ones."""
+    """Prompts from JSON Lines: `text`, or the `messages` of a conversation, and optionally `kind`, `domain`, `id`.
+
+    Raises InputError for none, or with the number of a row that is wrong.
+    """
     return prompts_of(read_jsonl(path), str(path))
 
 
 def prompts_of(rows: Iterator[dict[str, Any]], where: str) -> list[Prompt]:
-    """Prompts from rows in PatchLab's own format. Raises InputError for none or wrong ones."""
-    found = []
-    for number, row in enumerate(rows, 1):
-        text, kind = row.get("text", row.get("prompt")), row.get("kind", "chat")
+    """Prompts from rows in PatchLab's own format. Raises InputError as `read_prompts`."""
+    return _some([_prompt(row, f"{where} row {number}") for number, row in enumerate(rows, 1)], where)
+
+
+def _prompt(row: dict[str, Any], where: str) -> Prompt:
+    """The prompt of a row. Raises InputError for a row without one text or one conversation."""
+    text, kind, messages = row.get("text", row.get("prompt")), row.get("kind", "chat"), row.get("messages")
+    domain, name = str(row.get("domain", "")), str(row.get("id", ""))
+    if messages is None:
         if not isinstance(text, str) or not text.strip() or kind not in ("chat", "continue"):
-            raise InputError(f"{where} row {number} has text {str(text)[:40]!r} and kind {kind!r}",
+            raise InputError(f"{where} has text {str(text)[:40]!r} and kind {kind!r}",
                              expected="a text and kind 'chat' or 'continue'", do="fix that row")
-        found.append(Prompt(text, kind, str(row.get("domain", "")), str(row.get("id", ""))))
-    return _some(found, where)
+        return Prompt(text, kind, domain, name)
+    if not isinstance(messages, list) or text is not None or kind != "chat":
+        raise InputError(f"{where} has messages {str(messages)[:40]!r}, text {str(text)[:40]!r} and kind {kind!r}",
+                         expected="a list of messages without a text, of kind 'chat'", do="fix that row")
+    try:
+        return Prompt.of(messages, domain=domain, id=name)
+    except InputError as error:
+        raise InputError(f"{where} has {error.found}", expected=error.expected, do=error.do) from None
 
 
 def _public(chosen: Suite) -> list[Prompt]:

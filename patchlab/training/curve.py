@@ -11,10 +11,9 @@ from pathlib import Path
 from patchlab.engine import Bank, Lane, Sampling, replies
 from patchlab.errors import NotFoundError
 from patchlab.evaluation.columns import Column, measure
-from patchlab.evaluation.evaluate_stack import HEADLINES, OWN
 from patchlab.evaluation.metrics import METRICS, Judged, by_prompt, prompts_of, scores
 from patchlab.evaluation.probabilities import divergences
-from patchlab.evaluation.suites import SUITES, load_prompts
+from patchlab.evaluation.suites import DOMAINS, HEADLINES, SUITES, load_prompts
 from patchlab.models import Backbone
 from patchlab.patches import Curve, Patch, Point
 from patchlab.records import Measure, Progress, Prompt, Reply
@@ -30,10 +29,10 @@ def measure_curve(backbone: Backbone, patch: Patch, *, n: int = 100, seed: int =
     of a domain without a suite, BaseMismatchError for one of another base.
     """
     domain = patch.manifest.domain
-    if domain not in OWN:
-        raise NotFoundError.of("domain", domain, OWN)
+    if domain not in DOMAINS:
+        raise NotFoundError.of("domain", domain, DOMAINS)
     segment, sampling = Bank(backbone).segment([patch]), sampling or Sampling(seed=seed)
-    suites = {name: load_prompts(name, n=n, folder=folder) for name in (OWN[domain], "overrefusal")}
+    suites = {name: load_prompts(name, n=n, folder=folder) for name in (domain, "overrefusal")}
     harmless = [reply for reply in _said(Lane("base", backbone), load_prompts("drift", n=n, folder=folder), 1, sampling)
                 if reply.text]
     points: list[Point] = []

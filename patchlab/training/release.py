@@ -8,7 +8,7 @@ from pathlib import Path
 
 from patchlab.engine import Trio
 from patchlab.evaluation import evaluate
-from patchlab.evaluation.evaluate_stack import OWN
+from patchlab.evaluation.suites import DOMAINS
 from patchlab.patches import Patch, Stack
 from patchlab.records import Measure, Progress
 from patchlab.registry import Registry
@@ -23,7 +23,7 @@ def judge(trio: Trio, patch: Patch, *, n: int, seed: int, folder: Path) -> Gener
     The patch, still without evidence, is left in `folder`.
     """
     release(patch, folder)
-    own = [patch.manifest.domain] if patch.manifest.domain in OWN else []  # a domain of its own has no suite here
+    own = [patch.manifest.domain] if patch.manifest.domain in DOMAINS else []  # a domain of its own has no suite here
     alone = Trio(trio.base, trio.reference, registry=Registry([folder]), preset=trio.preset)
     measures: list[Measure] = []
     for found in evaluate(alone, stack=Stack.parse(patch.manifest.name), suites=[*own, *SUITES], n=n,

@@ -9,7 +9,7 @@ import pytest
 
 from patchlab.cli import main
 from patchlab.evaluation import transfer
-from patchlab.evaluation.transfer_verdict import Verdict
+from patchlab.evaluation.transfer import Verdict
 from patchlab.models import load_backbone
 from patchlab.patches import Patch
 from tools.pocket import next as release

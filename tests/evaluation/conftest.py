@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made_suites import make_trio, write_suites
+from made_suites import make_lab, write_suites
+from model_fixtures import _one_thread, llama
 
-from patchlab.engine import Trio
+from patchlab.engine import Lab
+
+__all__ = ["_one_thread", "llama"]
 
 
 @pytest.fixture
-def trio(tmp_path: Path) -> Trio:
-    """The tiny trio."""
-    return make_trio(tmp_path / "patches")
+def lab(tmp_path: Path) -> Lab:
+    """The tiny base with its reference."""
+    return make_lab(tmp_path / "patches")
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import pytest
 from patchlab.errors import InputError
 from patchlab.evaluation import PUBLIC, load_prompts
 from patchlab.evaluation.datasets import FORMATS
+from patchlab.evaluation.suites import read_prompts
+from patchlab.records import Prompt
 from patchlab.storage import write_jsonl
 
 HE = {"occupation": "cook", "answer": "occupation", "pronoun_gender": "male", "bls_pct_female": 40.0, "id": "w1"}
@@ -67,6 +69,31 @@ def test_an_embedded_suite_can_ask_other_prompts(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "own.jsonl", [{"prompt": "one"}, {"text": "two", "kind": "continue"}])
     assert [(p.text, p.kind) for p in load_prompts(f"refusal={tmp_path / 'own.jsonl'}", n=5)] == [
         ("one", "chat"), ("two", "continue")]
+
+
+def test_a_row_is_a_text_or_a_conversation(tmp_path: Path) -> None:
+    messages = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hello"},
+                {"role": "assistant", "content": "hi"}, {"role": "user", "content": "go on"}]
+    write_jsonl(tmp_path / "own.jsonl", [{"messages": messages, "domain": "benign", "id": "c1"}, {"text": "go on"}])
+    first, second = read_prompts(tmp_path / "own.jsonl")
+    assert [(message.role, message.content) for message in first.messages] == [tuple(each.values()) for each in messages]
+    assert (first.text, first.system, first.domain, first.id) == ("go on", "be kind", "benign", "c1")
+    assert second == Prompt("go on") and first.key != second.key
+
+
+@pytest.mark.parametrize(("row", "said"), [
+    ({"messages": []}, "ends in no message"), ({"messages": "hello"}, "messages 'hello'"),
+    ({"messages": [{"role": "user"}]}, "a message that is"), ({"messages": [{"role": "tool", "content": "x"}]}, "role 'tool'"),
+    ({"messages": [{"role": "assistant", "content": "x"}]}, "ends in assistant"),
+    ({"messages": [{"role": "user", "content": " "}]}, "empty user message"),
+    ({"messages": [{"role": "user", "content": "x"}], "text": "y"}, "text 'y'"),
+    ({"messages": [{"role": "user", "content": "x"}], "kind": "continue"}, "kind 'continue'"),
+    ({"messages": [{"role": ["user"], "content": "x"}]}, "role"),
+    ({"text": ""}, "text ''"), ({"text": 3}, "text '3'"), ({"text": "x", "kind": "poem"}, "kind 'poem'"), ({}, "text 'None'")])
+def test_a_bad_row_is_an_error_with_its_number(row: dict[str, Any], said: str, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "own.jsonl", [{"text": "fine"}, row])
+    with pytest.raises(InputError, match=rf"own\.jsonl row 2 has .*{said}"):
+        read_prompts(tmp_path / "own.jsonl")
 
 
 def test_a_hub_set_that_cannot_be_had_is_one_error() -> None:

@@ -13,8 +13,7 @@ import pytest
 import torch
 from made_models import CONTEXT, full_forward, make_backbone, make_patch
 
-from patchlab.engine import Bank, Gated, Lane, Sampling, replies
-from patchlab.engine.decode import Part
+from patchlab.engine import Bank, Lane, Sampling, Scheduler, StackPlan, fixed, replies
 from patchlab.errors import InputError
 from patchlab.records import Prompt
 
@@ -30,9 +29,9 @@ except MissingExtraError as error:
 TEXTS = ["the bus is late", "so", "my neighbor came home and said nothing at all", "why", "we went to the sea"]
 
 
-def _parts() -> tuple[Part, ...]:
+def _plan() -> StackPlan:
     backbone = make_backbone("llama")
-    return ((Bank(backbone).segment([make_patch(backbone, "calm", length=5)]), 1.0),)
+    return StackPlan.of((Bank(backbone).segment([make_patch(backbone, "calm", length=5)]), 1.0))
 
 
 def _instances(kind: str, *asked: tuple[Any, ...]) -> list[Any]:
@@ -44,7 +43,7 @@ def _model(**options: Any) -> Any:
     pytest.importorskip("lm_eval")
     from patchlab.evaluation.harness import PatchedLM
 
-    return PatchedLM(make_backbone("llama"), _parts(), **options)
+    return PatchedLM(make_backbone("llama"), _plan(), **options)
 
 
 def test_without_the_library_the_line_that_installs_it_is_named() -> None:
@@ -55,7 +54,7 @@ def test_without_the_library_the_line_that_installs_it_is_named() -> None:
 
 
 def test_log_likelihood_by_hand() -> None:
-    backbone, parts = make_backbone("llama"), _parts()
+    backbone = make_backbone("llama")
     patch = make_patch(backbone, "calm", length=5)
     found = _model().loglikelihood(_instances("loglikelihood", ("the bus", " is late"), ("", "so")))
     for (value, greedy), (before, said) in zip(found, (("the bus", " is late"), ("", "so")), strict=True):
@@ -66,7 +65,6 @@ def test_log_likelihood_by_hand() -> None:
         where = torch.arange(len(ids) - 1, len(ids) + len(more) - 1)
         assert value == pytest.approx(logits[where, torch.tensor(more)].sum().item(), abs=1e-4)
         assert greedy == bool((logits[where].argmax(-1) == torch.tensor(more)).all())
-    assert parts[0][0].length == 5
 
 
 def test_a_text_longer_than_the_context_is_scored_in_windows_once_each() -> None:
@@ -91,7 +89,7 @@ def test_a_text_longer_than_the_context_is_scored_in_windows_once_each() -> None
 def test_greedy_text_is_the_engine_s_and_ends_at_its_stop_string() -> None:
     model = _model(batch_size=3)
     found = model.generate_until(_instances("generate_until", *((text, {"until": [], "max_gen_toks": 12}) for text in TEXTS)))
-    [wanted] = replies([Lane("patched", model.backbone, _parts())], [Prompt(text, "continue") for text in TEXTS],
+    wanted = replies([Lane("patched", Scheduler(model.backbone), fixed(_plan()))], [Prompt(text, "continue") for text in TEXTS],
                        sampling=Sampling(temperature=0, max_new_tokens=12))
     assert [text.strip() for text in found] == [reply.text for reply in wanted]
     whole = max(found, key=len)
@@ -144,9 +142,9 @@ def test_batch_sizes_agree_on_a_task_of_the_harness(tmp_path: Path) -> None:
     assert found[0]["results"]["made_choice"]["acc,none"] == found[1]["results"]["made_choice"]["acc,none"]
 
 
-def test_a_stack_that_heeds_gates_is_refused() -> None:
+def test_a_plan_that_gates_made_for_one_prompt_is_refused() -> None:
     pytest.importorskip("lm_eval")
     from patchlab.evaluation.harness import PatchedLM
 
-    with pytest.raises(InputError, match="heeds gates"):
-        PatchedLM(make_backbone("llama"), Gated({}, lambda without: ()))
+    with pytest.raises(InputError, match="gates left calm off for one prompt"):
+        PatchedLM(make_backbone("llama"), StackPlan(skipped=("calm",)))

@@ -9,7 +9,7 @@ import pytest
 from made_models import make_patch
 from made_suites import SAMPLING
 
-from patchlab.engine import Trio
+from patchlab.engine import Lab
 from patchlab.errors import InputError, NotFoundError, PatchFormatError
 from patchlab.evaluation import evaluate, matrix, reply_store
 from patchlab.evaluation.interaction_matrix import stacks_of
@@ -23,23 +23,22 @@ from patchlab.validation import dump
 DOMAINS = {"calm": "toxicity", "even": "bias", "firm": "refusal"}
 
 
-def put(trio: Trio, name: str, domain: str, *, seed: int | None = None, strength: float = 1.0) -> None:
-    """Save a made patch of this domain into the trio's registry."""
-    made = make_patch(trio.base, name, length=3, seed=seed, strength=strength)
+def put(lab: Lab, name: str, domain: str, *, seed: int | None = None, strength: float = 1.0) -> None:
+    """Save a made patch of this domain into the lab's registry."""
+    made = make_patch(lab.base, name, length=3, seed=seed, strength=strength)
     manifest = replace(made.manifest, domain=domain)
-    Patch(manifest, made.prefix).save_pretrained(trio.registry.folders[0] / manifest.folder_name)
-    trio._patches.clear()
+    Patch(manifest, made.prefix).save_pretrained(lab.registry.folders[0] / manifest.folder_name)
 
 
 @pytest.fixture
-def patches(trio: Trio) -> list[Installed]:
+def patches(lab: Lab) -> list[Installed]:
     for name, domain in DOMAINS.items():
-        put(trio, name, domain)
-    return trio.installed()
+        put(lab, name, domain)
+    return lab.planner.installed()
 
 
-def steps(trio: Trio, prompts: Path, out: Path, patches: list[Installed] | None = None, **options: object):  # type: ignore[no-untyped-def]
-    return matrix(trio, patches or trio.installed(), out=out, n=3, folder=prompts, sampling=SAMPLING, **options)  # type: ignore[arg-type]
+def steps(lab: Lab, prompts: Path, out: Path, patches: list[Installed] | None = None, **options: object):  # type: ignore[no-untyped-def]
+    return matrix(lab, patches or lab.planner.installed(), out=out, n=3, folder=prompts, sampling=SAMPLING, **options)  # type: ignore[arg-type]
 
 
 def found(*args: object, **options: object) -> Interactions:
@@ -57,10 +56,10 @@ def as_text(interactions: Interactions) -> list[object]:
     return sorted([row.key, dict(row.settings), [dump(cell) for cell in row.cells]] for row in interactions.rows)
 
 
-def test_every_stack_has_its_own_effects_refusals_and_drift(trio: Trio, prompts_folder: Path, patches: list[Installed],
+def test_every_stack_has_its_own_effects_refusals_and_drift(lab: Lab, prompts_folder: Path, patches: list[Installed],
                                                             tmp_path: Path) -> None:
     out = tmp_path / "found.json"
-    every = found(trio, prompts_folder, out)
+    every = found(lab, prompts_folder, out)
     assert as_text(load_interactions(out)) == as_text(every)
     assert [row.stack for row in every.rows] == stacks_of(patches, "parallel")
     shared = {("overrefusal", "refusal_rate", ""), ("overrefusal", "refusal_rate_benign", ""),
@@ -83,11 +82,11 @@ def test_every_stack_has_its_own_effects_refusals_and_drift(trio: Trio, prompts_
                 assert cell.change.against in [(name,) for name in row.stack]
 
 
-def test_a_pair_is_what_evaluate_says_of_that_stack(trio: Trio, prompts_folder: Path, patches: list[Installed],
+def test_a_pair_is_what_evaluate_says_of_that_stack(lab: Lab, prompts_folder: Path, patches: list[Installed],
                                                     tmp_path: Path) -> None:
-    every = found(trio, prompts_folder, tmp_path / "found.json", mode="blend")
+    every = found(lab, prompts_folder, tmp_path / "found.json", mode="blend")
     suites = ["toxicity", "refusal", "overrefusal", "drift"]
-    *_, report = evaluate(trio, stack=Stack.parse("calm,firm", mode="blend"), suites=suites, n=3, folder=prompts_folder,
+    *_, report = evaluate(lab, stack=Stack.parse("calm,firm", mode="blend"), suites=suites, n=3, folder=prompts_folder,
                           sampling=SAMPLING)
     assert isinstance(report, Report)
     measures = {(m.suite, m.metric): m for m in report.measures if m.lane == "patched"}
@@ -96,13 +95,13 @@ def test_a_pair_is_what_evaluate_says_of_that_stack(trio: Trio, prompts_folder: 
         assert (cell.value, cell.low, cell.high) == pytest.approx((other.value, other.low, other.high), abs=1e-5)
         assert (cell.n, cell.scorer) == (other.n, other.scorer)
         # base and reference have one name here, so a report can tell them apart no more
-        expected = trio.base.identity.fingerprint if cell.suite == "drift" else report.scorers[other.scorer]
+        expected = lab.base.identity.fingerprint if cell.suite == "drift" else report.scorers[other.scorer]
         assert cell.digest == expected
 
 
-def test_a_change_is_between_the_rows_and_positive_where_it_is_better(trio: Trio, prompts_folder: Path,
+def test_a_change_is_between_the_rows_and_positive_where_it_is_better(lab: Lab, prompts_folder: Path,
                                                                       patches: list[Installed], tmp_path: Path) -> None:
-    every = found(trio, prompts_folder, tmp_path / "found.json")
+    every = found(lab, prompts_folder, tmp_path / "found.json")
     both = row_of(every, "calm@1.0.0", "even@1.0.0")
     alone = {name: row_of(every, name) for name in both.stack}
 
@@ -124,15 +123,15 @@ def test_a_change_is_between_the_rows_and_positive_where_it_is_better(trio: Trio
     assert firm and base and firm.change and firm.change.value == pytest.approx(100 * (firm.value - base.value))
 
 
-def test_what_was_cut_goes_on_with_the_next_row(trio: Trio, prompts_folder: Path, patches: list[Installed], tmp_path: Path,
+def test_what_was_cut_goes_on_with_the_next_row(lab: Lab, prompts_folder: Path, patches: list[Installed], tmp_path: Path,
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = found(trio, prompts_folder, tmp_path / "whole.json")
+    whole = found(lab, prompts_folder, tmp_path / "whole.json")
     out, kept, lanes = tmp_path / "cut.json", 0, []
     draw = reply_store.finished
     monkeypatch.setattr(reply_store, "finished", lambda lanes_, *args, **options: lanes.append(lanes_[0].name) or draw(
         lanes_, *args, **options))
     while kept < 4:  # cut in the middle of every row
-        running = steps(trio, prompts_folder, out)
+        running = steps(lab, prompts_folder, out)
         for step in running:
             now = len(load_interactions(out).rows) if out.exists() else 0
             assert now >= kept
@@ -140,62 +139,62 @@ def test_what_was_cut_goes_on_with_the_next_row(trio: Trio, prompts_folder: Path
                 running.close()
         kept = now
     lanes.clear()
-    first, *_, last = steps(trio, prompts_folder, out)
+    first, *_, last = steps(lab, prompts_folder, out)
     assert isinstance(first, Progress) and 0 < first.done < first.total
     assert isinstance(last, Interactions) and as_text(last) == as_text(whole)
     assert set(lanes) == {"base", *(" + ".join(row.stack) for row in whole.rows[4:])}, "a finished row was drawn again"
     lanes.clear()
-    [done, again] = steps(trio, prompts_folder, out)
+    [done, again] = steps(lab, prompts_folder, out)
     assert done.done == done.total and as_text(again) == as_text(whole) and lanes == []
 
 
-def test_only_what_has_changed_is_measured_again(trio: Trio, prompts_folder: Path, patches: list[Installed], tmp_path: Path,
+def test_only_what_has_changed_is_measured_again(lab: Lab, prompts_folder: Path, patches: list[Installed], tmp_path: Path,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     out, lanes = tmp_path / "found.json", []
-    before = found(trio, prompts_folder, out)
-    put(trio, "firm", "refusal", seed=99)
+    before = found(lab, prompts_folder, out)
+    put(lab, "firm", "refusal", seed=99)
     draw = reply_store.finished
     monkeypatch.setattr(reply_store, "finished", lambda lanes_, *args, **options: lanes.append(lanes_[0].name) or draw(
         lanes_, *args, **options))
-    after = found(trio, prompts_folder, out)
+    after = found(lab, prompts_folder, out)
     assert all("firm" in name or name == "base" for name in lanes) and lanes
     assert as_text(after) != as_text(before) and len(after.rows) == len(before.rows)
     assert [*map(dump, row_of(after, "calm@1.0.0", "even@1.0.0").cells)] == [
         *map(dump, row_of(before, "calm@1.0.0", "even@1.0.0").cells)]
     lanes.clear()
-    found(trio, prompts_folder, out, [one for one in trio.installed() if one.manifest.name != "even"])
+    found(lab, prompts_folder, out, [one for one in lab.planner.installed() if one.manifest.name != "even"])
     assert lanes == [], "fewer patches need nothing new"
     write_jsonl(prompts_folder / "harmful.jsonl", [{"text": "another question"}])
-    found(trio, prompts_folder, out)
+    found(lab, prompts_folder, out)
     assert set(lanes) == {"base", "firm@1.0.0", "calm@1.0.0 + firm@1.0.0", "even@1.0.0 + firm@1.0.0"}
 
 
-def test_a_sequence_has_both_orders_and_modes_share_the_file(trio: Trio, prompts_folder: Path, patches: list[Installed],
+def test_a_sequence_has_both_orders_and_modes_share_the_file(lab: Lab, prompts_folder: Path, patches: list[Installed],
                                                              tmp_path: Path) -> None:
     out, two, suites = tmp_path / "found.json", patches[:2], ["overrefusal"]
-    parallel = found(trio, prompts_folder, out, two, suites=suites)
-    every = found(trio, prompts_folder, out, two, suites=suites, mode="sequential")
+    parallel = found(lab, prompts_folder, out, two, suites=suites)
+    every = found(lab, prompts_folder, out, two, suites=suites, mode="sequential")
     assert [row.stack for row in every.rows[len(parallel.rows):]] == [
         ("calm@1.0.0",), ("even@1.0.0",), ("calm@1.0.0", "even@1.0.0"), ("even@1.0.0", "calm@1.0.0")]
     assert every.rows[:len(parallel.rows)] == parallel.rows, "the base is the same in every mode"
     assert {cell.suite for row in every.rows for cell in row.cells} == {"overrefusal"}
 
 
-def test_versions_of_one_patch_never_pair(trio: Trio, patches: list[Installed]) -> None:
+def test_versions_of_one_patch_never_pair(lab: Lab, patches: list[Installed]) -> None:
     one = patches[0]
     other = Installed(one.folder, replace(one.manifest, version="1.1.0"))
     assert stacks_of([one, other], "sequential") == [(), ("calm@1.0.0",), ("calm@1.1.0",)]
 
 
-def test_what_cannot_be_measured_is_said_before_any_work(trio: Trio, prompts_folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_said_before_any_work(lab: Lab, prompts_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     with pytest.raises(NotFoundError, match="did you mean 'drift'"):
-        next(steps(trio, prompts_folder, out, suites=["drft"]))
+        next(steps(lab, prompts_folder, out, suites=["drft"]))
     with pytest.raises(NotFoundError, match="unknown suite of the matrix 'fluency'"):
-        next(steps(trio, prompts_folder, out, suites=["fluency"]))
+        next(steps(lab, prompts_folder, out, suites=["fluency"]))
     with pytest.raises(InputError, match="no patch to measure"):
-        next(matrix(trio, [], out=out, folder=prompts_folder))
+        next(matrix(lab, [], out=out, folder=prompts_folder))
     out.write_text("[]")
     with pytest.raises(PatchFormatError, match=r"found\.json holds a list"):
-        next(steps(trio, prompts_folder, out))
+        next(steps(lab, prompts_folder, out))
     assert out.read_text() == "[]"

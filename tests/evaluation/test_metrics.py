@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from patchlab.evaluation.metrics import distinct, highest, refusal_rate, stereotype_rate, toxic_rate
-from patchlab.records import Prompt, Reply, Score
+import pytest
+
+from patchlab.evaluation import metrics
+from patchlab.evaluation.metrics import (
+    Verdicts,
+    cut_rate,
+    distinct,
+    highest,
+    prompts_of,
+    refusal_rate,
+    stereotype_rate,
+    toxic_rate,
+)
+from patchlab.records import Message, Prompt, Reply, Score
 
 
 def _reply(prompt: Prompt, text: str, sample: int = 0) -> Reply:
@@ -39,3 +52,30 @@ def test_the_worst_sample_of_each_prompt_counts() -> None:
 def test_distinct_words_are_counted_over_the_samples_of_a_prompt() -> None:
     said = [_reply(Prompt("one"), "red red blue", 0), _reply(Prompt("one"), "red", 1), _reply(Prompt("two"), "a b", 0)]
     assert distinct(1)(said) == [0.5, 1.0]
+
+
+def test_the_share_of_cut_replies_is_over_samples() -> None:
+    ask = Prompt("one")
+    assert cut_rate([_reply(ask, "a", 0), replace(_reply(ask, "b", 1), stop="length")]) == [0.5]
+
+
+def test_prompts_that_end_alike_are_still_two() -> None:
+    before = (Message("user", "hello"), Message("assistant", "hi"))
+    asked = [Prompt("go on"), Prompt("go on", earlier=before), Prompt("go on", system="be kind"), Prompt("go on", "continue")]
+    said = [_reply(prompt, text) for prompt in asked for text in ("red red", "blue")]
+    assert prompts_of(said) == asked and distinct(1)(said) == [2 / 3] * 4
+
+
+def test_a_text_is_scored_once_a_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+
+    class Counting:
+        def score(self, texts: list[str], prompts: list[str]) -> list[Score]:
+            given.extend(texts)
+            return [Score("any", len(text) / 10, False, "") for text in texts]
+
+    monkeypatch.setattr(metrics, "load_scorer", lambda name: Counting())
+    monkeypatch.setattr(metrics, "CHUNK", 2)
+    verdicts, said = Verdicts(), [_reply(Prompt("q"), text) for text in ("a", "bb", "a", "ccc")]
+    assert [score.value for score in verdicts.of("any", said)] == [0.1, 0.2, 0.1, 0.3]
+    assert verdicts.of("any", said[:2])[1].value == 0.2 and given == ["a", "bb", "ccc"]

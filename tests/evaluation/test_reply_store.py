@@ -11,30 +11,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made_suites import SAMPLING, make_trio, write_suites
+from made_suites import SAMPLING, make_lab, write_suites
 
-from patchlab.engine import Sampling, Trio
+from patchlab.engine import Lab, Sampling
 from patchlab.errors import InputError
 from patchlab.evaluation import evaluate, rows
+from patchlab.evaluation.reply_store import Replies
 from patchlab.patches import Stack
-from patchlab.records import Progress, Report
+from patchlab.records import Message, Progress, Prompt, Reply, Report
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path[:0] = {path!r}
-from made_suites import make_trio, write_suites
-from test_drawing import steps
+from made_suites import make_lab, write_suites
+from test_reply_store import steps
 home = Path({home!r})
-for step in steps(make_trio(home / "patches"), home):
+for step in steps(make_lab(home / "patches"), home):
     if step.stage == "refusal" and step.done == 7:
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def steps(trio: Trio, home: Path, *, sampling: Sampling = SAMPLING) -> Iterator[Progress | Report]:
+def steps(lab: Lab, home: Path, *, sampling: Sampling = SAMPLING) -> Iterator[Progress | Report]:
     """The evaluation that all tests here run or stop."""
-    return evaluate(trio, stack=Stack.parse("calm"), suites=["refusal", "fluency"], n=6, folder=home / "prompts",
+    return evaluate(lab, stack=Stack.parse("calm"), suites=["refusal", "fluency"], n=6, folder=home / "prompts",
                     sampling=sampling, out=home / "out")
 
 
@@ -50,7 +51,7 @@ def lines(home: Path) -> list[str]:
 
 
 def test_a_run_that_was_killed_goes_on_to_the_very_same_report(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    trio = make_trio(home / "patches")
+    lab = make_lab(home / "patches")
     code = KILLED.format(path=[str(Path(__file__).parents[1] / "made"), *sys.path], home=str(home))
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, env=dict(os.environ), timeout=600,
                           capture_output=True, text=True, check=False)
@@ -59,34 +60,54 @@ def test_a_run_that_was_killed_goes_on_to_the_very_same_report(home: Path, tmp_p
     assert len(kept) == 7
     with (home / "out" / "replies.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"lane": "base", "row": 3, "pro')  # as a kill in the middle of a write leaves it
-    first, *_, report = steps(trio, home)
+    first, *_, report = steps(lab, home)
     assert isinstance(first, Progress) and isinstance(report, Report) and first.done == 7
     assert lines(home)[:7] == kept and len(lines(home)) == len(set(lines(home))) == 36
 
     other = tmp_path_factory.mktemp("whole")
     write_suites(other / "prompts")
-    *_, whole = steps(make_trio(other / "patches"), other)
+    *_, whole = steps(make_lab(other / "patches"), other)
     assert isinstance(whole, Report) and rows(whole) == rows(report) and whole.replies == report.replies
 
 
 def test_a_finished_run_draws_nothing_again(home: Path) -> None:
-    trio = make_trio(home / "patches")
-    list(steps(trio, home))
+    lab = make_lab(home / "patches")
+    list(steps(lab, home))
     before = lines(home)
-    found = list(steps(trio, home))
+    found = list(steps(lab, home))
     assert [(s.stage, s.done) for s in found if isinstance(s, Progress)] == [("refusal", 18), ("fluency", 18)]
     assert lines(home) == before
 
 
+def test_conversations_and_how_replies_ended_come_back_as_they_were(home: Path) -> None:
+    lab = make_lab(home / "patches")
+    before = (Message("user", "hello \ud83d"), Message("assistant", "hi"))
+    asked = [Prompt("go on", earlier=before), Prompt("go on", system="be kind"), Prompt("go on"), Prompt("go \ud83d on")]
+
+    def draw() -> tuple[Progress, list[Reply]]:
+        store, found = Replies({"any": "settings"}, home / "out"), []
+
+        def drawing() -> Iterator[Progress]:
+            found.extend((yield from store.draw(lab.lanes("calm"), asked, 2, SAMPLING, "stage")))
+
+        first, *_ = drawing()
+        store.close()
+        return first, found
+
+    (empty, drawn), (full, again) = draw(), draw()
+    assert (empty.done, full.done, full.total, len(lines(home))) == (0, 24, 24, 24) and again == drawn
+    assert {reply.stop for reply in drawn} <= {"end", "length"} and len({reply.prompt.key for reply in drawn}) == 4
+
+
 def test_other_settings_in_the_folder_are_an_error_that_names_them(home: Path) -> None:
-    trio = make_trio(home / "patches")
-    next(steps(trio, home))
+    lab = make_lab(home / "patches")
+    next(steps(lab, home))
     with pytest.raises(InputError, match=r"temperature 0\.8 and now 0\.5; expected the same settings"):
-        next(steps(trio, home, sampling=Sampling(max_new_tokens=5, seed=3, temperature=0.5)))
-    next(steps(trio, home))
+        next(steps(lab, home, sampling=Sampling(max_new_tokens=5, seed=3, temperature=0.5)))
+    next(steps(lab, home))
     (home / "prompts" / "harmful.jsonl").write_text('{"text": "another request"}\n')
     with pytest.raises(InputError, match="prompts "):
-        next(steps(trio, home))
+        next(steps(lab, home))
 
 
 @pytest.mark.parametrize(("name", "text", "said"), [
@@ -96,13 +117,13 @@ def test_a_folder_of_something_else_is_left_alone(name: str, text: str, said: st
     (home / "out").mkdir()
     (home / "out" / name).write_text(text)
     with pytest.raises(InputError, match=said):
-        next(steps(make_trio(home / "patches"), home))
+        next(steps(make_lab(home / "patches"), home))
     assert (home / "out" / name).read_text() == text
 
 
 def test_a_row_that_is_no_reply_is_an_error(home: Path) -> None:
-    trio = make_trio(home / "patches")
-    next(steps(trio, home))
+    lab = make_lab(home / "patches")
+    next(steps(lab, home))
     (home / "out" / "replies.jsonl").write_text(json.dumps({"lane": "base"}) + "\n")
     with pytest.raises(InputError, match="no reply"):
-        next(steps(trio, home))
+        next(steps(lab, home))

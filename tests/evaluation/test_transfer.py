@@ -1,4 +1,4 @@
-"""A port check measures what it says: all of an effect on the same model written otherwise, and a plain verdict."""
+"""A patch goes to another base by one explicit step; the check of what it does there measures what it says."""
 
 from __future__ import annotations
 
@@ -8,17 +8,99 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_models import byte_level, make_backbone, make_model, make_patch
+from made_models import byte_fallback, byte_level, full_forward, make_backbone, make_model, make_patch, some_ids
 from made_suites import SAMPLING
 
-from patchlab.engine import Bank
+from patchlab.engine import Bank, Planner, StackPlan
+from patchlab.engine.likelihood import pad_texts, reply_logits
 from patchlab.errors import BaseMismatchError, InputError
 from patchlab.evaluation.metrics import METRICS, Counted, by_prompt
-from patchlab.evaluation.transfer import KEPT, PortCheck, check_port
-from patchlab.evaluation.transfer_verdict import decide
+from patchlab.evaluation.transfer import KEPT, PortCheck, check_port, decide, differences, ported
 from patchlab.models import Backbone
-from patchlab.patches import Patch
+from patchlab.patches import Manifest, Patch, Stack
 from patchlab.records import Comparison, Measure, Progress
+from patchlab.registry import Registry
+
+
+def versioned(patch: Patch, version: str) -> Patch:
+    return Patch(dataclasses.replace(patch.manifest, version=version), patch.prefix)
+
+
+def test_without_asking_a_wrong_base_stays_an_error_that_names_both(llama: Backbone) -> None:
+    patch, other = make_patch(llama, "calm", length=4), make_backbone("llama", seed=1)
+    with pytest.raises(BaseMismatchError) as caught:
+        Bank(other).segment([patch])
+    assert all(base.identity.fingerprint[:12] in str(caught.value) for base in (llama, other))
+    Bank(other).segment([ported(patch, other)])
+    with pytest.raises(BaseMismatchError):  # and what was ported does not fit the old base any more
+        Bank(llama).segment([ported(patch, other)])
+
+
+def test_a_ported_patch_is_its_prefix_before_the_new_bases_text(llama: Backbone) -> None:
+    patch, other = make_patch(llama, "calm", length=4), make_backbone("llama", seed=1)
+    moved = ported(patch, other)
+    ids = some_ids(9, seed=3)
+    with torch.no_grad():
+        mine = reply_logits(other, pad_texts(other, [(ids[:1], ids[1:])]), StackPlan.of((Bank(other).segment([moved]), 1.0)))
+        wanted = full_forward(other, ids, [(torch.tensor(patch.prefix), 1.0)])[:-1]
+    torch.testing.assert_close(mine, wanted, atol=1e-5, rtol=0)
+
+
+def test_a_ported_patch_says_what_it_is_and_claims_nothing(llama: Backbone, tmp_path: Path) -> None:
+    measured = Measure("toxicity", "patched", "toxic_rate", 0.1, 0.0, 0.2, 9, "toxicity")
+    patch = make_patch(llama, "calm", length=4)
+    patch = Patch(dataclasses.replace(patch.manifest, evidence=(measured,), summary="x" * 2000), patch.prefix)
+    other = make_backbone("llama", seed=1)
+    moved = Patch.from_pretrained(ported(patch, other).save_pretrained(tmp_path / "moved"))
+    assert moved.manifest.base == other.identity and moved.manifest.evidence == ()
+    assert moved.manifest.version == f"1.0.0+port.{other.identity.fingerprint[3:11]}"
+    assert llama.identity.fingerprint[:12] in moved.manifest.summary
+    assert (moved.prefix == patch.prefix).all() and isinstance(moved.manifest, Manifest)
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    ("1.0.0-rc.1", "1.0.0-rc.1+port.{}"), ("1.0.0+nightly.7", "1.0.0+nightly.7.port.{}"),
+    ("1.2.0+port.0123abcd", "1.2.0+port.{}"), ("1.2.0+port.0123abcd.late", "1.2.0+late.port.{}")])
+def test_a_version_carries_one_port_and_keeps_the_rest(before: str, after: str, llama: Backbone) -> None:
+    other = make_backbone("llama", seed=1)
+    moved = ported(versioned(make_patch(llama, "calm", length=4), before), other)
+    assert moved.manifest.version == after.format(other.identity.fingerprint[3:11])
+
+
+def test_what_cannot_go_over_is_refused(llama: Backbone) -> None:
+    patch = make_patch(llama, "calm", length=4)
+    with pytest.raises(InputError, match="made for this very base"):
+        ported(patch, llama)
+    wide = Backbone(make_model("llama", vocabulary=len(byte_level()), hidden_size=64), byte_level(), name="wide")
+    with pytest.raises(BaseMismatchError, match=r"width 32; expected width 64, that of wide"):
+        ported(patch, wide)
+
+
+def test_every_difference_is_named(llama: Backbone) -> None:
+    patch = make_patch(llama, "calm", length=4)
+    assert differences(patch, llama) == ()
+    other = Backbone(make_model("llama", vocabulary=len(byte_fallback()), seed=4), byte_fallback(), name="other words")
+    assert [each.split()[0] for each in differences(patch, other)] == ["weights", "tokenizer", "chat"]
+    ported(patch, other)  # another tokenizer is told, not refused: the width fits
+
+
+def test_of_several_versions_each_base_takes_its_own(llama: Backbone, tmp_path: Path) -> None:
+    other = make_backbone("llama", seed=1)
+    patch = make_patch(llama, "calm", length=4)
+    newer = versioned(make_patch(llama, "calm", length=4, seed=9), "0.9.0")
+    for each in (patch, newer, ported(patch, other)):
+        each.save_pretrained(tmp_path / each.manifest.folder_name)
+
+    def planner(base: Backbone) -> Planner:
+        return Planner(base, Registry([tmp_path]))
+
+    for base, version in ((llama, "1.0.0"), (other, f"1.0.0+port.{other.identity.fingerprint[3:11]}")):
+        assert planner(base).patch("calm").manifest.version == version
+        assert planner(base).plan(Stack.parse("calm")).slots == 4
+    with pytest.raises(BaseMismatchError):
+        planner(other).patch("calm", "1.0.0")
+    with pytest.raises(BaseMismatchError):
+        planner(make_backbone("llama", seed=2)).patch("calm")
 
 
 def same_written_otherwise(base: Backbone) -> Backbone:

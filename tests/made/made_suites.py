@@ -1,4 +1,4 @@
-"""A tiny trio with a patch, and prompts of every suite in files."""
+"""A tiny base with a reference and a patch, and prompts of every suite in files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from pathlib import Path
 
 from made_models import make_backbone, make_patch
 
-from patchlab.engine import Sampling, Trio
-from patchlab.models import preset
+from patchlab.engine import Lab, Sampling
 from patchlab.registry import Registry
 from patchlab.storage import write_jsonl
 
@@ -15,12 +14,12 @@ SAMPLING = Sampling(max_new_tokens=5, seed=3)
 WORDS = ("how do i bake bread", "why is the sky blue", "tell me a story", "what is rain", "who are you", "go on")
 
 
-def make_trio(folder: Path) -> Trio:
+def make_lab(folder: Path, *, reference: bool = True) -> Lab:
     """A tiny Llama as base, another seed of it as reference, and a patch named `calm` for toxicity."""
     base = make_backbone("llama")
     if not (folder / "calm-1.0.0").is_dir():
         make_patch(base, "calm", length=3).save_pretrained(folder / "calm-1.0.0")
-    return Trio(base, make_backbone("llama", seed=1), registry=Registry([folder]), preset=preset("pocket"))
+    return Lab(base, make_backbone("llama", seed=1) if reference else None, registry=Registry([folder]), name="tiny")
 
 
 def write_suites(folder: Path) -> Path:
