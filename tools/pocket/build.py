@@ -21,10 +21,10 @@ from typing import Any, TypeVar, cast
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from patchlab.engine import Sampling, Trio
+from patchlab.engine import Lab, Sampling
 from patchlab.evaluation import evaluate
 from patchlab.evaluation.suites import read_prompts
-from patchlab.models import load_backbone, preset
+from patchlab.models import load_backbone
 from patchlab.models.presets import ASSETS
 from patchlab.patches import Patch, Stack
 from patchlab.records import Measure, Progress, Prompt
@@ -91,10 +91,10 @@ class Plan:
         """How judged replies are drawn."""
         return Sampling(seed=self.seed, max_new_tokens=self.reply_tokens)
 
-    def trio(self, registry: Registry) -> Trio:
+    def lab(self, registry: Registry) -> Lab:
         """The two models of this build, with these patches."""
-        return Trio(load_backbone(self.pocket / "base"), load_backbone(self.pocket / "reference"), registry=registry,
-                    preset=preset("pocket"))
+        return Lab(load_backbone(self.pocket / "base"), load_backbone(self.pocket / "reference"), registry=registry,
+                   name="pocket")
 
     @property
     def digest(self) -> str:
@@ -174,7 +174,7 @@ def patches_stage(plan: Plan) -> Iterator[Progress]:
     for folder, registry, out in zip(ROUNDS, registries, (first, second, last), strict=True):
         for path in sorted(folder.glob("*.yaml")):
             recipe = read_recipe(path)
-            recipe = dataclasses.replace(recipe, seed=recipe.seed + plan.seed - SEED, **plan.recipe)
+            recipe = recipe.with_(seed=recipe.seed + plan.seed - SEED, **plan.recipe)
             name = recipe.patch_name
             mark = plan.work / f"{out.name}-{name}.done"  # a folder in `out` may hold the patch of an older base
             if mark.is_file() and json.loads(mark.read_text())["recipe"] == recipe.digest:
@@ -195,10 +195,10 @@ def patches_stage(plan: Plan) -> Iterator[Progress]:
 def _trained(plan: Plan, registry: Registry, recipe: Recipe, asked: tuple[list[Prompt], list[Prompt]],
              label: str) -> Generator[Progress, None, Patch]:
     """Train one patch on prompts to learn from, watched on dev prompts."""
-    trio = plan.trio(registry)
-    for backbone in (trio.base, trio.reference):
+    lab = plan.lab(registry)
+    for backbone in filter(None, (lab.base, lab.reference)):
         backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
-    return (yield from _labelled(label, train(trio, recipe, asked[0], dev=asked[1], work=plan.work / label.replace(" ", "-"))))
+    return (yield from _labelled(label, train(lab, recipe, asked[0], dev=asked[1], work=plan.work / label.replace(" ", "-"))))
 
 
 def _shown_to_work(plan: Plan, patch: Patch, asked: tuple[list[Prompt], list[Prompt]],
@@ -207,14 +207,14 @@ def _shown_to_work(plan: Plan, patch: Patch, asked: tuple[list[Prompt], list[Pro
     work, domain = plan.work / label.replace(" ", "-"), patch.manifest.domain
     release(patch, work)
     evidence: list[Measure] = []
-    for found in evaluate(plan.trio(Registry([work])), stack=Stack.parse(patch.manifest.name),
+    for found in evaluate(plan.lab(Registry([work])), stack=Stack.parse(patch.manifest.name),
                           suites=[domain, "overrefusal", "drift"], n=plan.judged, seed=plan.seed, folder=plan.suites,
                           sampling=plan.sampling):
         if isinstance(found, Progress):
             yield dataclasses.replace(found, stage=f"{label} judge {found.stage}")
         else:
             evidence += [m for m in found.measures if m.lane == "patched" and not math.isnan(m.value)]
-    base = plan.trio(Registry([])).base
+    base = plan.lab(Registry([])).base
     fitted = yield from _labelled(label, fit_gate(base, domain, *asked))
     curve = yield from _labelled(label, measure_curve(base, patch, n=min(plan.judged, CURVE), seed=plan.seed,
                                                       folder=plan.suites, sampling=plan.sampling))
@@ -234,7 +234,7 @@ def _labelled(label: str, steps: Generator[Progress, None, Returned]) -> Generat
 
 def metrics_stage(plan: Plan) -> Iterator[Progress]:
     """Judge models and patches on held-out prompts and write what they reach beside the weights."""
-    for found in judge(plan.trio(Registry([plan.out / "patches"])), folder=plan.suites, n=plan.judged, seed=plan.seed,
+    for found in judge(plan.lab(Registry([plan.out / "patches"])), folder=plan.suites, n=plan.judged, seed=plan.seed,
                        sampling=plan.sampling):
         if isinstance(found, Progress):
             yield dataclasses.replace(found, stage=f"judge {found.stage}")
