@@ -120,26 +120,32 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
                 out.write(data)
                 out.flush()
                 os.fsync(out.fileno())
-        if not (folder.exists() and _exchanged(fresh, folder)):
-            _move(fresh, folder, aside=old)
+        _place(fresh, folder, aside=old)
     finally:
         if folder.exists() or not old.exists():
             shutil.rmtree(workshop, ignore_errors=True)
     return folder
 
 
-def _move(fresh: Path, folder: Path, *, aside: Path) -> None:
-    if folder.exists():
-        folder.rename(aside)
+def _place(fresh: Path, folder: Path, *, aside: Path) -> None:
+    if not folder.exists():
+        try:
+            fresh.rename(folder)
+            return
+        except OSError:
+            if not folder.exists():  # otherwise another process has made it in this moment
+                raise
+    if _exchanged(fresh, folder):
+        return
+    folder.rename(aside)
     try:
         fresh.rename(folder)
     except OSError as error:
-        if aside.exists():
-            try:
-                aside.rename(folder)
-            except OSError:
-                raise InputError(f"{folder} could neither be replaced nor restored ({error})", expected="a folder that can be "
-                                 "renamed", do=f"move {aside} back to {folder}") from None
+        try:
+            aside.rename(folder)
+        except OSError:
+            raise InputError(f"{folder} could neither be replaced nor restored ({error})", expected="a folder that can be "
+                             "renamed", do=f"move {aside} back to {folder}") from None
         raise
 
 

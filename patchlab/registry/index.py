@@ -161,4 +161,5 @@ def _candidates(folders: Iterable[Path]) -> Iterable[Path]:
     for folder in folders:
         if folder.is_dir():
             with os.scandir(folder) as entries:
-                yield from sorted(Path(entry) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+                shown = [entry.path for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+            yield from map(Path, sorted(shown))

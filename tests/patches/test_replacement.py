@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from made_patches import make_patch
@@ -64,6 +66,21 @@ def test_readers_see_one_whole_version_while_a_writer_replaces(manifest: Manifes
         seen, reads = map(int, out.split())
         assert seen == 2 and reads > 20
     assert sorted(path.name for path in folder.parent.iterdir()) == ["stop", folder.name]
+
+
+def test_several_writers_of_one_new_folder_all_succeed(manifest: Manifest, tmp_path: Path) -> None:
+    made = [make_patch(manifest, seed=seed) for seed in range(4)]
+    for round in range(20):
+        folder, start = tmp_path / f"round{round}", Barrier(len(made))
+
+        def write(patch: Patch, folder: Path = folder, start: Barrier = start) -> Path:
+            start.wait()
+            return patch.save_pretrained(folder)
+
+        with ThreadPoolExecutor(len(made)) as pool:
+            assert set(pool.map(write, made)) == {folder}
+        assert Patch.from_pretrained(folder).digest in {patch.digest for patch in made}
+    assert len([*tmp_path.iterdir()]) == 20
 
 
 def test_names_are_exchanged_in_one_step_where_the_system_can(tmp_path: Path) -> None:
