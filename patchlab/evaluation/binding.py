@@ -36,9 +36,10 @@ def ported(patch: Patch, base: Backbone) -> Patch:
 def differences(patch: Patch, base: Backbone) -> tuple[str, ...]:
     """What of a base is not what the patch was made with: weights, tokenizer, chat template; empty where it fits."""
     old, new = patch.manifest.base, base.identity
-    found = [("weights", old.fingerprint, new.fingerprint), ("tokenizer", old.tokenizer_digest, new.tokenizer_digest),
-             ("chat template", old.template_digest, new.template_digest)]
-    return tuple(f"{what} {a[:12] or 'none'}, here {b[:12] or 'none'}" for what, a, b in found if a != b)
+    found = [(old.fingerprint not in base.fingerprints, "weights", old.fingerprint, new.fingerprint),
+             (old.tokenizer_digest != new.tokenizer_digest, "tokenizer", old.tokenizer_digest, new.tokenizer_digest),
+             (base.template_differs(old), "chat template", old.template_digest, new.template_digest)]
+    return tuple(f"{what} {a[:12] or 'none'}, here {b[:12] or 'none'}" for differs, what, a, b in found if differs)
 
 
 def _version(version: str, fingerprint: str) -> str:
