@@ -65,7 +65,7 @@ class PatchedLM(TemplateLM):
     @property
     def eot_token_id(self) -> int:
         """The token that ends a text."""
-        return min(self.backbone.stops, default=0)
+        return self.backbone.eos or 0
 
     @property
     def prefix_token_id(self) -> int:

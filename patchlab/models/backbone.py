@@ -22,8 +22,9 @@ class Backbone:
     """A frozen causal language model with its tokenizer; its weights are never changed.
 
     The model given is put into evaluation mode and its parameters ask for no gradients; `wrap` leaves a caller's own as it
-    is. `stops` are the ids any of which ends a reply, `unseen` those that text never shows. `fingerprints` are all that
-    patches of this base may hold, the newest version first. Raises ModelError for a model that cannot carry a patch.
+    is. `stops` are the ids any of which ends a reply, `eos` the one that ends a text (None without one), `unseen` those that
+    text never shows. `fingerprints` are all that patches of this base may hold, the newest version first. Raises ModelError
+    for a model that cannot carry a patch.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str,
@@ -42,8 +43,9 @@ class Backbone:
         self.identity = BaseIdentity(id=name, revision=revision, fingerprint=self.fingerprints[0],
                                      tokenizer_digest=identities.digest(tokenizer.get_vocab()),
                                      template_digest=self._templates[0])
-        self._eos = _listed(tokenizer.eos_token_id, model.config.eos_token_id, model.generation_config.eos_token_id)
-        self.stops = frozenset(self._eos if self.chat.end is None else (*self._eos, self.chat.end))
+        ends = _listed(tokenizer.eos_token_id, model.config.eos_token_id, model.generation_config.eos_token_id)
+        self.eos = next(iter(ends), None)
+        self.stops = frozenset(ends if self.chat.end is None else (*ends, self.chat.end))
         self.unseen = frozenset(k for k, token in tokenizer.added_tokens_decoder.items()
                                 if token.special and not tokenizer.decode([k], skip_special_tokens=True))
         self.static = False  # whether decode steps may be replayed as a CUDA graph
@@ -130,8 +132,7 @@ class Backbone:
         """
         if kind == "continue" and not self._adds_space:
             text = f" {text}"
-        end = self.chat.end if kind == "chat" else None
-        end = end if end is not None else next(iter(self._eos), None)
+        end = self.chat.end if kind == "chat" and self.chat.end is not None else self.eos
         return [*self.chat.ids(text), *([end] if complete and end is not None else [])]
 
     @cached_property

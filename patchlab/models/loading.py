@@ -121,11 +121,9 @@ def _open(found: Source, device_map: DeviceMap, dtype: torch.dtype | None, bits:
     """The model and tokenizer of a source. Raises a PatchLabError or whatever the libraries raise."""
     if not found.gguf:
         check_architecture(SimpleNamespace(**found.settings))  # before a library that may not know the name
-    shared: dict[str, Any] = {"revision": found.revision, "trust_remote_code": False, "local_files_only": found.cached}
-    if found.gguf:
-        shared |= {"gguf_file": found.gguf}
+    shared: dict[str, Any] = {"revision": found.revision, "trust_remote_code": False, "local_files_only": found.cached,
+                              **({"gguf_file": found.gguf} if found.gguf else {})}
     config = AutoConfig.from_pretrained(found.where, **shared)
-    tokenizer = AutoTokenizer.from_pretrained(found.where, **shared)
     check_architecture(config)
     held = getattr(config, "quantization_config", None)
     if held and not found.gguf:
@@ -134,13 +132,13 @@ def _open(found: Source, device_map: DeviceMap, dtype: torch.dtype | None, bits:
                              do="leave out the bits, or load the model as it was before")
         quantized_bits(held)
         held["llm_int8_threshold"] = 0.0  # with outliers set apart a row would depend on its neighbours
-        shared["config"] = config
+    tokenizer = AutoTokenizer.from_pretrained(found.where, **shared)
     # on a CPU 32 bits are both faster and exact for small models; a GPU takes 16
     dtype = dtype or (torch.float32 if device_map == "cpu" and _small(config) else torch.bfloat16)
     more: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True)} if found.gguf else {"use_safetensors": True}
     loaded: Any = AutoModelForCausalLM.from_pretrained(
-        found.where, dtype=dtype, attn_implementation=_attention(config), device_map=device_map, output_loading_info=True,
-        **more, **shared)
+        found.where, config=config, dtype=dtype, attn_implementation=_attention(config), device_map=device_map,
+        output_loading_info=True, **more, **shared)
     model, info = loaded
     if info["missing_keys"]:  # the library would fill them with noise and say nothing
         raise ValueError(f"the weights lack {min(info['missing_keys'])}")

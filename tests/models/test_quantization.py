@@ -12,8 +12,9 @@ import torch
 from made_models import FAMILIES, byte_level, make_backbone, make_model, make_patch, some_ids
 from torch import Tensor
 
-from patchlab.engine import compile_prefix
-from patchlab.engine.decode import Batch, Part, Row
+from patchlab.engine import StackPlan, compile_prefix
+from patchlab.engine.decode import Batch, Row
+from patchlab.engine.forward_rows import Part
 from patchlab.errors import InputError, MissingExtraError, ModelError
 from patchlab.models import Backbone, load_backbone
 from patchlab.models.quantization import narrow
@@ -50,17 +51,17 @@ def test_a_row_is_what_it_is_alone_and_close_to_the_full_base(family: str, bits:
     backbone, full = wide(family, bits), wide(family)
     ids, others = some_ids(9, seed=1), [Row(some_ids(4, seed=3)), Row(some_ids(14, seed=5))]
     for parts in ((), (part(backbone),)):
-        alone = logits(backbone, Row(ids, parts))
-        batched = logits(backbone, others[0], Row(ids, parts), others[1])[:, 1:2]
+        alone = logits(backbone, Row(ids, StackPlan.of(*parts)))
+        batched = logits(backbone, others[0], Row(ids, StackPlan.of(*parts)), others[1])[:, 1:2]
         if bits == 4:
             torch.testing.assert_close(batched, alone, atol=1e-4, rtol=0)
         else:  # activations are rounded to 8 bits, and the last bit of a sum can tip a rounding
             assert (batched - alone).abs().mean() < 0.01 * alone.std()
-        was = logits(full, Row(ids, parts and (part(full),)))
+        was = logits(full, Row(ids, StackPlan.of(part(full)) if parts else StackPlan.of()))
         off = (alone - was).abs().mean() / was.std()
         assert 0 < off < (0.15 if bits == 8 else 0.6)
-    assert (logits(backbone, Row(ids, (part(backbone),))) - logits(backbone, Row(ids))).abs().max() > 0.01
-    assert torch.equal(logits(backbone, Row(ids, ((part(backbone)[0], 0.0),))), logits(backbone, Row(ids)))
+    assert (logits(backbone, Row(ids, StackPlan.of(part(backbone)))) - logits(backbone, Row(ids))).abs().max() > 0.01
+    assert torch.equal(logits(backbone, Row(ids, StackPlan.of((part(backbone)[0], 0.0)))), logits(backbone, Row(ids)))
 
 
 @pytest.mark.parametrize(("bits", "most"), [(8, 0.3), (4, 0.2)])
