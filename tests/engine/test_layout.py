@@ -8,25 +8,25 @@ from typing import Any
 
 import pytest
 import torch
-from made_models import make_patch, some_ids
+from made_batches import segment_of
+from made_models import some_ids
 from torch import Tensor
 
-from patchlab.engine import compile_prefix
-from patchlab.engine.decode import Batch, Part, Row
+from patchlab.engine import StackPlan
+from patchlab.engine.decode import Batch, Row
+from patchlab.engine.forward_rows import Part
 from patchlab.models import Backbone
 
 LENGTHS = (5, 11, 3, 8)
 ROOM = 12
 
 
-@torch.no_grad()
 def own_stacks(backbone: Backbone) -> list[Row]:
     """No patch, a patch of its own for each of four rows, two patches, and one patch under two names."""
-    on: list[Part] = [(compile_prefix(backbone, torch.tensor(make_patch(backbone, f"own-{k}", length=length).prefix)), 0.5 + k)
-                      for k, length in enumerate(LENGTHS)]
+    on: list[Part] = [(segment_of(backbone, f"own-{k}", length), 0.5 + k) for k, length in enumerate(LENGTHS)]
     stacks = [(), *([part] for part in on), (on[2], on[0]), (on[0], on[0])]
-    return [Row(some_ids(length, seed=length), tuple(stack)) for length, stack in zip((9, 4, 15, 7, 11, 3, 6), stacks,
-                                                                                       strict=True)]
+    return [Row(some_ids(length, seed=length), StackPlan.of(*stack))
+            for length, stack in zip((9, 4, 15, 7, 11, 3, 6), stacks, strict=True)]
 
 
 def widths(batch: Batch) -> set[int]:
@@ -77,7 +77,7 @@ def test_neighbours_do_not_reach_a_rows_bits(llama: Backbone) -> None:
     """Beside rows as long and as wide, whatever their patches are."""
     rows = own_stacks(llama)
     ids = some_ids(9, seed=1)
-    narrow, wide, other = (Row(ids, row.parts) for row in (rows[1], rows[2], rows[4]))
+    narrow, wide, other = (Row(ids, row.plan) for row in (rows[1], rows[2], rows[4]))
 
     def of(*some: Row) -> Tensor:
         batch = Batch(llama, some, room=4)
@@ -86,15 +86,13 @@ def test_neighbours_do_not_reach_a_rows_bits(llama: Backbone) -> None:
     assert torch.equal(of(narrow, wide, other), of(narrow, wide, wide))
 
 
-@torch.no_grad()
 def test_room_behind_a_patch_is_what_a_patch_that_weighs_nothing_takes(backbone: Backbone) -> None:
     """Text begins behind the part that reaches furthest; how far that is from the others is all the room does."""
-    near = compile_prefix(backbone, torch.tensor(make_patch(backbone, "own", length=5).prefix))
-    long = compile_prefix(backbone, torch.tensor(make_patch(backbone, "long", length=12).prefix))
+    near, long = segment_of(backbone, "own", 5), segment_of(backbone, "long", 12)
     far, ids = replace(near, room=7), some_ids(6, seed=2)
 
     def after(*parts: Part) -> Tensor:
-        batch = Batch(backbone, [Row(ids, parts)], room=ROOM)
+        batch = Batch(backbone, [Row(ids, StackPlan.of(*parts))], room=ROOM)
         return torch.cat([batch.prefill(), batch.step([ids[0]])])
 
     torch.testing.assert_close(after((far, 1.0)), after((near, 1.0), (long, 1e-12)), atol=1e-5, rtol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Sequence
@@ -50,6 +51,9 @@ OWN: dict[str, dict[str, Any]] = {
 }
 SLIDING = ("mistral", "gemma2", "gemma3_text", "phi3")
 FAMILIES = tuple(family for family in OWN if family != "bloom")
+# Falcon's own model shares one head of keys; larger ones have groups, older ones as many as queries.
+FALCON_HEADS: dict[str, dict[str, Any]] = {"grouped": {"new_decoder_architecture": True, "num_kv_heads": 2},
+                                           "full": {"multi_query": False}}
 
 
 def make_model(family: str, *, vocabulary: int, seed: int = 0, attention: str | None = None, **own: Any) -> Any:
@@ -102,6 +106,16 @@ def saved(backbone: Backbone, folder: Path) -> Path:
     backbone.model.save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
     return folder
+
+
+def falcon(heads: str) -> Backbone:
+    """A Falcon with other heads of keys, by the names above."""
+    return Backbone(make_model("falcon", vocabulary=len(byte_level()), **FALCON_HEADS[heads]), byte_level(), name="falcon")
+
+
+def in_doubles(backbone: Backbone) -> Backbone:
+    """A copy in 64 bits, in which what a batch does to the order of sums stays far below what tells tokens apart."""
+    return Backbone(copy.deepcopy(backbone.model).double(), backbone.tokenizer, name=backbone.name)
 
 
 def make_patch(backbone: Backbone, name: str, *, length: int, seed: int | None = None, strength: float = 1.0,
