@@ -113,6 +113,20 @@ def falcon(heads: str) -> Backbone:
     return Backbone(make_model("falcon", vocabulary=len(byte_level()), **FALCON_HEADS[heads]), byte_level(), name="falcon")
 
 
+@torch.no_grad()
+def spelling(text: str, *, after: str = "x") -> Backbone:
+    """A backbone that says this text, byte by byte, after a prompt that ends in `after`, and then stops; no byte may repeat."""
+    ids = byte_level()(after + text, add_special_tokens=False)["input_ids"]
+    assert len({*ids}) == len(ids), "each token has one that follows"
+    model = make_model("llama", vocabulary=len(byte_level()))
+    for layer in model.model.layers:  # they add nothing: a token alone says which comes next
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
+    model.lm_head.weight.zero_()
+    model.lm_head.weight[[*ids[1:], 0]] = 10 * model.get_input_embeddings().weight[ids]
+    return Backbone(model, byte_level(), name="spelling")
+
+
 def in_doubles(backbone: Backbone) -> Backbone:
     """A copy in 64 bits, in which what a batch does to the order of sums stays far below what tells tokens apart."""
     return Backbone(copy.deepcopy(backbone.model).double(), backbone.tokenizer, name=backbone.name)
