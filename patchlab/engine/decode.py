@@ -108,13 +108,12 @@ class Batch:
             [batch.pads[k] + at - batch.at for (batch, _), some in zip(pieces, places, strict=True) for k in some])
         self.at = at
         self._settle(at + room)
-        layers: list[Any] = self.cache.layers
-        for k in range(len(layers)):  # one after the other, so that old and new are never held both
+        every: list[list[Any]] = [batch.cache.layers for batch, _ in pieces]
+        for k in range(len(self.cache.layers)):  # one after the other, so that old and new are never held both
             new = self._cache_layer(k)
-            old: list[Any] = [batch.cache.layers[k] for batch, _ in pieces]
-            new.take(list(zip(old, places, widths, strict=True)), at)
-            layers[k] = new
-            del old
+            new.take(list(zip([layers[k] for layers in every], places, widths, strict=True)), at)
+            for layers in every:
+                layers[k] = new
 
     def _settle(self, columns: int) -> None:
         """Masks, positions and blends of the forward rows at hand, for so many columns of text."""

@@ -55,7 +55,7 @@ class StreamedText:
 
 
 class StopStrings:
-    """Cuts a streamed text before the first of some strings; what may be the beginning of one is held back."""
+    """Cuts a streamed text before the first of some strings to be complete; what may be the beginning of one is held back."""
 
     def __init__(self, strings: Sequence[str]) -> None:
         self.strings, self.held, self.found = tuple(strings), "", False
@@ -63,10 +63,11 @@ class StopStrings:
     def add(self, piece: str) -> str:
         """The text that is certain after one more piece; once `found`, the text ends with it."""
         text = self.held + piece
-        places = [at for at in map(text.find, self.strings) if at >= 0]
+        # the one that is complete first, as if characters came one by one: where tokens divide a text must not change it
+        places = [(at + len(string), at) for string in self.strings if (at := text.find(string)) >= 0]
         if places:
             self.held, self.found = "", True
-            return text[:min(places)]
+            return text[:min(places)[1]]
         most = max(map(len, self.strings)) - 1
         beginning = next((at for at in range(max(0, len(text) - most), len(text))
                           if any(string.startswith(text[at:]) for string in self.strings)), len(text))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from patchlab.engine.plan import BARE, StackPlan
 from patchlab.engine.sampler import Sampling
-from patchlab.engine.scheduler import Job, Scheduler
+from patchlab.engine.scheduler import Scheduler
+from patchlab.engine.waiting_line import Job
 from patchlab.engine.written_rows import Request
 from patchlab.errors import InputError, ModelError
 from patchlab.models import Backbone

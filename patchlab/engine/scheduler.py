@@ -13,9 +13,10 @@ its tokens. Clients are admitted in turn, within a limit of forward rows and of 
 from __future__ import annotations
 
 import threading
+import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 
 import torch
 
@@ -23,57 +24,13 @@ from patchlab.engine.decode import Batch, Row
 from patchlab.engine.plan import BARE, StackPlan
 from patchlab.engine.sampler import RowKey, Sampling
 from patchlab.engine.segments import compile_prefix
+from patchlab.engine.waiting_line import Job, Line, piece
 from patchlab.engine.written_rows import Request, WrittenRow, draw
-from patchlab.errors import BusyError, ContextError, InputError, ModelError, StackError
+from patchlab.errors import ContextError, InputError, ModelError, StackError
 from patchlab.models import Backbone
 from patchlab.records import Delta, Prompt
 
-PIECE = 128  # prompt tokens read between two steps of other clients' rows, so that these do not stall
-WHOLE = 8192  # the same where nobody else waits
-PATIENCE = 8  # steps that newcomers wait for more rows to become free, in a batch that is nearly full
-
-
-@dataclass(eq=False)
-class Job:
-    """The requests of one client. They are fetched as there is room for them, and their deltas wait here."""
-
-    scheduler: Scheduler
-    requests: Iterator[Request]
-    deltas: list[Delta] = field(default_factory=list)
-    running: int = 0  # rows admitted and not done
-    cancelled: set[int] = field(default_factory=set)
-    closed: bool = False
-    error: Exception | None = None
-    _next: Request | None = None
-
-    def take(self) -> tuple[Delta, ...]:
-        """The deltas since the last call, at least one; empty when all requests are done. Raises what made the model fail."""
-        return self.scheduler._take(self)
-
-    def cancel(self, row: int) -> None:
-        """End the request of this row, in line or running, and free what it holds; its last delta says so."""
-        self.scheduler._cancel(self, row)
-
-    def close(self) -> None:
-        """Forget all requests and free what they hold."""
-        self.scheduler._close(self)
-
-    def peek(self) -> Request | None:
-        """The next request in line, None where there is none; cancelled ones are answered on the way."""
-        while self._next is None and not self.closed:
-            self._next = next(self.requests, None)
-            if self._next is None:
-                return None
-            if self._next.row in self.cancelled:
-                self.deltas.append(Delta(self._next.lane, self._next.row, "", 0, done=True, stop="cancelled"))
-                self._next = None
-        return self._next
-
-    def pop(self) -> Request:
-        """The request that `peek` showed, which is no longer in line."""
-        request, self._next = self._next, None
-        assert request is not None
-        return request
+WHOLE = 8192  # prompt tokens read at once where nobody else waits
 
 
 class Scheduler:
@@ -87,15 +44,15 @@ class Scheduler:
         for name, value in (("rows", rows), ("waiting", waiting), ("bytes of memory", 1 if memory is None else memory)):
             if value < 1:
                 raise InputError(f"{value} {name}", expected="1 or more", do=f"raise {name}")
-        self.backbone, self.rows, self.waiting = backbone, rows, waiting
-        self.memory = memory or _free_memory(backbone.device)
+        self.backbone = backbone
         self._batch: Batch | None = None
         self._written: list[WrittenRow[Job]] = []  # the rows of the batch
         self._joining: tuple[Batch, list[WrittenRow[Job]]] | None = None  # newcomers whose prompts are being read
-        self._jobs: deque[Job] = deque()  # with requests in line, whose turn is next first
-        self._lock, self._stepping, self._waited = threading.RLock(), False, 0
+        self._apart: list[list[tuple[Job, Request]]] = []  # newcomers that could not be read together, next last
+        self._lock, self._busy = threading.RLock(), False
         with torch.no_grad():  # what one token of one row takes, in whatever layout the model has
-            self._token_bytes = compile_prefix(backbone, backbone.embeddings[:1].detach().float()).size
+            token_bytes = compile_prefix(backbone, backbone.embeddings[:1].detach().float()).size
+        self._line = Line(rows=rows, memory=memory or _free_memory(backbone.device), waiting=waiting, token_bytes=token_bytes)
 
     def request(self, lane: str, row: int, prompt: Prompt, plan: StackPlan = BARE, *, sampling: Sampling | None = None,
                 sample: int = 0, ids: Sequence[int] | None = None) -> Request:
@@ -111,23 +68,21 @@ class Scheduler:
                 f"{needed:,} tokens needed by lane {lane!r} ({len(ids):,} for the prompt's {len(prompt.text):,} characters, "
                 f"{sampling.max_new_tokens:,} for the reply, {plan.start} for the patch)",
                 expected=f"at most {self.backbone.context:,} available", do="shorten the prompt or ask for a shorter reply")
-        if len(plan.rows) > self.rows:
-            raise StackError(f"a blend that takes {len(plan.rows)} rows", expected=f"at most {self.rows}",
+        if len(plan.rows) > self._line.rows:
+            raise StackError(f"a blend that takes {len(plan.rows)} rows", expected=f"at most {self._line.rows}",
                              do="blend fewer patches, or use parallel mode, which takes one row")
         request = Request(lane, row, tuple(ids), plan, RowKey.of(prompt, sample=sample, seed=sampling.seed), sampling)
-        if (size := self._size([request])) > self.memory:
+        if (size := self._line.size([request])) > self._line.memory:
             raise ContextError(f"{size:,} bytes of keys and values needed by lane {lane!r}",
-                               expected=f"at most {self.memory:,}", do="shorten the prompt or the reply, or blend fewer patches")
+                               expected=f"at most {self._line.memory:,}",
+                               do="shorten the prompt or the reply, or blend fewer patches")
         return request
 
     def open(self, requests: Iterable[Request]) -> Job:
         """Put requests in line; the job gives out their deltas. Raises BusyError where the line is full."""
+        job = Job(self, iter(requests))
         with self._lock:
-            if len(self._jobs) >= self.waiting:
-                raise BusyError(f"{len(self._jobs)} clients in line", expected=f"fewer than {self.waiting}",
-                                do="ask again when some are done")
-            job = Job(self, iter(requests))
-            self._jobs.append(job)
+            self._line.add(job)
         return job
 
     @property
@@ -143,24 +98,31 @@ class Scheduler:
                     return found
                 if job.error:
                     raise job.error
-                if job.closed or (not job.running and job not in self._jobs):
+                if job.closed or (not job.running and job not in self._line.jobs):
                     return ()
                 self._step()
 
     def _step(self) -> None:
         """One token for every row that runs, and a piece of the prompts of those that join."""
-        self._stepping = True
-        try:
+        with self._whole():
             self._advance()
             self._join()
+        self._sweep()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Let nothing else change the batch meanwhile; where that breaks off, nothing is left of it."""
+        self._busy = True
+        try:
+            yield
         except BaseException as error:  # not of the model: the thread was interrupted in the middle of a step
-            stopped = ModelError(f"a batch that was stopped ({type(error).__name__})", expected="to go on", do="ask again")
-            self._fail([*self._written, *(self._joining[1] if self._joining else [])], stopped)
+            rows = [*self._written, *(self._joining[1] if self._joining else [])]
             self._batch, self._written, self._joining = None, [], None
+            _fail(rows, ModelError(f"a batch that was stopped ({type(error).__name__})", expected="to go on", do="ask again"))
+            traceback.clear_frames(error.__traceback__)
             raise
         finally:
-            self._stepping = False
-        self._sweep()
+            self._busy = False
 
     def _advance(self) -> None:
         if self._batch is None:
@@ -168,15 +130,15 @@ class Scheduler:
         try:
             logits = self._batch.step([row.token for row in self._written])
         except Exception as error:
-            self._fail(self._written, error)
-            self._batch, self._written = None, []
+            rows, self._batch, self._written = self._written, None, []
+            _fail(rows, error)
             return
         self._keep(self._deliver(draw(logits, self._written), self._written))
 
     def _join(self) -> None:
         """Admit newcomers, read a piece of their prompts, and let them run with the others once they are read."""
         if self._joining is None:
-            admitted = self._admitted()
+            admitted = self._apart.pop() if self._apart else self._line.admitted(self._batch)
             if not admitted:
                 return
             rows = [WrittenRow(self.backbone, request, job) for job, request in admitted]
@@ -185,11 +147,12 @@ class Scheduler:
             self._joining = batch, rows
         batch, rows = self._joining
         others = self._batch is not None and len({id(row.owner) for row in (*self._written, *rows)}) > 1
+        count = len(batch.forward_rows)
         try:
-            logits = batch.read(max(1, (PIECE if others else WHOLE) // len(batch.forward_rows)))
-        except Exception as error:  # only these prompts are at fault
+            logits = batch.read(piece(count) if others else max(1, WHOLE // count))
+        except Exception as error:
             self._joining = None
-            self._fail(rows, error)
+            self._unread(rows, error)
             return
         if batch.unread:
             return
@@ -203,40 +166,13 @@ class Scheduler:
             self._batch = batch
         self._written += [rows[k] for k in going]
 
-    def _admitted(self) -> list[tuple[Job, Request]]:
-        """Requests for which there is room, of each client one in turn; nobody overtakes one that does not fit yet."""
-        found: list[tuple[Job, Request]] = []
-        free = self.rows - self.in_flight
-        if self._batch is not None and free < self.rows // 8 and self._waited < PATIENCE and self._jobs:
-            self._waited += 1  # each joining lays all rows anew: better some newcomers together
-            return found
-        while self._jobs:
-            job = self._jobs[0]
-            try:
-                request = job.peek()
-            except Exception as error:  # whoever made the requests failed at the next one
-                request, job.error = None, error
-            if request is None:
-                self._jobs.popleft()
-                continue
-            if len(request.plan.rows) > free or self._size([*(each for _, each in found), request], self._batch) > self.memory:
-                break
-            found.append((job, job.pop()))
-            job.running += 1
-            free -= len(request.plan.rows)
-            self._jobs.rotate(-1)
-        self._waited = 0
-        return found
-
-    def _size(self, requests: Sequence[Request], batch: Batch | None = None) -> int:
-        """Bytes of the block of keys and values that requests take together with a batch: its longest row counts for all."""
-        rows = sum(len(request.plan.rows) for request in requests)
-        slots = max(request.plan.slots for request in requests)
-        columns = max(len(request.ids) + request.sampling.max_new_tokens for request in requests)
-        if batch is not None:
-            rows += len(batch.forward_rows)
-            slots, columns = max(slots, batch.masks.bias.shape[1]), max(columns, batch.masks.length)
-        return rows * (slots + columns) * self._token_bytes
+    def _unread(self, rows: Sequence[WrittenRow[Job]], error: Exception) -> None:
+        """Only these prompts are at fault: of one client, which is told, or of several, which are then read one by one."""
+        jobs = {id(row.owner): row.owner for row in rows}
+        if len(jobs) == 1:
+            _fail(rows, error)
+        else:
+            self._apart += [[(job, row.request) for row in rows if row.owner is job] for job in reversed(jobs.values())]
 
     def _deliver(self, deltas: Sequence[Delta], rows: Sequence[WrittenRow[Job]]) -> list[int]:
         """Put each row's delta where its client finds it; returns the places of rows that go on."""
@@ -258,36 +194,42 @@ class Scheduler:
 
     def _cancel(self, job: Job, row: int) -> None:
         job.cancelled.add(row)
-        self._sweep_now()
+        with self._lock:
+            self._sweep()
 
     def _close(self, job: Job) -> None:
         job.closed, job.requests = True, iter(())
-        self._sweep_now()
-
-    def _sweep_now(self) -> None:
-        """Free what is no longer wanted; in the middle of a step of this very thread its end does."""
         with self._lock:
-            if not self._stepping:
-                self._sweep()
+            self._sweep()
 
     def _sweep(self) -> None:
-        """Take closed jobs and cancelled rows out; newcomers that are being read are taken out once they run."""
-        if any(job.closed for job in self._jobs):
-            self._jobs = deque(job for job in self._jobs if not job.closed)
-        if self._joining and all(row.unwanted for row in self._joining[1]):
-            self._deliver([row.end("cancelled") for row in self._joining[1]], self._joining[1])
-            self._joining = None
-        if not any(row.unwanted for row in self._written):
-            return
-        gone = [row for row in self._written if row.unwanted]
-        self._deliver([row.end("cancelled") for row in gone], gone)
-        self._keep([k for k, row in enumerate(self._written) if not row.unwanted])
+        """Free what is no longer wanted; where this very thread is in the middle of a step or a sweep, the end of that does.
 
-    def _fail(self, rows: Sequence[WrittenRow[Job]], error: Exception) -> None:
-        """Tell the clients of these rows why there is nothing more for them."""
-        for job in {id(row.owner): row.owner for row in rows}.values():
-            job.error, job.running = error, 0
-            job.closed, job.requests = True, iter(())
+        A garbage collector may close a job at any moment.
+        """
+        while not self._busy and self._unwanted:
+            with self._whole():
+                self._line.jobs = deque(job for job in self._line.jobs if not job.closed)
+                if self._joining and all(row.unwanted for row in self._joining[1]):
+                    rows, self._joining = self._joining[1], None
+                    self._deliver([row.end("cancelled") for row in rows], rows)
+                gone = [k for k, row in enumerate(self._written) if row.unwanted]
+                rows = [self._written[k] for k in gone]
+                self._deliver([row.end("cancelled") for row in rows], rows)
+                self._keep([k for k in range(len(self._written)) if k not in gone])
+
+    @property
+    def _unwanted(self) -> bool:
+        """Whether anything can be freed; newcomers that are read together with others are once they run."""
+        joining = self._joining[1] if self._joining else []
+        return (any(row.unwanted for row in self._written) or any(job.closed for job in self._line.jobs)
+                or (bool(joining) and all(row.unwanted for row in joining)))
+
+
+def _fail(rows: Sequence[WrittenRow[Job]], error: Exception) -> None:
+    """Tell the clients of these rows why there is nothing more for them."""
+    for job in {id(row.owner): row.owner for row in rows}.values():
+        job.fail(error)
 
 
 def _free_memory(device: torch.device) -> int:

@@ -8,24 +8,27 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from made_batches import MORE, assert_near, segment_of
 from made_models import full_forward, make_patch, some_ids
 from torch import Tensor
 
-from patchlab.engine import Blend, compile_prefix
+from patchlab.engine import BARE, StackPlan, blend, parallel
 from patchlab.engine.decode import Batch, Row
-from patchlab.engine.forward_rows import FLOOR, Part, Parts, blended, voices
+from patchlab.engine.forward_rows import PLAUSIBLE, Part, blended
 from patchlab.engine.likelihood import pad_texts, reply_logits
 from patchlab.errors import StackError
 from patchlab.models import Backbone
 
-MORE = some_ids(12, seed=99)
 LENGTHS = {"a": 5, "b": 11, "c": 3}
 
 
-@torch.no_grad()
 def parts_of(backbone: Backbone, *strengths: float) -> tuple[Part, ...]:
-    return tuple((compile_prefix(backbone, torch.tensor(make_patch(backbone, name, length=length).prefix)), strength)
+    return tuple((segment_of(backbone, name, length), strength)
                  for (name, length), strength in zip(LENGTHS.items(), strengths, strict=False))
+
+
+def blend_of(parts: Sequence[Part], *, averaging: bool = False) -> StackPlan:
+    return StackPlan(blend(parts, averaging=averaging))
 
 
 def chances(backbone: Backbone, rows: Sequence[Row], more: Sequence[int] = MORE) -> Tensor:
@@ -34,13 +37,9 @@ def chances(backbone: Backbone, rows: Sequence[Row], more: Sequence[int] = MORE)
     return torch.stack([batch.prefill(), *(batch.step([t] * len(rows)) for t in more)]).log_softmax(-1)
 
 
-def assert_near(got: Tensor, expected: Tensor, *, atol: float = 1e-5) -> None:
-    torch.testing.assert_close(got, expected, atol=atol, rtol=0)
-
-
 def test_any_order_gives_equal_chances(backbone: Backbone) -> None:
     ids = some_ids(10, seed=5)
-    first, *others = (chances(backbone, [Row(ids, Blend(order))])
+    first, *others = (chances(backbone, [Row(ids, blend_of(order))])
                       for order in itertools.permutations(parts_of(backbone, 1.0, 0.7, 2.0)))
     for other in others:
         assert_near(other, first)
@@ -48,35 +47,35 @@ def test_any_order_gives_equal_chances(backbone: Backbone) -> None:
 
 def test_a_blend_of_one_at_strength_one_is_that_patch(backbone: Backbone) -> None:
     ids, (one,) = some_ids(9, seed=2), parts_of(backbone, 1.0)
-    alone = chances(backbone, [Row(ids, (one,))])
-    assert_near(chances(backbone, [Row(ids, Blend((one,)))]), alone)
+    alone = chances(backbone, [Row(ids, StackPlan.of(one))])
+    assert_near(chances(backbone, [Row(ids, blend_of((one,)))]), alone)
     assert not torch.allclose(alone, chances(backbone, [Row(ids)]), atol=0.01)
 
 
 def test_a_blend_of_none_is_the_base_to_the_bit(llama: Backbone) -> None:
     ids = some_ids(9, seed=3)
     base = chances(llama, [Row(ids)])
-    assert torch.equal(chances(llama, [Row(ids, Blend(()))]), base)
-    assert torch.equal(chances(llama, [Row(ids, Blend(parts_of(llama, 0.0, 0.0)))]), base)
+    assert torch.equal(chances(llama, [Row(ids, blend_of(()))]), base)
+    assert torch.equal(chances(llama, [Row(ids, blend_of(parts_of(llama, 0.0, 0.0)))]), base)
 
 
 def mixed_rows(backbone: Backbone) -> list[Row]:
     on = parts_of(backbone, 1.0, 0.5, 2.0)
     ids = some_ids(24, seed=1)
-    stacks: list[Parts] = [(), Blend(on), on, Blend(on[:1]), Blend(on[1:]), on[2:]]
-    return [Row(ids[-length:], parts) for length, parts in zip((24, 3, 17, 9, 12, 6), stacks, strict=True)]
+    plans = [BARE, blend_of(on), StackPlan.of(*on), blend_of(on[:1]), blend_of(on[1:]), StackPlan.of(*on[2:])]
+    return [Row(ids[-length:], plan) for length, plan in zip((24, 3, 17, 9, 12, 6), plans, strict=True)]
 
 
 def test_a_blended_row_in_any_batch_is_the_row_alone(backbone: Backbone) -> None:
     rows = mixed_rows(backbone)
     together = chances(backbone, rows)
     for k, row in enumerate(rows):
-        # voices here weigh up to six together, and with them what each is off by
+        # forward rows here weigh up to six together, and with them what each is off by
         assert_near(together[:, k], chances(backbone, [row])[:, 0], atol=2e-5)
     assert_near(chances(backbone, rows[::-1]).flip(1), together)
 
 
-def test_rows_that_leave_take_their_voices_along(backbone: Backbone) -> None:
+def test_rows_that_leave_take_their_forward_rows_along(backbone: Backbone) -> None:
     rows = mixed_rows(backbone)
     whole = chances(backbone, rows)
     batch = Batch(backbone, rows, room=len(MORE))
@@ -88,7 +87,7 @@ def test_rows_that_leave_take_their_voices_along(backbone: Backbone) -> None:
             batch.keep([k for k, row in enumerate(going) if row != leaving])
             going.remove(leaving)
         assert_near(batch.step([token] * len(going)).log_softmax(-1), whole[step + 1][going])
-    assert going == [1, 2] and len(batch.voices) == 5
+    assert going == [1, 2] and len(batch.forward_rows) == 5
 
 
 @torch.no_grad()
@@ -99,9 +98,9 @@ def test_changes_are_added_to_the_base_by_hand(backbone: Backbone) -> None:
     prefixes = [torch.tensor(make_patch(backbone, name, length=length).prefix) for name, length in LENGTHS.items()]
     base, *patched = (full_forward(backbone, ids, on).log_softmax(-1) for on in ([], *([(p, 1.0)] for p in prefixes)))
     total = base + torch.stack([s * (each - base) for s, each in zip(strengths, patched, strict=True)]).sum(0)
-    got = chances(backbone, [Row(ids[:1], Blend(parts_of(backbone, *strengths)))], ids[1:])[:, 0]
+    got = chances(backbone, [Row(ids[:1], blend_of(parts_of(backbone, *strengths)))], ids[1:])[:, 0]
     best = torch.stack([base, *patched])
-    likely = (best >= best.amax(-1, keepdim=True) + math.log(FLOOR)).any(0)
+    likely = (best >= best.amax(-1, keepdim=True) + math.log(PLAUSIBLE)).any(0)
     shift = torch.where(likely, got - total, torch.nan)
     assert_near(shift.nan_to_num(), shift.nanmean(-1, keepdim=True).expand_as(shift).where(likely, torch.tensor(0.0)))
     assert bool((got <= best.amax(0) + 1e-5)[~likely].all())
@@ -110,12 +109,12 @@ def test_changes_are_added_to_the_base_by_hand(backbone: Backbone) -> None:
 
 @torch.no_grad()
 def test_given_replies_have_the_chances_of_decoding(backbone: Backbone) -> None:
-    parts = Blend(parts_of(backbone, 1.0, 0.5))
+    plan = blend_of(parts_of(backbone, 1.0, 0.5))
     pairs = [(some_ids(n, seed=n), some_ids(m, seed=n + 50)) for n, m in ((13, 4), (3, 9))]
     texts = pad_texts(backbone, pairs)
-    logits = reply_logits(backbone, texts, parts)
+    logits = reply_logits(backbone, texts, plan)
     for k, (prompt, reply) in enumerate(pairs):
-        assert_near(logits[texts.rows == k], chances(backbone, [Row(prompt, parts)], reply[:-1])[:, 0])
+        assert_near(logits[texts.rows == k], chances(backbone, [Row(prompt, plan)], reply[:-1])[:, 0])
 
 
 def test_a_sum_does_not_leave_the_language() -> None:
@@ -125,7 +124,7 @@ def test_a_sum_does_not_leave_the_language() -> None:
     weights = torch.tensor([-1.0, 1.0, 1.0])[:, None]
     plain = (weights * logits.log_softmax(-1)).sum(0).softmax(-1)
     mine = blended(logits, weights, torch.tensor([False])).exp()
-    assert float(plain[3:].sum()) > 0.5 and float(mine[3:].sum()) < 0.06  # as in the voice that likes them best
+    assert float(plain[3:].sum()) > 0.5 and float(mine[3:].sum()) < 0.06  # as in the row that likes them best
     assert_near(mine.sum(), torch.tensor(1.0))
     assert_near(mine[0] / mine[1], plain[0] / plain[1])
 
@@ -144,31 +143,29 @@ def test_a_mean_weighs_changes_by_how_far_they_move_the_base() -> None:
 @torch.no_grad()
 def test_in_a_mean_what_many_say_alike_is_said_once(llama: Backbone) -> None:
     ids, (one, other) = some_ids(10, seed=6), parts_of(llama, 1.0, 1.0)
-    alone = chances(llama, [Row(ids, (one,))])
-    assert_near(chances(llama, [Row(ids, Blend((one,), mean=True))]), alone)
-    assert_near(chances(llama, [Row(ids, Blend((one,) * 5, mean=True))]), alone)
-    assert not torch.allclose(chances(llama, [Row(ids, Blend((one,) * 5))]), alone, atol=0.1)
-    both = [chances(llama, [Row(ids, Blend(parts, mean=True))]) for parts in ((one, other), (other, one))]
+    alone = chances(llama, [Row(ids, StackPlan.of(one))])
+    assert_near(chances(llama, [Row(ids, blend_of((one,), averaging=True))]), alone)
+    assert_near(chances(llama, [Row(ids, blend_of((one,) * 5, averaging=True))]), alone)
+    assert not torch.allclose(chances(llama, [Row(ids, blend_of((one,) * 5))]), alone, atol=0.1)
+    both = [chances(llama, [Row(ids, blend_of(parts, averaging=True))]) for parts in ((one, other), (other, one))]
     assert_near(*both)
 
 
 @torch.no_grad()
 def test_rows_that_average_and_rows_that_add_share_a_batch(llama: Backbone) -> None:
     ids, on = some_ids(9, seed=8), parts_of(llama, 1.0, 1.0)
-    rows = [Row(ids, Blend(on, mean=mean)) for mean in (False, True, False)]
+    rows = [Row(ids, blend_of(on, averaging=averaging)) for averaging in (False, True, False)]
     together = chances(llama, rows)
     for k, row in enumerate(rows):
         assert_near(together[:, k], chances(llama, [row])[:, 0])
     assert not torch.allclose(together[:, 0], together[:, 1], atol=1e-3)
     texts = pad_texts(llama, [(ids, [*MORE[:4], 2])])
-    assert_near(reply_logits(llama, texts, rows[1].parts), chances(llama, rows[1:2], MORE[:4])[:, 0])
+    assert_near(reply_logits(llama, texts, rows[1].plan), chances(llama, rows[1:2], MORE[:4])[:, 0])
 
 
 @pytest.mark.parametrize("strength", [-0.5, math.nan, 4.5, math.inf])
 def test_a_part_of_a_strength_out_of_range_is_refused(llama: Backbone, strength: float) -> None:
     [(segment, _)] = parts_of(llama, 1.0)
-    for parts in (((segment, strength),), Blend(((segment, strength),))):
+    for rows in (parallel, blend):
         with pytest.raises(StackError, match="a number from 0 to 4"):
-            voices(parts)
-        with pytest.raises(StackError):
-            Batch(llama, [Row([5], parts)], room=1)
+            rows([(segment, strength)])

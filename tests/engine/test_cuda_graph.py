@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from made_models import make_backbone, make_patch, some_ids
+from made_batches import segment_of, texts
+from made_models import make_backbone, some_ids
 
-from patchlab.engine import Bank, Blend, Lane, Sampling, stream
+from patchlab.engine import Lane, Sampling, Scheduler, StackPlan, blend, fixed, stream
 from patchlab.engine.cuda_graph import PATIENCE, StaticStep
 from patchlab.engine.decode import Batch, Row
 from patchlab.models import Backbone
@@ -22,14 +23,10 @@ TOKENS = 2 * PATIENCE + 3
 
 def spoken(backbone: Backbone) -> list[str]:
     """What three lanes say, a blend among them, until rows leave and beyond the room of a short prompt."""
-    [first, second] = (Bank(backbone).segment([make_patch(backbone, f"own-{k}", length=3 + k)]) for k in (0, 4))
-    parts = ((first, 1.0), (second, 0.5))
-    lanes = [Lane("base", backbone), Lane("patched", backbone, parts), Lane("blend", backbone, Blend(parts))]
-    asked = [Prompt("a b"), Prompt("c d e f g")]
-    said = {}
-    for step in stream(lanes, asked, sampling=Sampling(max_new_tokens=TOKENS, temperature=1.0)):
-        for delta in step:
-            said[delta.lane, delta.row] = said.get((delta.lane, delta.row), "") + delta.text
+    parts, scheduler = ((segment_of(backbone, "own-0", 3), 1.0), (segment_of(backbone, "own-4", 7), 0.5)), Scheduler(backbone)
+    lanes = [Lane("base", scheduler), Lane("patched", scheduler, fixed(StackPlan.of(*parts))),
+             Lane("blend", scheduler, fixed(StackPlan(blend(parts))))]
+    said = texts(stream(lanes, [Prompt("a b"), Prompt("c d e f g")], sampling=Sampling(max_new_tokens=TOKENS, temperature=1.0)))
     return [said[key] for key in sorted(said)]
 
 
@@ -64,7 +61,7 @@ def test_what_a_stream_held_is_free_once_it_is_closed(llama: Backbone, held: Cal
     monkeypatch.setattr(llama, "static", True)
     gc.disable()
     try:
-        running = stream([Lane("base", llama)], [Prompt("a b")], sampling=Sampling(max_new_tokens=40))
+        running = stream([Lane("base", Scheduler(llama))], [Prompt("a b")], sampling=Sampling(max_new_tokens=40))
         for _ in range(PATIENCE + 2):
             next(running)
         blocks = held()

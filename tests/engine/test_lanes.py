@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
-from made_models import CONTEXT, byte_fallback, make_backbone, make_patch, some_ids
+from made_batches import segment_of, texts
+from made_models import CONTEXT, make_backbone, some_ids
 
-from patchlab.engine import Bank, Blend, Lane, Sampling, replies, stream
-from patchlab.engine.decode import Batch, Part, Row
-from patchlab.engine.detokenize import Text
+from patchlab.engine import Lane, Sampling, Scheduler, StackPlan, blend, finished, fixed, replies, stream
+from patchlab.engine.decode import Batch, Row
+from patchlab.engine.forward_rows import Part
 from patchlab.errors import ContextError, InputError
 from patchlab.models import Backbone
 from patchlab.records import Delta, Prompt
@@ -20,22 +20,30 @@ from patchlab.records import Delta, Prompt
 PROMPTS = [Prompt("Why is the sky so wide?"), Prompt("hi"), Prompt("Go on: once", kind="continue"),
            Prompt("Tell me about ducks", system="Be kind.")]
 WARM = Sampling(temperature=1.0, max_new_tokens=14, seed=3)
+LONG = Sampling(temperature=1.0, max_new_tokens=60, seed=1)
 
 
-def parts_of(backbone: Backbone, name: str = "a", length: int = 5, strength: float = 1.0) -> tuple[Part, ...]:
-    return ((Bank(backbone).segment([make_patch(backbone, name, length=length)]), strength),)
+def part_of(backbone: Backbone, length: int = 5, strength: float = 1.0) -> Part:
+    return segment_of(backbone, "a", length), strength
 
 
-def texts(steps: Iterable[tuple[Delta, ...]]) -> dict[tuple[str, int], str]:
-    found: dict[tuple[str, int], str] = {}
-    for step in steps:
-        for delta in step:
-            found[delta.lane, delta.row] = found.get((delta.lane, delta.row), "") + delta.text
-    return found
+def base_of(backbone: Backbone | Scheduler) -> Lane:
+    return Lane("base", backbone if isinstance(backbone, Scheduler) else Scheduler(backbone))
+
+
+def patched_of(backbone: Backbone | Scheduler, length: int = 5, strength: float = 1.0) -> Lane:
+    scheduler = backbone if isinstance(backbone, Scheduler) else Scheduler(backbone)
+    return Lane("patched", scheduler, fixed(StackPlan.of(part_of(scheduler.backbone, length, strength))))
+
+
+def both_of(backbone: Backbone) -> list[Lane]:
+    """Two lanes of one scheduler."""
+    scheduler = Scheduler(backbone)
+    return [base_of(scheduler), patched_of(scheduler)]
 
 
 def test_samples_do_not_depend_on_the_batch_or_its_order(backbone: Backbone) -> None:
-    lanes = [Lane("base", backbone), Lane("patched", backbone, parts_of(backbone))]
+    lanes = both_of(backbone)
     together = texts(stream(lanes, PROMPTS, samples=2, sampling=WARM))
     turned = texts(stream(lanes[::-1], PROMPTS[::-1], samples=2, sampling=WARM))
     assert len(together) == 2 * len(PROMPTS) * 2
@@ -49,17 +57,18 @@ def test_samples_do_not_depend_on_the_batch_or_its_order(backbone: Backbone) -> 
 
 def test_lanes_share_their_noise(llama: Backbone) -> None:
     """A patched lane whose patch is off is the base lane, token for token; where it is on, only the patch differs."""
-    off = Lane("patched", llama, parts_of(llama, strength=0.0))
-    deltas = [each for step in stream([Lane("base", llama), off], PROMPTS, samples=2, sampling=WARM) for each in step]
+    scheduler = Scheduler(llama)
+    off = [base_of(scheduler), patched_of(scheduler, strength=0.0)]
+    deltas = [each for step in stream(off, PROMPTS, samples=2, sampling=WARM) for each in step]
     by_lane = [[(d.row, d.text, d.tokens, d.done, d.stop) for d in deltas if d.lane == lane]
                for lane in ("base", "patched")]
     assert by_lane[0] == by_lane[1]
-    on = texts(stream([Lane("base", llama), Lane("patched", llama, parts_of(llama))], PROMPTS, sampling=WARM))
+    on = texts(stream(both_of(llama), PROMPTS, sampling=WARM))
     assert on["base", 0] != on["patched", 0]
 
 
 def test_every_row_is_told_in_order_until_it_is_done(llama: Backbone) -> None:
-    lanes = [Lane("patched", llama, parts_of(llama)), Lane("base", llama)]
+    lanes = both_of(llama)[::-1]
     seen: dict[tuple[str, int], Delta] = {}
     for number, step in enumerate(stream(lanes, PROMPTS, samples=2, sampling=WARM), start=1):
         assert [(d.lane, d.row) for d in step] == sorted(
@@ -74,18 +83,17 @@ def test_every_row_is_told_in_order_until_it_is_done(llama: Backbone) -> None:
 
 def test_rows_that_stop_leave_the_others_as_they_are(llama: Backbone) -> None:
     """Rows end at their own steps; each text is the one the row has alone."""
-    sampling = Sampling(temperature=1.0, max_new_tokens=60, seed=1)
     prompts = [Prompt(f"number {k}") for k in range(8)]
     backbone = often_stopping()
-    lane = Lane("patched", backbone, parts_of(backbone))
+    lane = patched_of(backbone)
     last: dict[int, Delta] = {}
-    steps = list(stream([lane], prompts, sampling=sampling))
+    steps = list(stream([lane], prompts, sampling=LONG))
     for step in steps:
         last.update({delta.row: delta for delta in step})
     together = texts(steps)
     assert {delta.stop for delta in last.values()} == {"end"} and len({d.tokens for d in last.values()}) > 4
     for row, prompt in enumerate(prompts):
-        assert texts(stream([lane], [prompt], sampling=sampling)) == {("patched", 0): together["patched", row]}
+        assert texts(stream([lane], [prompt], sampling=LONG)) == {("patched", 0): together["patched", row]}
 
 
 def often_stopping(stops: Iterable[int] = range(100, 130)) -> Backbone:
@@ -99,7 +107,7 @@ def often_stopping(stops: Iterable[int] = range(100, 130)) -> Backbone:
 def test_two_backbones_with_other_tokenizers_stream_together() -> None:
     base, reference = make_backbone("llama"), make_backbone("mistral", words="byte_fallback")
     assert base.embeddings.shape[0] != reference.embeddings.shape[0]
-    lanes = [Lane("base", base), Lane("patched", base, parts_of(base)), Lane("reference", reference)]
+    lanes = [*both_of(base), Lane("reference", Scheduler(reference))]
     steps = list(stream(lanes, PROMPTS, samples=2, sampling=WARM))
     assert {delta.lane for delta in steps[0]} == {"base", "patched", "reference"}  # all advance in one step
     together = texts(steps)
@@ -108,20 +116,30 @@ def test_two_backbones_with_other_tokenizers_stream_together() -> None:
         assert alone == {key: text for key, text in together.items() if key[0] == lane.name}
 
 
-def test_replies_are_streams_drained_whatever_the_chunk(llama: Backbone) -> None:
-    lanes = [Lane("base", llama), Lane("patched", llama, parts_of(llama))]
-    streamed = texts(stream(lanes, PROMPTS, samples=2, sampling=WARM))
-    for rows in (1, 8, 96):
-        chunks = list(replies(lanes, PROMPTS, samples=2, sampling=WARM, rows=rows))
-        assert len(chunks) == {1: 4, 8: 2, 96: 1}[rows]
-        found = [reply for chunk in chunks for reply in chunk]
-        assert {(r.lane, r.row): r.text for r in found} == {key: text.strip() for key, text in streamed.items()}
-        assert all(r.prompt is PROMPTS[r.row // 2] and r.sample == r.row % 2 for r in found)
+@pytest.mark.parametrize("rows", [2, 8, 96])
+def test_replies_are_streams_drained_however_many_run_at_once(llama: Backbone, rows: int) -> None:
+    streamed = texts(stream(both_of(llama), PROMPTS, samples=2, sampling=WARM))
+    scheduler = Scheduler(llama, rows=rows)
+    found = replies([base_of(scheduler), patched_of(scheduler)], PROMPTS, samples=2, sampling=WARM)
+    assert [(reply.lane, reply.row) for reply in found] == [(lane, row) for lane in ("base", "patched") for row in range(8)]
+    assert {(r.lane, r.row): r.text for r in found} == {key: text.strip() for key, text in streamed.items()}
+    assert all(r.prompt is PROMPTS[r.row // 2] and r.sample == r.row % 2 for r in found)
+
+
+def test_a_reply_comes_as_soon_as_its_row_has_stopped() -> None:
+    scheduler = Scheduler(often_stopping())
+    lane, prompts = patched_of(scheduler), [Prompt(f"number {k}") for k in range(8)]
+    order = [reply.row for reply in finished([lane], prompts, sampling=LONG)]
+    assert sorted(order) == list(range(8)) != order
+    coming = finished([lane], prompts, sampling=LONG)
+    assert next(coming).row == order[0] and scheduler.in_flight > 0
+    coming.close()  # type: ignore[attr-defined]
+    assert scheduler.in_flight == 0
 
 
 def test_a_stream_never_changes_a_weight(backbone: Backbone, weights: Callable[[Backbone], str]) -> None:
     before = weights(backbone)
-    texts(stream([Lane("base", backbone), Lane("patched", backbone, parts_of(backbone))], PROMPTS[:2], sampling=WARM))
+    texts(stream(both_of(backbone), PROMPTS[:2], sampling=WARM))
     assert weights(backbone) == before
     assert not any(p.requires_grad or p.grad is not None for p in backbone.model.parameters())
 
@@ -132,8 +150,9 @@ Held = Callable[[], list["weakref.ref[torch.Tensor]"]]
 # These look at what is alive at once, without the garbage collector: on a full device there is no time for it.
 @pytest.mark.parametrize("steps", [1, 4])
 def test_closing_a_stream_frees_its_memory(llama: Backbone, held: Held, steps: int) -> None:
-    lanes = [Lane("base", llama), Lane("patched", llama, parts_of(llama)), Lane("blended", llama, Blend(parts_of(llama)))]
-    running = stream(lanes, PROMPTS, sampling=WARM)
+    base, patched = both_of(llama)
+    blended = Lane("blended", base.scheduler, fixed(StackPlan(blend([part_of(llama)]))))
+    running = stream([base, patched, blended], PROMPTS, sampling=WARM)
     for _ in range(steps):
         next(running)
     blocks = held()
@@ -143,25 +162,10 @@ def test_closing_a_stream_frees_its_memory(llama: Backbone, held: Held, steps: i
     assert held() == []
 
 
-def out_of_memory(*_: object, **__: object) -> None:
-    raise RuntimeError("out of memory")
-
-
-def test_a_stream_that_breaks_frees_its_memory(llama: Backbone, held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
-    running = stream([Lane("base", llama)], PROMPTS, sampling=WARM)
-    next(running)
-    blocks = held()
-    assert len(blocks) == 4
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(sys.modules["patchlab.engine.scheduler"], "choose", out_of_memory)
-        next(running)
-    assert held() == []
-
-
 def test_a_stream_read_to_its_end_holds_nothing(llama: Backbone, held: Held) -> None:
-    opened = stream([Lane("base", llama)], PROMPTS, sampling=WARM)
+    opened = stream([base_of(llama)], PROMPTS, sampling=WARM)
     next(opened)
-    done = stream([Lane("base", llama)], PROMPTS, sampling=WARM)
+    done = stream([base_of(llama)], PROMPTS, sampling=WARM)
     list(done)
     assert len(held()) == 4  # of the one still open
     opened.close()
@@ -169,7 +173,7 @@ def test_a_stream_read_to_its_end_holds_nothing(llama: Backbone, held: Held) -> 
 
 def test_a_backbone_whose_rows_are_done_lets_go_while_others_run(held: Held) -> None:
     quick, slow = often_stopping(range(259)), make_backbone("llama")
-    running = stream([Lane("base", quick), Lane("reference", slow)], PROMPTS[:1],
+    running = stream([base_of(quick), Lane("reference", Scheduler(slow))], PROMPTS[:1],
                      sampling=Sampling(temperature=1.0, max_new_tokens=40, seed=2))
     assert [(delta.lane, delta.done) for delta in next(running)] == [("base", True), ("reference", False)]
     assert len(held()) == 4  # two layers of the slow one
@@ -177,7 +181,7 @@ def test_a_backbone_whose_rows_are_done_lets_go_while_others_run(held: Held) -> 
 
 
 def test_rows_that_leave_give_their_memory_back_at_once(llama: Backbone, held: Held) -> None:
-    batch = Batch(llama, [Row(some_ids(6, seed=k), parts_of(llama)) for k in range(4)], room=4)
+    batch = Batch(llama, [Row(some_ids(6, seed=k), StackPlan.of(part_of(llama))) for k in range(4)], room=4)
     batch.prefill()
     blocks = held()
     assert len(blocks) == 4
@@ -187,7 +191,8 @@ def test_rows_that_leave_give_their_memory_back_at_once(llama: Backbone, held: H
 
 
 def test_the_context_error_counts_what_is_needed(llama: Backbone) -> None:
-    lanes = [Lane("base", llama), Lane("patched", llama, parts_of(llama, length=20))]
+    scheduler = Scheduler(llama)
+    lanes = [base_of(scheduler), patched_of(scheduler, length=20)]
     prompt = Prompt("x" * 40, kind="continue")  # one token a character
     assert len(list(stream(lanes, [prompt], sampling=Sampling(max_new_tokens=CONTEXT - 60)))) > 0
     with pytest.raises(ContextError) as caught:
@@ -201,58 +206,18 @@ def test_the_context_error_counts_what_is_needed(llama: Backbone) -> None:
 @pytest.mark.parametrize(("prompts", "samples"), [([], 1), (PROMPTS, 0)])
 def test_nothing_asked_is_an_error_and_not_a_crash(llama: Backbone, prompts: list[Prompt], samples: int) -> None:
     with pytest.raises(InputError, match="one or more"):
-        stream([Lane("base", llama)], prompts, samples=samples)
-
-
-SENTENCES = ["The cat 😀 sat. Naïve café — 你好 👩‍👧!", "😀🎉", "e\u0301 and  two  spaces", "plain words"]
-
-
-@pytest.mark.parametrize("words", ["byte_level", "byte_fallback"])
-@pytest.mark.parametrize("before", ["so", "so 😀", "🎉🎉", "line\n"])
-@pytest.mark.parametrize("sentence", SENTENCES)
-def test_streamed_pieces_join_to_the_decoded_text(words: str, before: str, sentence: str) -> None:
-    backbone = make_backbone("llama", words=words)
-    prompt = backbone.encode(Prompt(before, kind="continue"))
-    tokens = backbone.tokenizer(sentence, add_special_tokens=False)["input_ids"]
-    text = Text(backbone, prompt)
-    pieces = [text.add(token) for token in tokens]
-    assert not any("�" in piece for piece in pieces)
-    whole = decode(backbone, [*prompt, *tokens])
-    assert decode(backbone, prompt) + "".join(pieces) + text.rest() == whole
-    assert whole.endswith(sentence)
-    assert text.count == len(tokens)
-
-
-def decode(backbone: Backbone, tokens: Sequence[int]) -> str:
-    return str(backbone.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
-def test_bytes_that_are_no_character_come_out_as_they_decode() -> None:
-    """Random bytes are mostly no text; pieces still join to the decoded whole, the last half character with the end."""
-    backbone = make_backbone("llama")
-    prompt = backbone.encode(PROMPTS[2])
-    for seed in range(20):
-        tokens = some_ids(30, seed=seed)
-        text = Text(backbone, prompt)
-        joined = "".join([*map(text.add, tokens), text.rest()])
-        assert decode(backbone, prompt) + joined == decode(backbone, [*prompt, *tokens])
-
-
-def test_a_mark_that_is_not_shown_costs_no_space() -> None:
-    backbone = make_backbone("llama", words="byte_fallback")
-    tokens = byte_fallback()("the the", add_special_tokens=False)["input_ids"]
-    text = Text(backbone, backbone.encode(Prompt("so", kind="continue")))
-    assert "".join([text.add(tokens[0]), text.add(1), text.add(tokens[1]), text.rest()]) == " the the"
+        stream([base_of(llama)], prompts, samples=samples)
 
 
 def test_a_stream_is_the_batch_sampled(llama: Backbone) -> None:
     """At temperature 0 the texts are the likeliest tokens of the logits that the laws are held on."""
-    lane = Lane("patched", llama, parts_of(llama))
+    lane = patched_of(llama)
     streamed = texts(stream([lane], PROMPTS[:1], sampling=Sampling(temperature=0, max_new_tokens=10)))
     ids = llama.encode(PROMPTS[0])
-    batch = Batch(llama, [Row(ids, lane.parts)], room=10)
+    batch = Batch(llama, [Row(ids, lane.plans(PROMPTS[:1])[0])], room=10)
     tokens = [int(batch.prefill().argmax())]
     while len(tokens) < 10 and tokens[-1] not in llama.stops:
         tokens.append(int(batch.step(tokens[-1:]).argmax()))
     kept = [token for token in tokens if token not in llama.stops]
-    assert decode(llama, ids) + streamed["patched", 0] == decode(llama, [*ids, *kept])
+    decode = llama.tokenizer.decode
+    assert decode(ids) + streamed["patched", 0] == decode([*ids, *kept])

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_batches import ATOL, MORE, assert_near, decoded, prefix_of, segment_of
 from made_models import (
+    FALCON_HEADS,
     FAMILIES,
     SLIDING,
     WINDOW,
     byte_level,
     eager_twin,
+    falcon,
     full_forward,
     make_backbone,
     make_model,
@@ -23,28 +26,11 @@ from made_models import (
 from torch import Tensor
 from transformers import DynamicCache
 
-from patchlab.engine import Bank, compile_prefix, normalised
-from patchlab.engine.decode import Batch, Part, Row
-from patchlab.engine.likelihood import pad_texts, reply_logits, reply_logprobs
+from patchlab.engine import BARE, Bank, StackPlan, compile_prefix, normalised
+from patchlab.engine.decode import Batch, Row
+from patchlab.engine.forward_rows import Part
 from patchlab.models import Backbone
 from patchlab.models.architectures import TESTED
-
-ATOL = 1e-5
-MORE = some_ids(12, seed=99)  # what the rows go on with
-
-
-def prefix_of(backbone: Backbone, name: str, length: int) -> Tensor:
-    return torch.tensor(make_patch(backbone, name, length=length).prefix)
-
-
-def decoded(backbone: Backbone, rows: Sequence[Row], more: Sequence[int] = MORE) -> Tensor:
-    """Logits [steps, B, V] of a batch that reads its prompts and then the same tokens in every row."""
-    batch = Batch(backbone, rows, room=len(more) + 1)
-    return torch.stack([batch.prefill(), *(batch.step([token] * len(rows)) for token in more)])
-
-
-def assert_near(got: Tensor, expected: Tensor, *, atol: float = ATOL) -> None:
-    torch.testing.assert_close(got, expected, atol=atol, rtol=0)
 
 
 @torch.no_grad()
@@ -54,7 +40,7 @@ def mixed_rows(backbone: Backbone) -> list[tuple[Row, list[tuple[Tensor, float]]
     sa, sb = compile_prefix(backbone, a), compile_prefix(backbone, b)
     ids = some_ids(24, seed=1)
     stacks = [[], [(sa, a, 1.0)], [(sb, b, 0.5)], [(sa, a, 1.0), (sb, b, 2.0)], []]
-    return [(Row(ids[-length:], tuple((segment, strength) for segment, _, strength in stack)),
+    return [(Row(ids[-length:], StackPlan.of(*((segment, strength) for segment, _, strength in stack))),
              [(prefix, strength) for _, prefix, strength in stack])
             for length, stack in zip((24, 3, 17, 9, 12), stacks, strict=True)]
 
@@ -78,9 +64,9 @@ def test_a_row_in_any_batch_is_the_row_alone_and_the_full_forward(backbone: Back
 @torch.no_grad()
 def test_patches_matter_and_so_do_their_strengths(backbone: Backbone) -> None:
     """Without this, the equalities of this file could hold between patches that do nothing."""
-    segment = compile_prefix(backbone, prefix_of(backbone, "a", 5))
+    segment = segment_of(backbone, "a", 5)
     ids = some_ids(9, seed=2)
-    off, half, on = (decoded(backbone, [Row(ids, ((segment, strength),))])[:, 0] for strength in (0.0, 0.5, 1.0))
+    off, half, on = (decoded(backbone, [Row(ids, StackPlan.of((segment, strength)))])[:, 0] for strength in (0.0, 0.5, 1.0))
     effect = (off - on).abs().amax(-1)
     assert bool((effect > 1000 * ATOL).all())
     assert bool(((half - on).abs().amax(-1) > 100 * ATOL).all())
@@ -113,21 +99,22 @@ def test_no_patch_is_the_base_bit_for_bit(backbone: Backbone) -> None:
 @torch.no_grad()
 def test_parallel_stacks_are_equal_in_any_order(backbone: Backbone) -> None:
     lengths = {"a": 5, "b": 11, "c": 3}
-    on = [(compile_prefix(backbone, prefix_of(backbone, name, length)), strength)
+    on = [(segment_of(backbone, name, length), strength)
           for (name, length), strength in zip(lengths.items(), (1.0, 0.7, 2.0), strict=True)]
     ids = some_ids(10, seed=5)
-    first, *others = (decoded(backbone, [Row(ids, order)]) for order in itertools.permutations(on))
+    first, *others = (decoded(backbone, [Row(ids, StackPlan.of(*order))]) for order in itertools.permutations(on))
     for other in others:
         assert_near(other, first)
 
 
 @torch.no_grad()
 def test_strengths_that_add_up_to_one_make_many_copies_one_patch(backbone: Backbone) -> None:
-    segment = compile_prefix(backbone, prefix_of(backbone, "a", 5))
+    segment = segment_of(backbone, "a", 5)
     ids = some_ids(10, seed=5)
     one, many = ((segment, 1.0),), ((segment, 1.0),) * 4
-    assert_near(decoded(backbone, [Row(ids, normalised(many))]), decoded(backbone, [Row(ids, one)]))
-    assert not torch.allclose(decoded(backbone, [Row(ids, many)]), decoded(backbone, [Row(ids, one)]), atol=100 * ATOL)
+    alone = decoded(backbone, [Row(ids, StackPlan.of(*one))])
+    assert_near(decoded(backbone, [Row(ids, StackPlan.of(*normalised(many)))]), alone)
+    assert not torch.allclose(decoded(backbone, [Row(ids, StackPlan.of(*many))]), alone, atol=100 * ATOL)
     assert normalised(many, 4.0) == many and normalised(one, 2.0) == one and normalised(()) == ()
     assert [strength for _, strength in normalised(((segment, 1.0), (segment, 3.0)), 2.0)] == [0.5, 1.5]
 
@@ -138,7 +125,7 @@ def test_a_stack_of_one_is_its_embeddings_prepended(backbone: Backbone) -> None:
     prefix, ids = prefix_of(backbone, "a", 3), some_ids(WINDOW - 3, seed=6)
     embeds = torch.cat([prefix, backbone.model.get_input_embeddings()(torch.tensor(ids))])[None]
     stock = backbone.model(inputs_embeds=embeds).logits[0, 3:]
-    row = Row(ids[:1], ((compile_prefix(backbone, prefix), 1.0),))
+    row = Row(ids[:1], StackPlan.of((compile_prefix(backbone, prefix), 1.0)))
     assert_near(decoded(backbone, [row], ids[1:])[:, 0], stock)
 
 
@@ -152,7 +139,7 @@ def test_a_stack_of_one_is_pefts_forward(backbone: Backbone, tmp_path: Path,
     segment = Bank(backbone).segment([patch])
     model = peft.PeftModel.from_pretrained(backbone.model, str(patch.save_pretrained(tmp_path / "a-1.0.0"))).eval()
     theirs = model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long)).logits[0, 3:]
-    assert_near(decoded(backbone, [Row(ids[:1], ((segment, 1.0),))], ids[1:])[:, 0], theirs)
+    assert_near(decoded(backbone, [Row(ids[:1], StackPlan.of((segment, 1.0)))], ids[1:])[:, 0], theirs)
     assert weights(backbone) == before
 
 
@@ -164,9 +151,9 @@ def test_a_sequence_is_its_embeddings_concatenated(backbone: Backbone) -> None:
     embeds = torch.cat([*(torch.tensor(patch.prefix) for patch in patches),
                         backbone.model.get_input_embeddings()(torch.tensor(ids))])[None]
     stock = backbone.model(inputs_embeds=embeds).logits[0, 5:]
-    in_order = decoded(backbone, [Row(ids[:1], ((bank.segment(patches), 1.0),))], ids[1:])
+    in_order = decoded(backbone, [Row(ids[:1], StackPlan.of((bank.segment(patches), 1.0)))], ids[1:])
     assert_near(in_order[:, 0], stock)
-    turned = decoded(backbone, [Row(ids[:1], ((bank.segment(patches[::-1]), 1.0),))], ids[1:])
+    turned = decoded(backbone, [Row(ids[:1], StackPlan.of((bank.segment(patches[::-1]), 1.0)))], ids[1:])
     assert not torch.allclose(turned, in_order, atol=100 * ATOL)
 
 
@@ -175,26 +162,29 @@ def test_strength_zero_is_off_and_one_is_as_trained(backbone: Backbone) -> None:
     prefix, other = prefix_of(backbone, "a", 5), prefix_of(backbone, "b", 11)
     segment, second = compile_prefix(backbone, prefix), compile_prefix(backbone, other)
     ids = some_ids(14, seed=9)
+
+    def row(*parts: Part) -> Row:
+        return Row(ids, StackPlan.of(*parts))
+
     base = decoded(backbone, [Row(ids)])
-    assert torch.equal(decoded(backbone, [Row(ids, ((segment, 0.0),))]), base)
+    assert torch.equal(decoded(backbone, [row((segment, 0.0))]), base)
     # also where another row keeps the slots in the batch, and beside a part that is on
-    assert_near(decoded(backbone, [Row(ids, ((segment, 0.0),)), Row(ids, ((segment, 1.0),))])[:, :1], base)
-    assert torch.equal(decoded(backbone, [Row(ids, ((segment, 1.0), (second, 0.0)))]),
-                       decoded(backbone, [Row(ids, ((segment, 1.0),))]))
+    assert_near(decoded(backbone, [row((segment, 0.0)), row((segment, 1.0))])[:, :1], base)
+    assert torch.equal(decoded(backbone, [row((segment, 1.0), (second, 0.0))]), decoded(backbone, [row((segment, 1.0))]))
     for strength in (0.25, 1.0, 3.0):  # full_forward adds log(strength) by hand
-        got = decoded(backbone, [Row(ids, ((segment, strength),))])[:, 0]
+        got = decoded(backbone, [row((segment, strength))])[:, 0]
         assert_near(got, full_forward(backbone, [*ids, *MORE], [(prefix, strength)])[len(ids) - 1:])
 
 
 @torch.no_grad()
 def test_strength_two_is_the_patch_twice(backbone: Backbone) -> None:
     """Attention adds exponentials: log(2) on a slot is a second slot like it. Two names may hold one prefix."""
-    segment = compile_prefix(backbone, prefix_of(backbone, "a", 5))
-    twin = compile_prefix(backbone, prefix_of(backbone, "a", 5))
+    segment = segment_of(backbone, "a", 5)
+    twin = segment_of(backbone, "a", 5)
     ids = some_ids(8, seed=10)
-    doubled = decoded(backbone, [Row(ids, ((segment, 2.0),))])
-    assert_near(decoded(backbone, [Row(ids, ((segment, 1.0), (twin, 1.0)))]), doubled)
-    assert_near(decoded(backbone, [Row(ids, ((segment, 1.0), (segment, 1.0)))]), doubled)
+    doubled = decoded(backbone, [Row(ids, StackPlan.of((segment, 2.0)))])
+    for other in (twin, segment):
+        assert_near(decoded(backbone, [Row(ids, StackPlan.of((segment, 1.0), (other, 1.0)))]), doubled)
 
 
 @pytest.mark.parametrize("family", SLIDING)
@@ -202,18 +192,20 @@ def test_strength_two_is_the_patch_twice(backbone: Backbone) -> None:
 def test_far_beyond_the_window_the_bank_stays_and_text_leaves(family: str) -> None:
     """One sliding layer, so that what is outside the window cannot come in through the layer before."""
     backbone = one_layer(family)
-    segment = compile_prefix(backbone, prefix_of(backbone, "a", 11))
+    segment = segment_of(backbone, "a", 11)
     ids, other = some_ids(3 * WINDOW, seed=11), some_ids(WINDOW, seed=12)
 
-    def last(tokens: Sequence[int], parts: tuple[Part, ...]) -> Tensor:
-        return decoded(backbone, [Row(tokens[:4], parts), Row(tokens[:2])], tokens[4:])[-1, 0]
+    on = StackPlan.of((segment, 1.0))
 
-    with_patch = last(ids, ((segment, 1.0),))
-    assert not torch.allclose(with_patch, last(ids, ()), atol=1000 * ATOL)  # seen from 13 beyond the window
+    def last(tokens: Sequence[int], plan: StackPlan) -> Tensor:
+        return decoded(backbone, [Row(tokens[:4], plan), Row(tokens[:2])], tokens[4:])[-1, 0]
+
+    with_patch = last(ids, on)
+    assert not torch.allclose(with_patch, last(ids, BARE), atol=1000 * ATOL)  # seen from 13 beyond the window
     changed = [*other, *ids[WINDOW:]]
-    assert_near(last(changed, ((segment, 1.0),)), with_patch)  # text from 16 back is out of sight
+    assert_near(last(changed, on), with_patch)  # text from 16 back is out of sight
     edge = [*ids[:-WINDOW], other[0], *ids[-WINDOW + 1:]]  # the last token that the window holds
-    assert not torch.allclose(last(edge, ((segment, 1.0),)), with_patch, atol=100 * ATOL)
+    assert not torch.allclose(last(edge, on), with_patch, atol=100 * ATOL)
 
 
 def one_layer(family: str) -> Backbone:
@@ -256,57 +248,10 @@ def test_sixteen_bits_lose_with_patches_no_more_than_without(backbone: Backbone,
     assert float((together - alone).abs().mean()) < own
 
 
-@torch.no_grad()
-def test_given_replies_have_the_logits_of_decoding(backbone: Backbone) -> None:
-    """`reply_logits`, padded right, equals the batch, padded left, and the full forward."""
-    prefix, other = prefix_of(backbone, "a", 5), prefix_of(backbone, "b", 11)
-    parts = [(compile_prefix(backbone, prefix), 0.5), (compile_prefix(backbone, other), 1.0)]
-    pairs = [(some_ids(n, seed=n), some_ids(m, seed=n + 50)) for n, m in ((13, 4), (3, 9), (8, 1))]
-    for on, full in ((parts, [(prefix, 0.5), (other, 1.0)]), ([(parts[0][0], 0.0)], []), ([], [])):
-        texts = pad_texts(backbone, pairs)
-        logits = reply_logits(backbone, texts, on)
-        for k, (prompt, reply) in enumerate(pairs):
-            mine = logits[texts.rows == k]
-            assert_near(mine, full_forward(backbone, [*prompt, *reply], full)[len(prompt) - 1:-1])
-            assert_near(mine, decoded(backbone, [Row(prompt, tuple(on))], reply[:-1])[:, 0])
-        if not full:
-            assert torch.equal(logits, reply_logits(backbone, texts))  # off is off to the bit
-        assert texts.targets.tolist() == [token for _, reply in pairs for token in reply]
-        summed = [logits[texts.rows == k].log_softmax(-1).gather(1, torch.tensor(reply)[:, None]).sum()
-                  for k, (_, reply) in enumerate(pairs)]
-        assert_near(reply_logprobs(logits, texts), torch.stack(summed), atol=1e-4)
-
-
-def test_gradients_reach_the_prefix_as_through_full_embeddings(backbone: Backbone,
-                                                               weights: Callable[[Backbone], str]) -> None:
-    before = weights(backbone)
-    pairs = [(some_ids(n, seed=n), some_ids(6, seed=n + 50)) for n in (11, 4)]
-    texts = pad_texts(backbone, pairs)
-    frozen = compile_prefix(backbone, prefix_of(backbone, "b", 7))
-    through_bank = prefix_of(backbone, "a", 5).requires_grad_()
-    logits = reply_logits(backbone, texts, [(compile_prefix(backbone, through_bank), 0.5), (frozen, 1.0)])
-    (-reply_logprobs(logits, texts).mean() / 6).backward()
-
-    through_text = prefix_of(backbone, "a", 5).requires_grad_()
-    losses = []
-    for prompt, reply in pairs:
-        full = full_forward(backbone, [*prompt, *reply], [(through_text, 0.5), (prefix_of(backbone, "b", 7), 1.0)])
-        losses.append(torch.nn.functional.cross_entropy(full[len(prompt) - 1:-1], torch.tensor(reply)))
-    torch.stack(losses).mean().backward()
-    assert through_bank.grad is not None and through_text.grad is not None
-    assert float(through_bank.grad.abs().max()) > 100 * ATOL
-    assert_near(through_bank.grad, through_text.grad)
-    assert all(parameter.grad is None for parameter in backbone.model.parameters())
-    assert weights(backbone) == before
-
-
-@pytest.mark.parametrize("own", [{"new_decoder_architecture": True, "num_kv_heads": 2}, {"multi_query": False}],
-                         ids=["grouped", "full"])
-def test_falcons_other_heads_hold_too(own: dict[str, object]) -> None:
+@pytest.mark.parametrize("heads", FALCON_HEADS)
+def test_falcons_other_heads_hold_too(heads: str) -> None:
     """The family's own model shares one head of keys; larger ones have groups, older ones as many as queries."""
-    backbone = Backbone(make_model("falcon", vocabulary=len(byte_level()), **own), byte_level(), name="falcon")
-    test_a_row_in_any_batch_is_the_row_alone_and_the_full_forward(backbone)
-    test_given_replies_have_the_logits_of_decoding(backbone)
+    test_a_row_in_any_batch_is_the_row_alone_and_the_full_forward(falcon(heads))
 
 
 def test_the_oracle_knows_the_stock_model() -> None:

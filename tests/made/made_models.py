@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Sequence
@@ -50,6 +51,9 @@ OWN: dict[str, dict[str, Any]] = {
 }
 SLIDING = ("mistral", "gemma2", "gemma3_text", "phi3")
 FAMILIES = tuple(family for family in OWN if family != "bloom")
+# Falcon's own model shares one head of keys; larger ones have groups, older ones as many as queries.
+FALCON_HEADS: dict[str, dict[str, Any]] = {"grouped": {"new_decoder_architecture": True, "num_kv_heads": 2},
+                                           "full": {"multi_query": False}}
 
 
 def make_model(family: str, *, vocabulary: int, seed: int = 0, attention: str | None = None, **own: Any) -> Any:
@@ -102,6 +106,30 @@ def saved(backbone: Backbone, folder: Path) -> Path:
     backbone.model.save_pretrained(folder)
     backbone.tokenizer.save_pretrained(folder)
     return folder
+
+
+def falcon(heads: str) -> Backbone:
+    """A Falcon with other heads of keys, by the names above."""
+    return Backbone(make_model("falcon", vocabulary=len(byte_level()), **FALCON_HEADS[heads]), byte_level(), name="falcon")
+
+
+@torch.no_grad()
+def spelling(text: str, *, after: str = "x") -> Backbone:
+    """A backbone that says this text, byte by byte, after a prompt that ends in `after`, and then stops; no byte may repeat."""
+    ids = byte_level()(after + text, add_special_tokens=False)["input_ids"]
+    assert len({*ids}) == len(ids), "each token has one that follows"
+    model = make_model("llama", vocabulary=len(byte_level()))
+    for layer in model.model.layers:  # they add nothing: a token alone says which comes next
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
+    model.lm_head.weight.zero_()
+    model.lm_head.weight[[*ids[1:], 0]] = 10 * model.get_input_embeddings().weight[ids]
+    return Backbone(model, byte_level(), name="spelling")
+
+
+def in_doubles(backbone: Backbone) -> Backbone:
+    """A copy in 64 bits, in which what a batch does to the order of sums stays far below what tells tokens apart."""
+    return Backbone(copy.deepcopy(backbone.model).double(), backbone.tokenizer, name=backbone.name)
 
 
 def make_patch(backbone: Backbone, name: str, *, length: int, seed: int | None = None, strength: float = 1.0,

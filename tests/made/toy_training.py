@@ -18,8 +18,7 @@ from pathlib import Path
 import torch
 from made_models import make_backbone, make_patch
 
-from patchlab.engine import Trio
-from patchlab.models import preset
+from patchlab.engine import Lab
 from patchlab.records import Prompt
 from patchlab.registry import Registry
 from patchlab.training import losses
@@ -41,9 +40,8 @@ def run(folder: Path, told: int | None = None) -> Path:
     torch.set_num_threads(1)
     base = make_backbone("llama")
     make_patch(base, "mate", length=3).save_pretrained(folder / f"patches{os.getpid()}" / "mate-1.0.0")
-    trio = Trio(base, make_backbone("llama", seed=1), registry=Registry([folder / f"patches{os.getpid()}"]),
-                preset=preset("pocket"))
-    steps = train(trio, RECIPE, PROMPTS, work=folder / "work")
+    lab = Lab(base, make_backbone("llama", seed=1), registry=Registry([folder / f"patches{os.getpid()}"]), name="tiny")
+    steps = train(lab, RECIPE, PROMPTS, work=folder / "work")
     while True:
         try:
             next(steps)

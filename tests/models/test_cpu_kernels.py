@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_batches import segment_of
 from made_models import FAMILIES, byte_level, make_backbone, make_model, make_patch, some_ids
 from torch import Tensor
 
 from patchlab.engine import StackPlan, compile_prefix
 from patchlab.engine.decode import Batch, Row
-from patchlab.engine.forward_rows import Part
 from patchlab.models import Backbone, cpu_kernels, load_backbone
 from patchlab.models.cpu_kernels import PackedLinear, fits_halves, pack
 
@@ -40,9 +40,8 @@ def layers(backbone: Backbone) -> list[PackedLinear]:
     return [layer for layer in backbone.model.modules() if isinstance(layer, PackedLinear)]
 
 
-@torch.no_grad()
-def part(backbone: Backbone, strength: float = 1.0) -> Part:
-    return compile_prefix(backbone, torch.tensor(make_patch(backbone, "own", length=5).prefix)), strength
+def patched(backbone: Backbone, strength: float = 1.0) -> StackPlan:
+    return StackPlan.of((segment_of(backbone, "own"), strength))
 
 
 def logits(backbone: Backbone, *rows: Row) -> Tensor:
@@ -65,15 +64,15 @@ def test_logits_are_those_of_the_stock_layers(family: str, bits: int, count: int
     asked = [some_ids(3 + k, seed=k) for k in range(count)]
     for cached in (cpu_kernels.CACHED, 0):
         monkeypatch.setattr(cpu_kernels, "CACHED", cached)
-        torch.testing.assert_close(logits(backbone, *(Row(ids, StackPlan.of(part(backbone))) for ids in asked)),
-                                   logits(stock, *(Row(ids, StackPlan.of(part(stock))) for ids in asked)), atol=1e-5, rtol=0)
+        torch.testing.assert_close(logits(backbone, *(Row(ids, patched(backbone)) for ids in asked)),
+                                   logits(stock, *(Row(ids, patched(stock)) for ids in asked)), atol=1e-5, rtol=0)
 
 
 def test_a_patch_that_is_off_is_the_base_to_the_bit() -> None:
     backbone, rows = made("llama"), [some_ids(9, seed=1), some_ids(4, seed=2)]
     bare = logits(backbone, *(Row(ids) for ids in rows))
-    assert torch.equal(logits(backbone, *(Row(ids, StackPlan.of(part(backbone, 0.0))) for ids in rows)), bare)
-    beside = logits(backbone, Row(rows[0]), Row(rows[1], StackPlan.of(part(backbone))))
+    assert torch.equal(logits(backbone, *(Row(ids, patched(backbone, 0.0)) for ids in rows)), bare)
+    beside = logits(backbone, Row(rows[0]), Row(rows[1], patched(backbone)))
     torch.testing.assert_close(beside[:, 0], bare[:, 0], atol=1e-5, rtol=0)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from made_batches import segment_of
 from made_models import FAMILIES, byte_level, make_backbone, make_model, make_patch, some_ids
 from torch import Tensor
 
-from patchlab.engine import StackPlan, compile_prefix
+from patchlab.engine import BARE, StackPlan
 from patchlab.engine.decode import Batch, Row
-from patchlab.engine.forward_rows import Part
 from patchlab.errors import InputError, MissingExtraError, ModelError
 from patchlab.models import Backbone, load_backbone
 from patchlab.models.quantization import narrow
@@ -35,9 +35,8 @@ def wide(family: str, bits: int = 0) -> Backbone:
     return made
 
 
-@torch.no_grad()
-def part(backbone: Backbone) -> Part:
-    return compile_prefix(backbone, torch.tensor(make_patch(backbone, "own", length=5).prefix)), 1.0
+def patched(backbone: Backbone, strength: float = 1.0) -> StackPlan:
+    return StackPlan.of((segment_of(backbone, "own"), strength))
 
 
 def logits(backbone: Backbone, *rows: Row) -> Tensor:
@@ -50,18 +49,18 @@ def logits(backbone: Backbone, *rows: Row) -> Tensor:
 def test_a_row_is_what_it_is_alone_and_close_to_the_full_base(family: str, bits: int) -> None:
     backbone, full = wide(family, bits), wide(family)
     ids, others = some_ids(9, seed=1), [Row(some_ids(4, seed=3)), Row(some_ids(14, seed=5))]
-    for parts in ((), (part(backbone),)):
-        alone = logits(backbone, Row(ids, StackPlan.of(*parts)))
-        batched = logits(backbone, others[0], Row(ids, StackPlan.of(*parts)), others[1])[:, 1:2]
+    for mine, theirs in ((BARE, BARE), (patched(backbone), patched(full))):
+        alone = logits(backbone, Row(ids, mine))
+        batched = logits(backbone, others[0], Row(ids, mine), others[1])[:, 1:2]
         if bits == 4:
             torch.testing.assert_close(batched, alone, atol=1e-4, rtol=0)
         else:  # activations are rounded to 8 bits, and the last bit of a sum can tip a rounding
             assert (batched - alone).abs().mean() < 0.01 * alone.std()
-        was = logits(full, Row(ids, StackPlan.of(part(full)) if parts else StackPlan.of()))
+        was = logits(full, Row(ids, theirs))
         off = (alone - was).abs().mean() / was.std()
         assert 0 < off < (0.15 if bits == 8 else 0.6)
-    assert (logits(backbone, Row(ids, StackPlan.of(part(backbone)))) - logits(backbone, Row(ids))).abs().max() > 0.01
-    assert torch.equal(logits(backbone, Row(ids, StackPlan.of((part(backbone)[0], 0.0)))), logits(backbone, Row(ids)))
+    assert (logits(backbone, Row(ids, patched(backbone))) - logits(backbone, Row(ids))).abs().max() > 0.01
+    assert torch.equal(logits(backbone, Row(ids, patched(backbone, 0.0))), logits(backbone, Row(ids)))
 
 
 @pytest.mark.parametrize(("bits", "most"), [(8, 0.3), (4, 0.2)])
