@@ -21,7 +21,7 @@ LAYERS = {
     "engine": 3,
     "evaluation": 4,
     **dict.fromkeys(["training", "repair", "serving"], 5),
-    **dict.fromkeys(["cli", "ui"], 6),
+    **dict.fromkeys(["cli", "ui", "long_work"], 6),
     **dict.fromkeys(["__init__", "__main__"], 7),  # fronts that show every room, so no room may look back
 }
 # Library -> the folders or files that may import it; "lazily" means inside functions only.

@@ -5,8 +5,8 @@ from patchlab.engine.lab import Lab, load
 from patchlab.engine.lanes import Lane, finished, fixed, replies, stream
 from patchlab.engine.plan import BARE, PlannedPatch, Planner, StackPlan
 from patchlab.engine.sampler import Sampling
-from patchlab.engine.scheduler import Scheduler
+from patchlab.engine.scheduler import Scheduler, scheduler_of
 from patchlab.engine.segments import Bank, Segment, compile_prefix
 
 __all__ = ["BARE", "Bank", "Lab", "Lane", "PlannedPatch", "Planner", "Sampling", "Scheduler", "Segment", "StackPlan", "blend",
-           "compile_prefix", "finished", "fixed", "load", "normalised", "parallel", "replies", "stream"]
+           "compile_prefix", "finished", "fixed", "load", "normalised", "parallel", "replies", "scheduler_of", "stream"]

@@ -13,7 +13,7 @@ import torch
 from patchlab.engine.lanes import Lane, replies, stream
 from patchlab.engine.plan import Planner
 from patchlab.engine.sampler import Sampling
-from patchlab.engine.scheduler import Scheduler
+from patchlab.engine.scheduler import scheduler_of
 from patchlab.errors import InputError, NotFoundError
 from patchlab.models import Backbone, load_backbone, preset, wrap
 from patchlab.patches import Stack
@@ -31,8 +31,8 @@ class Lab:
         self.base, self.reference = base, reference
         self.name, self.about = name or base.name, about
         self.planner = Planner(base, registry)
-        self.scheduler = Scheduler(base)
-        self.reference_scheduler = Scheduler(reference) if reference else None
+        self.scheduler = scheduler_of(base)
+        self.reference_scheduler = scheduler_of(reference) if reference else None
         self._patched: ContextVar[Stack | None] = ContextVar("patched", default=None)
 
     @property

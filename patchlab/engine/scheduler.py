@@ -17,6 +17,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 
@@ -230,6 +231,17 @@ def _fail(rows: Sequence[WrittenRow[Job]], error: Exception) -> None:
     """Tell the clients of these rows why there is nothing more for them."""
     for job in {id(row.owner): row.owner for row in rows}.values():
         job.fail(error)
+
+
+_making = threading.Lock()
+
+
+def scheduler_of(backbone: Backbone) -> Scheduler:
+    """The one scheduler of a backbone, made at first use: whoever asks this model shares its batch."""
+    with _making:
+        if backbone.scheduler is None:
+            backbone.scheduler = Scheduler(backbone)
+        return cast("Scheduler", backbone.scheduler)
 
 
 def _free_memory(device: torch.device) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,6 +50,7 @@ class Backbone:
         self.unseen = frozenset(k for k, token in tokenizer.added_tokens_decoder.items()
                                 if token.special and not tokenizer.decode([k], skip_special_tokens=True))
         self.static = False  # whether decode steps may be replayed as a CUDA graph
+        self.scheduler: Any = None  # the one scheduler of this model, which the engine makes at first use
         self.pieces: dict[int, str] = {}  # the text of single tokens, kept by those who decoded them
 
     @property
