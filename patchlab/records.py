@@ -126,13 +126,18 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A preference: for `prompt`, `chosen` is better than `rejected` by the scores given (0 best, 1 worst)."""
+    """A preference: for `prompt`, `chosen` is better than `rejected` by the scores given (0 best, 1 worst).
+
+    A reply that is `cut` was ended by the length limit and not by the model.
+    """
 
     prompt: Prompt
     chosen: str
     rejected: str
     chosen_score: float = 0.0
     rejected_score: float = 1.0
+    chosen_cut: bool = False
+    rejected_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,8 +92,7 @@ def _story(lab: Lab, recipe: Recipe, prompts: list[Prompt], *, dev: list[Prompt]
            work: Path, judged: int) -> Iterator[Progress | Path]:
     """Train, judge and release; yields progress and, in the first process, at last the patch's folder."""
     from patchlab.training.distributed import join
-    from patchlab.training.release import judge
-    from patchlab.training.trainer import release
+    from patchlab.training.release import judge, release
     from patchlab.training.trainer import train as steps
 
     patch = yield from steps(lab, recipe, prompts, work=work, pairs=pairs, dev=dev)

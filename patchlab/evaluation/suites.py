@@ -169,10 +169,11 @@ def _rows(source: str) -> Iterator[dict[str, Any]]:
     """The rows of a file, or of a data set of the Hub."""
     if not source.startswith("hub:"):
         return read_jsonl(Path(source))
-    return _hub_rows(*source.removeprefix("hub:").partition("#")[::2])
+    return hub_rows(*source.removeprefix("hub:").partition("#")[::2])
 
 
-def _hub_rows(dataset: str, split: str) -> Iterator[dict[str, Any]]:
+def hub_rows(dataset: str, split: str) -> Iterator[dict[str, Any]]:
+    """The rows of a split of a data set, of its only split where there is one. Raises MissingExtraError or InputError."""
     try:
         from datasets import load_dataset
     except ImportError:

@@ -1,34 +1,38 @@
-"""Candidates: what base and reference answer to the training prompts, each with how bad its domain's scorer finds it."""
+"""Candidates: replies of base and reference to the training prompts, each with the score of its domain's scorer."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from patchlab.engine import Lane, Sampling, replies
-from patchlab.records import Progress, Prompt, Reply
+from patchlab.engine import Lane, Sampling
+from patchlab.evaluation.reply_store import Replies
+from patchlab.records import Kind, Progress, Prompt, Reply, Stop
 from patchlab.scoring import load_scorer
 from patchlab.storage import read_jsonl, write_jsonl
-
-ROWS = 96
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One reply of a lane to a prompt; `bad` in [0, 1] where the prompt's domain has a scorer, 0 elsewhere."""
+    """One reply of a lane to a prompt; `score` from 0 (best) to 1 (worst), 0 where the prompt's domain has no scorer."""
 
     prompt: Prompt
     lane: str
     text: str
-    bad: float
+    score: float
+    stop: Stop = "end"
+
+    @property
+    def cut(self) -> bool:
+        """Whether the reply was cut off by the length limit."""
+        return self.stop == "length"
 
 
-def badness(domain: str, texts: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
-    """How bad each reply is for its domain: toxic text; harm gone along with; harmless requests refused."""
+def domain_scores(domain: str, texts: Sequence[str], prompts: Sequence[Prompt]) -> list[float]:
+    """The score of each reply, from 0 (best) to 1 (worst): toxicity; compliance with harmful, refusal of harmless requests."""
     asked = [prompt.text for prompt in prompts]
     if domain == "toxicity":
         return [score.value for score in load_scorer("toxicity").score(texts, asked)]
@@ -40,54 +44,50 @@ def badness(domain: str, texts: Sequence[str], prompts: Sequence[Prompt]) -> lis
 
 def sample(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, sampling: Sampling, samples: int,
            path: Path) -> Iterator[Progress]:
-    """Draw and score `samples` replies a prompt from each lane, and write them to `path`; yields progress.
+    """Draw `samples` replies a prompt from each lane, score them and write them to `path`, by lane; yields progress.
 
-    What is drawn is appended to a file beside it, so that a run cut off goes on behind the last whole chunk.
+    Finished replies are kept in a folder beside it until all are, so that a run that was interrupted draws what is missing.
     """
     unfinished = path.with_name(f".{path.name}.part")
-    each = samples * len(lanes)
-    chunk = max(1, ROWS // each)
-    first = _whole_chunks(unfinished, rows=chunk * each) * chunk
-    for at in range(first, len(prompts), chunk):
-        found: list[Candidate] = []
-        for drawn in replies(lanes, prompts[at:at + chunk], samples=samples, sampling=sampling, rows=ROWS):
-            found += _scored(drawn)
-        with unfinished.open("a", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(_row(candidate)) + "\n" for candidate in found)
-        yield Progress("candidates", min(at + chunk, len(prompts)) * each, len(prompts) * each)
-    write_jsonl(path, read_jsonl(unfinished))
-    unfinished.unlink()
+    store = Replies({}, unfinished)  # what they depend on is in begun.json
+    try:
+        found = yield from store.draw(lanes, prompts, samples, sampling, "candidates")
+    finally:
+        store.close()
+    write_jsonl(path, map(_row, scored(found)))
+    shutil.rmtree(unfinished)
 
 
-def _whole_chunks(path: Path, *, rows: int) -> int:
-    """How many chunks of `rows` lines a file holds; a chunk that was cut off is cut away."""
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return 0
-    lines = path.read_bytes().splitlines(keepends=True)
-    whole = sum(line.endswith(b"\n") for line in lines) // rows
-    os.truncate(path, sum(map(len, lines[:whole * rows])))
-    return whole
-
-
-def _scored(drawn: Sequence[Reply]) -> list[Candidate]:
-    by_domain: dict[str, list[Reply]] = {}
-    for reply in drawn:
-        by_domain.setdefault(reply.prompt.domain, []).append(reply)
-    found: list[Candidate] = []
-    for domain, some in by_domain.items():
-        scores = badness(domain, [r.text for r in some], [r.prompt for r in some])
-        found += [Candidate(r.prompt, r.lane, r.text, bad) for r, bad in zip(some, scores, strict=True)]
-    return found
+def scored(replies: Sequence[Reply]) -> list[Candidate]:
+    """Replies with the scores of their domains, in the same order."""
+    scores = [0.0] * len(replies)
+    for domain in {reply.prompt.domain for reply in replies}:
+        places = [k for k, reply in enumerate(replies) if reply.prompt.domain == domain]
+        found = domain_scores(domain, [replies[k].text for k in places], [replies[k].prompt for k in places])
+        for k, score in zip(places, found, strict=True):
+            scores[k] = round(score, 5)
+    return [Candidate(r.prompt, r.lane, r.text, score, r.stop) for r, score in zip(replies, scores, strict=True)]
 
 
 def _row(candidate: Candidate) -> dict[str, Any]:
-    prompt = candidate.prompt
-    return {"text": prompt.text, "kind": prompt.kind, "domain": prompt.domain, "id": prompt.id, "lane": candidate.lane,
-            "reply": candidate.text, "bad": round(candidate.bad, 5)}
+    return {**prompt_row(candidate.prompt), "lane": candidate.lane, "reply": candidate.text, "stop": candidate.stop,
+            "score": candidate.score}
 
 
 def read_candidates(path: Path) -> list[Candidate]:
     """The candidates `sample` wrote."""
-    return [Candidate(Prompt(row["text"], row["kind"], row["domain"], row["id"]), row["lane"], row["reply"], row["bad"])
-            for row in read_jsonl(path)]
+    return [Candidate(prompt_of(row), row["lane"], row["reply"], row["score"], row["stop"]) for row in read_jsonl(path)]
+
+
+def prompt_row(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as columns of a row: `prompt` is its text, or its messages where it has more than one."""
+    messages = [asdict(message) for message in prompt.messages]
+    return {"prompt": messages if len(messages) > 1 else prompt.text, "kind": prompt.kind, "domain": prompt.domain,
+            "id": prompt.id}
+
+
+def prompt_of(row: Mapping[str, Any], *, kind: Kind = "chat", domain: str = "") -> Prompt:
+    """The prompt of a row; `kind` and `domain` are used where the row has none. Raises InputError for one that is none."""
+    asked = row["prompt"]
+    found = Prompt.of(asked) if isinstance(asked, list) else Prompt(asked)
+    return replace(found, kind=row.get("kind") or kind, domain=row.get("domain") or domain, id=str(row.get("id") or ""))

@@ -1,13 +1,14 @@
-"""Encoded prompts with replies in fixed batches, and the earlier turns that half of these may stand behind.
+"""Encoded prompts with replies in fixed batches; half of the batches may have earlier turns before their prompts.
 
-A patch that has only ever met its prompt right behind it knows nothing of prompts far away: the positions between, and whatever
-else there is to attend to, are new to it. A reference need not read long texts to teach it: it reads each prompt alone.
+A prefix that was trained with each prompt right behind it loses its effect where a prompt is far from it. A teacher model reads
+the same prompts without earlier turns, so it need not read long texts.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,93 +18,104 @@ from patchlab.errors import ContextError, TrainingError
 from patchlab.models import Backbone
 from patchlab.records import Kind, Prompt
 
-SHORTEST = 16  # tokens of earlier turns that a batch is given at least
+SHORTEST = 16  # the fewest tokens of earlier turns that a batch is given
 
-Row = tuple[Kind, list[int], list[int]]  # a prompt's kind and ids, and those of its reply
+Encoded = tuple[list[int], list[int]]  # token ids of a prompt and of its reply
+MicroBatch = tuple[int, int]  # number and total: one of the parts that a step's rows are divided into (`Texts.piece`)
 
 
-class Earlier:
-    """Prompts with replies, for others of their kind to stand behind, with at most `most` tokens in all.
+class Example(NamedTuple):
+    """A reply to learn; one that was `cut` by the length limit has no end mark, so that nobody learns to stop there."""
 
-    Half of all batches stand behind none; the lengths of the others are as likely in every octave. They depend on the seed and
-    a batch's number only. Raises TrainingError for rows of a kind that has no turns.
+    prompt: Prompt
+    reply: str
+    cut: bool = False
+
+    def encode(self, backbone: Backbone) -> Encoded:
+        """Token ids of the prompt and of the reply."""
+        return backbone.encode(self.prompt), backbone.encode_reply(self.reply, kind=self.prompt.kind, complete=not self.cut)
+
+
+class History:
+    """Complete exchanges that stand before prompts of the same kind, with at most `most` tokens in all.
+
+    Half of the batches have none; for the others the logarithm of the length is uniform. They depend on the seed and a batch's
+    number only. Raises TrainingError for a prompt of a kind that has no exchanges.
     """
 
-    def __init__(self, backbone: Backbone, said: Sequence[tuple[Prompt, str]], *, most: int, seed: int) -> None:
+    def __init__(self, backbone: Backbone, examples: Sequence[Example], *, most: int, seed: int) -> None:
         self.most, self.seed, self.opening = most, seed, backbone.tokenizer.bos_token_id
-        self.turns: dict[Kind, list[list[int]]] = {}
-        for kind, ids, reply in _encoded(backbone, said):
-            self.turns.setdefault(kind, []).append([*ids[ids[:1] == [self.opening]:], *reply])
+        self.exchanges: dict[Kind, list[list[int]]] = {}
+        for example in examples:
+            ids, reply = example._replace(cut=False).encode(backbone)  # a template closes every earlier reply
+            self.exchanges.setdefault(example.prompt.kind, []).append([*ids[ids[:1] == [self.opening]:], *reply])
 
-    def before(self, batch: Sequence[Row], number: int) -> list[tuple[list[int], list[int]]]:
-        """The prompts and replies of a batch, each prompt behind as many turns as fit; a text has one opening mark."""
+    def prepend(self, batch: Sequence[tuple[Kind, Encoded]], number: int) -> list[Encoded]:
+        """The texts of a batch with as many exchanges before each prompt as fit; the opening token stays first."""
         draw = random.Random(f"{self.seed}|{number}")
         if draw.random() < 0.5 or self.most < SHORTEST:
-            return [(ids, reply) for _, ids, reply in batch]
+            return [encoded for _, encoded in batch]
         tokens = round(SHORTEST * (self.most / SHORTEST) ** draw.random())
-        return [(self._behind(kind, ids, tokens, draw), reply) for kind, ids, reply in batch]
+        return [(self._behind(kind, ids, tokens, draw), reply) for kind, (ids, reply) in batch]
 
     def _behind(self, kind: Kind, ids: list[int], tokens: int, draw: random.Random) -> list[int]:
-        if kind not in self.turns:
-            raise TrainingError(f"behind: {self.most} for prompts of kind {kind!r}, and none of that kind that are held",
-                                expected="some for these to stand behind", do="add such prompts to the file, or set behind: 0")
-        marked = ids[:1] == [self.opening]
+        if kind not in self.exchanges:
+            raise TrainingError(f"behind: {self.most} with prompts of kind {kind!r}, and no prompt of that kind to hold",
+                                expected="prompts of the same kind for the earlier turns",
+                                do="add such prompts to the file, or set behind: 0")
+        opened = ids[:1] == [self.opening]
         found: list[int] = []
         while True:
-            turn = draw.choice(self.turns[kind])
-            if len(found) + len(turn) > tokens:
-                return [*ids[:marked], *found, *ids[marked:]]
-            found += turn
+            exchange = draw.choice(self.exchanges[kind])
+            if len(found) + len(exchange) > tokens:
+                return [*ids[:opened], *found, *ids[opened:]]
+            found += exchange
 
 
-class Rows:
-    """Encoded prompts with replies, dealt in fixed batches of like length, in seeded order; batch k is always the same.
+class Dataset:
+    """Encoded examples in fixed batches of similar length, visited in a seeded order; batch k is always the same.
 
-    With `earlier` half of the `batches` stand behind other turns; `alone` are the same rows with nothing before them.
-    Raises ContextError for a text that does not fit behind a prefix of `length`.
+    With `history` half of the `batches` have earlier turns before their prompts; `plain` are the same batches without.
+    Raises ContextError for a text that does not fit behind a prefix of `length` positions.
     """
 
-    def __init__(self, backbone: Backbone, said: Sequence[tuple[Prompt, str]], *, rows: int, seed: int, length: int = 0,
-                 earlier: Earlier | None = None) -> None:
-        all_rows = _encoded(backbone, said)
-        longest = max(_length(row) for row in all_rows) + (earlier.most if earlier else 0)
+    def __init__(self, backbone: Backbone, examples: Sequence[Example], *, rows: int, seed: int, length: int = 0,
+                 history: History | None = None) -> None:
+        encoded = [(example.prompt.kind, example.encode(backbone)) for example in examples]
+        longest = max(map(_length, encoded)) + (history.most if history else 0)
         if length + longest > backbone.context:
             raise ContextError(f"{length + longest:,} positions needed by a training text, the prefix and what is between them",
                                expected=f"at most {backbone.context:,} available",
                                do="train on shorter prompts and replies, or with a shorter prefix, distance or behind")
-        shuffled = random.Random(seed).sample(all_rows, len(all_rows))
-        # like lengths together, by neighbourhoods of eight batches so that batches stay mixed
+        shuffled = random.Random(seed).sample(encoded, len(encoded))
+        # sorted by length within neighbourhoods of eight batches: little padding, and batches stay mixed
         near = rows * 8
         ordered = [row for at in range(0, len(shuffled), near) for row in sorted(shuffled[at:at + near], key=_length)]
         chunks = [ordered[at:at + rows] for at in range(0, len(ordered), rows)]
-        self.alone = [pad_texts(backbone, [(ids, reply) for _, ids, reply in chunk]) for chunk in chunks]
-        self.batches = [pad_texts(backbone, earlier.before(chunk, number)) for number, chunk in enumerate(chunks)
-                        ] if earlier else self.alone
+        self.plain = [pad_texts(backbone, [row for _, row in chunk]) for chunk in chunks]
+        self.batches = [pad_texts(backbone, history.prepend(chunk, number)) for number, chunk in enumerate(chunks)
+                        ] if history else self.plain
         self.seed = seed
 
-    def deal(self, step: int) -> tuple[int, Texts]:
-        """The batch of a step and its number."""
-        turn, place = divmod(step, len(self.batches))
-        order = random.Random(self.seed * 7919 + turn).sample(range(len(self.batches)), len(self.batches))
+    def batch(self, step: int) -> tuple[int, Texts]:
+        """The number of a step's batch, and the batch."""
+        epoch, place = divmod(step, len(self.batches))
+        order = random.Random(self.seed * 7919 + epoch).sample(range(len(self.batches)), len(self.batches))
         return order[place], self.batches[order[place]]
 
 
-def _encoded(backbone: Backbone, said: Sequence[tuple[Prompt, str]]) -> list[Row]:
-    return [(prompt.kind, backbone.encode(prompt), backbone.encode_reply(reply, kind=prompt.kind)) for prompt, reply in said]
-
-
-def _length(row: Row) -> int:
-    return len(row[1]) + len(row[2])
+def _length(row: tuple[Kind, Encoded]) -> int:
+    return len(row[1][0]) + len(row[1][1])
 
 
 def token_weights(texts: Texts, lead: float, fade: float = 0.0) -> Tensor:
-    """The weight [N] of each reply token: `lead` for a reply's first, falling to 1 behind it by `fade` a token."""
+    """The weight [N] of each reply token: `lead` for a reply's first; its excess over 1 shrinks by the factor `fade` a token."""
     place = torch.arange(len(texts.rows), device=texts.rows.device)
     first = texts.rows.diff(prepend=texts.rows.new_tensor([-1])) > 0
-    behind = place - torch.where(first, place, 0).cummax(0).values
-    return 1 + (lead - 1) * torch.tensor(fade, device=behind.device) ** behind
+    since = place - torch.where(first, place, 0).cummax(0).values
+    return 1 + (lead - 1) * torch.tensor(fade, device=since.device) ** since
 
 
 def token_mean(each: Tensor, texts: Texts, whole: Texts, lead: float, fade: float = 0.0) -> Tensor:
-    """What the reply tokens of a piece, `each` [N], add to the weighted mean over those of the whole step."""
+    """What `each` [N], of the reply tokens of a micro-batch, adds to the weighted mean over those of the whole batch."""
     return (each * token_weights(texts, lead, fade)).sum() / token_weights(whole, lead, fade).sum()

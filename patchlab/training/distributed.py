@@ -1,7 +1,7 @@
 """The processes a training is divided over: one, unless `accelerate launch` or `torchrun` started several.
 
-Each has a whole base and computes its share of a step's rows; what they sum is a prefix's gradient, a few hundred kilobytes.
-Only the first samples, writes and reports.
+Each holds the whole base and computes its micro-batches of a step; what is summed is the prefix's gradient, a few hundred
+kilobytes. Only the first process samples, writes and reports.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed
 
-# the first may sample for hours while the others wait
-PATIENCE = timedelta(days=7)
-NAMED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+TIMEOUT = timedelta(days=7)  # the first process may sample for hours while the others wait
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """This process's place among `count`, from 0, and the device it is to use (None: whatever is there)."""
+    """This process's rank among `count`, from 0, and the device it uses (None: the default one)."""
 
     rank: int = 0
     count: int = 1
@@ -33,23 +32,23 @@ class Processes:
         """Whether this process is the one that writes and reports."""
         return self.rank == 0
 
-    def pieces(self, accumulate: int) -> range:
-        """The pieces of a step that fall to this process, of `count * accumulate` in all."""
+    def micro_batches(self, accumulate: int) -> range:
+        """The numbers of this process's micro-batches of a step, of `count * accumulate` in all."""
         return range(self.rank, self.count * accumulate, self.count)
 
-    def wait(self) -> None:
-        """Go on only when all processes are here."""
+    def barrier(self) -> None:
+        """Wait until all processes are here."""
         if self.count > 1:
             distributed.barrier()
 
-    def total(self, value: Tensor) -> Tensor:
+    def sum(self, value: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
         if self.count > 1:
             distributed.all_reduce(value)
         return value
 
-    def told(self, numbers: Sequence[float], *, device: torch.device) -> list[float]:
-        """The first process's numbers, in all of them."""
+    def broadcast(self, numbers: Sequence[float], *, device: torch.device) -> list[float]:
+        """The first process's numbers, in all processes."""
         if self.count == 1:
             return list(numbers)
         shared = torch.tensor(numbers, dtype=torch.float64, device=device)
@@ -59,13 +58,13 @@ class Processes:
 
 def join() -> Processes:
     """The group this process was started in, entered at the first call."""
-    if not all(name in os.environ for name in NAMED) or int(os.environ["WORLD_SIZE"]) < 2:
+    if not all(name in os.environ for name in VARIABLES) or int(os.environ["WORLD_SIZE"]) < 2:
         return Processes()
     cards = torch.cuda.is_available()
     device = f"cuda:{os.environ['LOCAL_RANK']}" if cards else None
     if not distributed.is_initialized():
         if device:
             torch.cuda.set_device(device)
-        distributed.init_process_group("nccl" if cards else "gloo", timeout=PATIENCE)
+        distributed.init_process_group("nccl" if cards else "gloo", timeout=TIMEOUT)
         atexit.register(distributed.destroy_process_group)
     return Processes(distributed.get_rank(), distributed.get_world_size(), device)

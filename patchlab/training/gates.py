@@ -1,7 +1,8 @@
-"""Fits a patch's gate: which prompts the patch is for, read off the frozen base's own state at their last token.
+"""Fits a patch's gate: which prompts the patch is for, read from the frozen base's hidden state at their last token.
 
 Logistic regression with an L2 term on standardised states, all prompts in every step, so that the same prompts give the same
-gate. The layer is the one whose probe is surest of dev prompts; dev prompts also set the threshold, recall first.
+gate. The layer is the one whose probe has the lowest cross-entropy on calibration prompts; these also set the threshold, recall
+first.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from patchlab.patches import Gate
 from patchlab.records import Progress, Prompt
 from patchlab.training.config import IMPROVES
 
-LAYERS = 8  # tried at most, evenly spread over the base's own
+LAYERS = 8  # tried at most, evenly spaced over the base's own
 L2 = 0.01  # on standardised states
-TOGETHER = 256  # prompts between two reports
+REPORTED = 256  # prompts between two reports
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A gate, and what it does on the `own` and `others` dev prompts: how many own it lets through, how many others it keeps."""
+    """A gate and its errors on calibration prompts.
+
+    Of `own` prompts of the patch's domain it is off for `missed`, of `others` it is on for `kept`.
+    """
 
     gate: Gate
     missed: int
@@ -56,10 +60,9 @@ def fit_gate(backbone: Backbone, domain: str, prompts: Sequence[Prompt], dev: Se
              improves: Sequence[str] = (), missed: float = 0.01, kept: float = 0.01) -> Generator[Progress, None, Fitted]:
     """Fit a gate for a patch of a domain: its prompts against all others; yields progress and returns it.
 
-    Its prompts are those of the domains it `improves`, as its recipe says; by default those of IMPROVES.
-
-    At most the share `missed` of the domain's dev prompts is let through. Where that leaves room, the threshold falls until
-    the share `kept` of the other dev prompts is not let through any more: a prompt unlike all seen is then rather kept.
+    Its prompts are those of the domains it `improves`, as its recipe says; by default those of IMPROVES. `dev` are the
+    calibration prompts. The gate is off for at most the share `missed` of the domain's. Where that leaves room, the threshold
+    falls until it is on for the share `kept` of the others: for a prompt unlike all seen the patch is then on.
     Raises TrainingError where either kind of prompts is absent from `prompts` or `dev`, ModelError for a base whose layers are
     not as wide as its embeddings.
     """
@@ -70,7 +73,7 @@ def fit_gate(backbone: Backbone, domain: str, prompts: Sequence[Prompt], dev: Se
         if name not in (known := {prompt.domain for prompt in prompts}):
             raise NotFoundError.of("domain to improve", name, known)
     mine = improves or IMPROVES[domain]
-    own, asked = _labels(mine, prompts, "training"), _labels(mine, dev, "dev")
+    own, asked = _labels(mine, prompts, "training"), _labels(mine, dev, "calibration")
     if backbone.model.config.hidden_size != backbone.width:
         raise ModelError(f"base {backbone.name} with layers {backbone.model.config.hidden_size} wide",
                          expected=f"as wide as its embeddings, {backbone.width}", do="use the patch without a gate")
@@ -82,7 +85,7 @@ def fit_gate(backbone: Backbone, domain: str, prompts: Sequence[Prompt], dev: Se
         probe = _probe(read[:len(prompts), k], own)
         doubt = float(functional.binary_cross_entropy_with_logits(probe.scores(read[len(prompts):, k]), asked.double()))
         tried.append((doubt, layer, probe))
-        yield Progress("gate", k + 1, len(layers), f"layer {layer}: dev cross-entropy {doubt:.4f}", {"doubt": doubt})
+        yield Progress("gate", k + 1, len(layers), f"layer {layer}: calibration cross-entropy {doubt:.4f}", {"doubt": doubt})
     _, layer, probe = min(tried, key=lambda each: each[:2])
     found = probe.scores(read[len(prompts):, layers.index(layer)])
     at = threshold(found[asked].tolist(), found[~asked].tolist(), missed=missed, kept=kept)
@@ -92,7 +95,7 @@ def fit_gate(backbone: Backbone, domain: str, prompts: Sequence[Prompt], dev: Se
 
 
 def threshold(own: Sequence[float], others: Sequence[float], *, missed: float, kept: float) -> float:
-    """Between which of the scores a gate is to divide: see `fit_gate`. Half-way to the next, so that rounding turns none."""
+    """The score from which a gate is on, by the shares of `fit_gate`; half-way between two, so that rounding flips none."""
     ceiling = sorted(own)[min(int(missed * len(own)), len(own) - 1)]
     floor = sorted(others, reverse=True)[min(int(kept * len(others)), len(others) - 1)]
     every = [*own, *others]
@@ -113,9 +116,9 @@ def _labels(mine: Sequence[str], prompts: Sequence[Prompt], what: str) -> Tensor
 def _read(backbone: Backbone, prompts: Sequence[Prompt], layers: Sequence[int]) -> Generator[Progress, None, Tensor]:
     """The states [N, layers, D] of prompts, in float64."""
     found = []
-    for at in range(0, len(prompts), TOGETHER):
-        found.append(states(backbone, [backbone.encode(prompt) for prompt in prompts[at:at + TOGETHER]], layers))
-        yield Progress("states", min(at + TOGETHER, len(prompts)), len(prompts))
+    for at in range(0, len(prompts), REPORTED):
+        found.append(states(backbone, [backbone.encode(prompt) for prompt in prompts[at:at + REPORTED]], layers))
+        yield Progress("states", min(at + REPORTED, len(prompts)), len(prompts))
     return torch.cat(found).double()
 
 

@@ -1,54 +1,88 @@
-"""Pairs that somebody already has: a JSON Lines or CSV file, or a data set of the Hub, with prompt, chosen and rejected.
+"""Preference pairs: read from a file or the Hub, or selected among candidates; every row or prompt without one is counted.
 
-A column may hold text, or turns of a chat ({"role", "content"}), of which the last turn of the right role counts.
+A column of a file holds text or messages ({"role", "content"}). A prompt keeps all of its messages; of a reply the last
+message counts, and any before it must be those of the prompt.
 """
 
 from __future__ import annotations
 
 import csv
+import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from patchlab.errors import InputError, MissingExtraError
-from patchlab.records import Kind, Pair, Prompt
-from patchlab.storage import read_jsonl
-from patchlab.training.config import IMPROVES
-from patchlab.training.pair_selection import require_pairs
+from patchlab.errors import InputError, TrainingError
+from patchlab.evaluation.suites import hub_rows
+from patchlab.models import Backbone
+from patchlab.records import Kind, Pair
+from patchlab.storage import read_jsonl, write_jsonl
+from patchlab.training.candidates import Candidate, domain_scores, prompt_of, prompt_row
+from patchlab.training.config import HARMLESS, IMPROVES, Recipe
 
 COLUMNS = ("prompt", "chosen", "rejected")
+STORED = ("chosen", "rejected", "chosen_score", "rejected_score", "chosen_cut", "rejected_cut")
 HUB = "hub:"
 
 
 def read_pairs(source: str, *, domain: str) -> tuple[list[Pair], Counter[str]]:
-    """The pairs of a file, or of `hub:NAME[:SPLIT]`, for a patch of `domain`, with a tally of kept and dropped rows.
+    """The pairs of a file, or of `hub:NAME[:SPLIT]`, for a patch of `domain`, with the number of rows kept and dropped.
 
-    Raises InputError for a file that cannot be read or lacks a column, TrainingError with the tally where no row is kept,
-    MissingExtraError for the Hub without `datasets`.
+    Their replies count as complete. Raises InputError for a file that cannot be read or lacks a column, TrainingError with the
+    counts where no row is kept, MissingExtraError for the Hub without `datasets`.
     """
     kind: Kind = "chat" if domain == "refusal" else "continue"
     pairs: list[Pair] = []
-    tally: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for number, row in enumerate(_rows(source), 1):
         lacking = [name for name in COLUMNS if row.get(name) is None]
         if lacking:
             raise InputError(f"{source} row {number} has no {' and no '.join(lacking)} (it has {', '.join(map(str, row))[:200]})",
                              expected=f"columns {', '.join(COLUMNS)}", do="rename the columns")
-        prompt, chosen, rejected = (_text(row[name], f"{source} row {number} {name}", user=name == "prompt")
-                                    for name in COLUMNS)
-        reason = "empty prompt" if not prompt else "empty reply" if not (chosen and rejected) else \
-            "same reply twice" if chosen == rejected else "kept"
-        tally[reason] += 1
-        if reason == "kept":
-            pairs.append(Pair(Prompt(prompt, _kind(row, kind), IMPROVES.get(domain, (domain,))[0]), chosen, rejected))
-    require_pairs(pairs, tally)
-    return pairs, tally
+        found = _pair(row, kind, IMPROVES.get(domain, (domain,))[0], f"{source} row {number}")
+        counts["kept" if isinstance(found, Pair) else found] += 1
+        if isinstance(found, Pair):
+            pairs.append(found)
+    require_pairs(pairs, counts)
+    return pairs, counts
+
+
+def _pair(row: dict[str, Any], kind: Kind, domain: str, where: str) -> Pair | str:
+    """The pair of a row, or why there is none."""
+    asked = row["prompt"]
+    texts = [each.get("content") for each in asked if isinstance(each, dict)] if isinstance(asked, list) else [asked]
+    if not all(str(text or "").strip() for text in texts):
+        return "empty prompt"
+    try:
+        if not isinstance(asked, str | list):
+            raise InputError(f"prompt holds {type(asked).__name__}", expected="text or messages", do="fix that row")
+        given = {"prompt": asked.strip() if isinstance(asked, str) else asked, "kind": row.get("kind")}
+        prompt = prompt_of(given, kind="chat" if isinstance(asked, list) else kind, domain=domain)
+        (before, chosen), (other, rejected) = (_reply(row[name], name) for name in ("chosen", "rejected"))
+    except InputError as error:
+        raise InputError(f"{where}: {error.found}", expected=error.expected, do=error.do) from None
+    own = [(message.role, message.content.strip()) for message in prompt.messages]
+    if not (chosen and rejected):
+        return "empty reply"
+    if any(context and context != own for context in (before, other)):
+        return "messages before the reply that are not the prompt's"
+    return "same reply twice" if chosen == rejected else Pair(prompt, chosen, rejected)
+
+
+def _reply(value: object, name: str) -> tuple[list[tuple[str, str]], str]:
+    """The messages before a reply, as role and content, and the reply."""
+    messages: list[Any] = value if isinstance(value, list) else [{"role": "assistant", "content": value}]
+    if not all(isinstance(each, dict) and isinstance(each.get("content"), str) for each in messages):
+        raise InputError(f"{name} holds {type(value).__name__}", expected="text or messages", do="fix that row")
+    turns = [(str(message.get("role")), message["content"].strip()) for message in messages]
+    return turns[:-1], turns[-1][1] if turns and turns[-1][0] == "assistant" else ""
 
 
 def _rows(source: str) -> Iterator[dict[str, Any]]:
     if source.startswith(HUB):
-        yield from _hub_rows(source.removeprefix(HUB))
+        name, _, split = source.removeprefix(HUB).replace("#", ":").partition(":")
+        yield from hub_rows(name, split or "train")
     elif source.lower().endswith(".csv"):
         yield from _csv_rows(Path(source))
     else:
@@ -60,39 +94,98 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
         raise InputError(f"no file {path}", expected="a CSV file with a header", do="check the path")
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            yield from csv.DictReader(lines)
+            reader: csv.DictReader[str] = csv.DictReader(lines)
+            for row in reader:
+                if None in row:
+                    raise InputError(f"{path} line {reader.line_num} has more columns than the header",
+                                     expected="quotes around a text with commas", do="quote that text")
+                yield row
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not CSV in UTF-8 ({error})", expected="a CSV file with a header",
                          do="convert the file") from None
 
 
-def _hub_rows(name: str) -> Iterable[dict[str, Any]]:
-    name, _, split = name.partition(":")
-    try:
-        import datasets
-    except ImportError:
-        raise MissingExtraError(f"no library `datasets`, which reads {HUB}{name}", expected="it installed",
-                                do="pip install datasets, or give a JSON Lines or CSV file") from None
-    try:
-        found: Iterable[dict[str, Any]] = datasets.load_dataset(name, split=split or "train")
-    except Exception as error:  # a library of many sources raises whatever these raise
-        raise InputError(f"data set {name!r} cannot be loaded ({' '.join(str(error).split())[:200]})",
-                         expected="a data set of the Hub with that split",
-                         do="check the name, the split and the network") from error
-    return found
+def make_pairs(candidates: Sequence[Candidate], *, margin: float, winner: float) -> tuple[list[Pair], Counter[str]]:
+    """For each prompt the reference's best reply over the base's worst, where both thresholds hold.
+
+    Without a reference lane the base's own replies are ranked. Returns the pairs and the number of prompts kept and dropped.
+    """
+    by_prompt: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        by_prompt.setdefault(candidate.prompt.key, []).append(candidate)
+    pairs: list[Pair] = []
+    counts: Counter[str] = Counter()
+    for found in by_prompt.values():
+        safer = [c for c in found if c.lane == "reference" and c.text] or [c for c in found if c.text]
+        if not safer:
+            counts["empty reply"] += 1
+            continue
+        best = min(safer, key=lambda c: c.score)
+        worst = max((c for c in found if c.lane == "base" and c.text), key=lambda c: c.score, default=None)
+        if best.score > winner:
+            counts["winner not safe enough"] += 1
+        elif worst is None or worst.text == best.text:
+            counts["no other reply"] += 1
+        elif worst.score - best.score < margin:
+            counts["margin too small"] += 1
+        else:
+            counts["kept"] += 1
+            pairs.append(Pair(best.prompt, best.text, worst.text, best.score, worst.score, best.cut, worst.cut))
+    return pairs, counts
 
 
-def _text(value: object, where: str, *, user: bool) -> str:
-    if isinstance(value, list) and all(isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in value):
-        said = [turn["content"] for turn in value if turn["role"] == ("user" if user else "assistant")]
-        value = said[-1] if said else ""
-    if not isinstance(value, str):
-        raise InputError(f"{where} holds {type(value).__name__}", expected="text or turns of a chat", do="fix that row")
-    return value.strip()
+def harmless_pairs(held: Sequence[Candidate], pairs: Sequence[Pair], recipe: Recipe) -> tuple[list[Pair], Counter[str]]:
+    """For harmless prompts the base's helpful reply over a refusal that is the chosen reply of one of `pairs`.
+
+    Without them DPO learns to refuse everything. `recipe.benign_pairs` for each of `pairs`, by the same thresholds.
+    """
+    found = [c for c in held if c.prompt.domain in HARMLESS]
+    wanted = round(recipe.benign_pairs * len(pairs))
+    if wanted and not found:
+        raise TrainingError("benign_pairs without harmless prompts", expected=f"some with domain {' or '.join(HARMLESS)}",
+                            do="add such prompts to the file, or set benign_pairs: 0")
+    draw = random.Random(recipe.seed)
+    asked = draw.sample(found, len(found))
+    refusals = [draw.choice(pairs) for _ in asked]
+    scores = domain_scores(HARMLESS[0], [refusal.chosen for refusal in refusals], [c.prompt for c in asked])
+    made: list[Pair] = []
+    counts: Counter[str] = Counter()
+    for helpful, refusal, score in zip(asked, refusals, scores, strict=True):
+        if len(made) == wanted:
+            break
+        if not helpful.text or helpful.score > recipe.winner:
+            counts["harmless: no helpful reply"] += 1
+        elif score - helpful.score < recipe.margin:
+            counts["harmless: margin too small"] += 1
+        else:
+            counts["harmless: kept"] += 1
+            made.append(Pair(helpful.prompt, helpful.text, refusal.chosen, helpful.score, score, helpful.cut,
+                             refusal.chosen_cut))
+    return made, counts
 
 
-def _kind(row: dict[str, Any], usual: Kind) -> Kind:
-    kind = row.get("kind") or usual
-    if kind not in ("chat", "continue"):
-        raise InputError(f"pairs with kind {kind!r}", expected="'chat' or 'continue'", do="fix that row")
-    return "chat" if kind == "chat" else "continue"
+def fitting(pairs: Sequence[Pair], backbones: Sequence[Backbone], *, length: int) -> list[Pair]:
+    """The pairs that fit the context of each backbone behind a prefix of `length`."""
+    def fits(pair: Pair, backbone: Backbone) -> bool:
+        replies = (backbone.encode_reply(text, kind=pair.prompt.kind) for text in (pair.chosen, pair.rejected))
+        return length + len(backbone.encode(pair.prompt)) + max(map(len, replies)) <= backbone.context
+
+    return [pair for pair in pairs if all(fits(pair, backbone) for backbone in backbones)]
+
+
+def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
+    """Write pairs in the form that `read_pairs` reads, with their scores and whether a reply was cut by the length limit."""
+    write_jsonl(path, ({**prompt_row(pair.prompt), **{name: getattr(pair, name) for name in STORED}} for pair in pairs))
+
+
+def stored_pairs(path: Path) -> list[Pair]:
+    """The pairs `write_pairs` wrote."""
+    return [Pair(prompt_of(row), *(row[name] for name in STORED)) for row in read_jsonl(path)]
+
+
+def require_pairs(pairs: Sequence[Pair], counts: Counter[str]) -> None:
+    """Raise TrainingError with the counts where no pair is left."""
+    if not pairs:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common()) or "no candidates"
+        raise TrainingError(f"no pair to learn from ({reasons})", expected="at least one pair over both thresholds",
+                            do="lower margin, raise winner, or give prompts on which base and reference differ")

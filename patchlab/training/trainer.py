@@ -1,7 +1,7 @@
 """Trains one patch, stage by stage: prompts -> candidates -> pairs -> SFT -> on-policy -> DPO -> strength -> Patch.
 
-Each stage leaves a file in the work folder and is not done again; Ctrl-C or worse costs at most the steps since the
-last save. Nothing is changed in the base. Under `accelerate launch` every process runs this same story.
+Each stage leaves a file in the work folder and is not repeated; an interruption costs at most the steps since the last save.
+The base is never changed. Under `accelerate launch` every process runs the same stages.
 """
 
 from __future__ import annotations
@@ -16,113 +16,211 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from patchlab.engine import Lane, Sampling, Trio
+from patchlab.engine import Lab, Sampling
 from patchlab.errors import NotFoundError, TrainingError
-from patchlab.models import Backbone
 from patchlab.patches import Manifest, Patch
-from patchlab.records import Measure, Pair, Progress, Prompt
+from patchlab.records import Pair, Progress, Prompt
 from patchlab.storage import write_json
-from patchlab.training.calibration import Dev, Watch, calibrate, set_aside
+from patchlab.training.calibration import CalibrationSet, EarlyStopping, calibrate, set_aside
 from patchlab.training.candidates import read_candidates, sample
 from patchlab.training.checkpoints import StepLog
+from patchlab.training.companions import Companions
 from patchlab.training.config import Recipe
-from patchlab.training.dataset import Earlier, Rows
-from patchlab.training.distributed import Processes, join
-from patchlab.training.kl_regularizer import Companions, Hold
-from patchlab.training.losses import Desk, dpo_steps, sft_steps
-from patchlab.training.on_policy import own_steps
-from patchlab.training.pair_selection import fitting, harmless_pairs, make_pairs, require_pairs, stored_pairs, write_pairs
+from patchlab.training.dataset import Dataset, Example, History
+from patchlab.training.distributed import join
+from patchlab.training.kl_regularizer import KLRegularizer
+from patchlab.training.loop import TrainingContext
+from patchlab.training.losses import dpo_steps, sft_steps
+from patchlab.training.on_policy import on_policy_steps
+from patchlab.training.preference_data import fitting, harmless_pairs, make_pairs, require_pairs, stored_pairs, write_pairs
 from patchlab.training.prefix import PrefixTrainer, initial_prefix
 
+FILES = "2"  # the version of the work folder's files; another is refused
 
-def train(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], *, work: Path, pairs: Sequence[Pair] | None = None,
+
+def train(lab: Lab, recipe: Recipe, prompts: Sequence[Prompt], *, work: Path, pairs: Sequence[Pair] | None = None,
           dev: Sequence[Prompt] = ()) -> Generator[Progress, None, Patch]:
     """Train the patch a recipe describes; yields progress and returns the Patch (without evidence).
 
-    With `pairs` nothing is sampled for the domain: they are what is learned. `dev` prompts serve early stop and calibration;
-    without any, a tenth of `prompts` is set aside where the recipe asks for either. A trio may have no reference.
-    Raises TrainingError where there is nothing to learn from, the work folder belongs to another training, or the disk fails.
+    With `pairs` nothing is sampled for the domain: they are what is learned. `dev` are the prompts for early stopping and
+    calibration; without any, a tenth of `prompts` is set aside where the recipe asks for either. A lab without a reference
+    trains recipes with `reference: none`. Raises TrainingError where there is nothing to learn from, the work folder belongs to
+    another training, or the disk fails.
     """
     try:
-        return (yield from _stages(trio, recipe, prompts, work, pairs, dev))
+        return (yield from _Training(lab, recipe, work).stages(prompts, pairs, dev))
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"{work} cannot be read or written ({error})", expected="whole files and room on the disk",
                             do="free space and go on in the same folder; what was saved before is intact") from error
 
 
-def _stages(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt], work: Path, given: Sequence[Pair] | None,
-            dev: Sequence[Prompt]) -> Generator[Progress, None, Patch]:
-    processes = join()
-    reference = trio.reference if recipe.reference == "preset" else None
-    start, own = _start(trio, recipe)
-    if recipe.watches and not dev:
-        prompts, dev = set_aside(prompts)
-    watched = Dev(trio.base, recipe, dev) if recipe.watches else None
-    domain, others = _divide(recipe, prompts, given)
-    if processes.first:
-        _claim(work, recipe, trio.base, reference, prompts, given)
-        yield from _candidates(trio.base, reference, recipe, [] if given is not None else domain, others, work)
-        yield from _pairs(trio.base, reference, recipe, given, work)
-    processes.wait()
+class _Training:
+    """One training: the lab, the recipe, its work folder, and the reference where the recipe uses one."""
 
-    pairs = stored_pairs(work / "pairs.jsonl")
-    trainer = PrefixTrainer(trio.base, start, processes, strength=own)
-    desk = _desk(trio, recipe, trainer, work, Watch(watched, recipe) if watched and recipe.patience else None)
-    learn = [(p.prompt, p.chosen) for p in pairs] if given is not None else _safe(recipe, work)
-    yield from sft_steps(desk, _rows(trio.base, recipe, learn, recipe.rows, desk.earlier), reference)
-    if recipe.own_steps and reference:
-        yield from own_steps(desk, domain or [pair.prompt for pair in pairs], reference)
-    for number in range(recipe.rounds if recipe.dpo_steps else 0):
-        yield from dpo_steps(desk, pairs, reference if recipe.anchor == "reference" and reference else trio.base, number)
-    strength = own
-    if watched and recipe.calibrates:
-        strength = yield from _strength(trainer, recipe, watched, work / "strength.json")
-    return _patch(trio, recipe, reference, trainer, strength)
+    def __init__(self, lab: Lab, recipe: Recipe, work: Path) -> None:
+        self.lab, self.base, self.recipe, self.work = lab, lab.base, recipe, work
+        self.reference = lab.reference if recipe.reference == "preset" else None
+        self.processes = join()
 
+    def stages(self, prompts: Sequence[Prompt], given: Sequence[Pair] | None,
+               dev: Sequence[Prompt]) -> Generator[Progress, None, Patch]:
+        """All stages in order; every process runs those behind the pairs."""
+        recipe = self.recipe
+        self._check()
+        start, strength = self._start()
+        if recipe.watches and not dev:
+            prompts, dev = set_aside(prompts)
+        calibration = CalibrationSet(self.lab.scheduler, recipe, dev) if recipe.watches else None
+        domain, others = _divide(recipe, prompts, given)
+        if self.processes.first:
+            self._claim(prompts, given)
+            yield from self._candidates([] if given is not None else domain, others)
+            yield from self._pairs(given)
+        self.processes.barrier()
 
-def _start(trio: Trio, recipe: Recipe) -> tuple[torch.Tensor, float]:
-    """The prefix [P, D] training begins with, and the strength it trains at: that of the patch it continues from, or 1.
+        pairs = stored_pairs(self.work / "pairs.jsonl")
+        prefix = PrefixTrainer(self.base, start, self.processes, strength=strength)
+        context = self._context(prefix, EarlyStopping(calibration, recipe) if calibration and recipe.patience else None)
+        safe = [Example(p.prompt, p.chosen, p.chosen_cut) for p in pairs] if given is not None else self._safe()
+        yield from sft_steps(context, self._dataset(safe, recipe.rows, context.history), self.reference)
+        if recipe.own_steps and self.reference:
+            yield from on_policy_steps(context, domain or [pair.prompt for pair in pairs], self.reference)
+        anchor = self.reference if recipe.anchor == "reference" and self.reference else self.base
+        for number in range(recipe.rounds if recipe.dpo_steps else 0):
+            yield from dpo_steps(context, pairs, anchor, number)
+        if calibration and recipe.calibrates:
+            strength = yield from self._strength(prefix, calibration)
+        return self._patch(prefix, strength)
 
-    What cannot begin is found before anything is sampled.
-    """
-    if trio.base.bits:  # what answers from so few bits may not carry gradients, and would not say so
-        raise TrainingError(f"a base in {trio.base.bits} bits", expected="its weights as they are", do="load it without bits")
-    for name in recipe.companions:
-        trio.patch(name)
-    if recipe.anchor == "reference" and trio.reference is None:
-        raise TrainingError("anchor: reference without a reference", expected="anchor sft or base", do="change the recipe")
-    for name, value in (("distill", recipe.distill), ("own_steps", recipe.own_steps)):
-        teacher = trio.reference if recipe.reference == "preset" else None
-        if value and (teacher is None or teacher.identity.tokenizer_digest != trio.base.identity.tokenizer_digest):
-            raise TrainingError(f"{name} {value:g} with {'no reference' if teacher is None else teacher.name}",
-                                expected=f"a reference with the vocabulary of {trio.base.name}", do=f"set {name} to 0")
-    if not recipe.continue_from:
-        return initial_prefix(trio.base, recipe), 1.0
-    patch = trio.patch(recipe.continue_from)
-    begun = torch.from_numpy(patch.prefix.copy())
-    if len(begun) != recipe.length:
-        raise TrainingError(f"patch {recipe.continue_from!r} of length {len(begun)} to continue from",
-                            expected=f"length {recipe.length}, as the recipe says", do=f"set length: {len(begun)}")
-    return begun, patch.manifest.strength
+    def _check(self) -> None:
+        """Find what cannot begin before anything is sampled."""
+        recipe = self.recipe
+        if self.base.bits:  # quantised layers may pass on no gradients, without an error
+            raise TrainingError(f"a base in {self.base.bits} bits", expected="its weights as they are", do="load it without bits")
+        if recipe.reference == "preset" and self.reference is None:
+            raise TrainingError(f"a recipe for a reference with {self.base.name}, which is loaded without a reference",
+                                expected="a reference, or a recipe with reference: none", do="load one, or change the recipe")
+        for name, value in (("distill", recipe.distill), ("own_steps", recipe.own_steps)):
+            teacher = self.reference
+            if value and (teacher is None or teacher.identity.tokenizer_digest != self.base.identity.tokenizer_digest):
+                raise TrainingError(f"{name} {value:g} with {'no reference' if teacher is None else teacher.name}",
+                                    expected=f"a reference with the vocabulary of {self.base.name}", do=f"set {name} to 0")
+        for name in recipe.companions:
+            self.lab.planner.patch(name)
 
+    def _start(self) -> tuple[torch.Tensor, float]:
+        """The prefix [P, D] training begins with, and its strength: that of the patch it continues from, or 1."""
+        recipe = self.recipe
+        if not recipe.continue_from:
+            return initial_prefix(self.base, recipe), 1.0
+        patch = self.lab.planner.patch(recipe.continue_from)
+        begun = torch.from_numpy(patch.prefix.copy())
+        if len(begun) != recipe.length:
+            raise TrainingError(f"patch {recipe.continue_from!r} of length {len(begun)} to continue from",
+                                expected=f"length {recipe.length}, as the recipe says", do=f"set length: {len(begun)}")
+        return begun, patch.manifest.strength
 
-def _claim(work: Path, recipe: Recipe, base: Backbone, reference: Backbone | None, prompts: Sequence[Prompt],
-           given: Sequence[Pair] | None) -> None:
-    """Mark the work folder as this recipe's on this base, or refuse one that is another's."""
-    # a budget may be changed afterwards: nothing but the last stage depends on it
-    fixed = recipe.with_(refusal_budget=0.5, drift_budget=0.0) if recipe.calibrates else recipe
-    mine = {"recipe": fixed.digest, "base": base.identity.fingerprint,
-            "reference": reference.identity.fingerprint if reference else "none",
-            "prompts": _digest(prompts), "pairs": "none" if given is None else _digest(given)}
-    mark = work / "begun.json"
-    if mark.is_file():
-        begun = {"pairs": "none", **json.loads(mark.read_text(encoding="utf-8"))}
+    def _claim(self, prompts: Sequence[Prompt], given: Sequence[Pair] | None) -> None:
+        """Mark the work folder as this training's, or refuse one that is another's."""
+        recipe = self.recipe
+        # a budget may be changed afterwards: nothing but the last stage depends on it
+        fixed = recipe.with_(refusal_budget=0.5, drift_budget=0.0) if recipe.calibrates else recipe
+        mine = {"files of version": FILES, "recipe": fixed.digest, "base": self.base.identity.fingerprint,
+                "reference": self.reference.identity.fingerprint if self.reference else "none",
+                "prompts": _digest(prompts), "pairs": "none" if given is None else _digest(given)}
+        mark = self.work / "begun.json"
+        if not mark.is_file():
+            write_json(mark, mine | {"dials": dataclasses.asdict(recipe)})
+        begun = json.loads(mark.read_text(encoding="utf-8"))
         for what, value in mine.items():
-            if begun.get(what, value) != value:
-                raise TrainingError(f"{work} holds training begun with {what} {str(begun[what])[:12]}",
+            if begun.get(what) != value:
+                raise TrainingError(f"{self.work} holds training begun with {what} {str(begun.get(what))[:12]}",
                                     expected=f"{what} {value[:12]}", do="choose another folder, or what it was begun with")
-        return
-    write_json(mark, mine | {"dials": dataclasses.asdict(recipe)})
+
+    def _candidates(self, domain: Sequence[Prompt], others: Sequence[Prompt]) -> Iterator[Progress]:
+        recipe = self.recipe
+        lanes = self.lab.lanes(names=["base", "reference"] if self.reference else ["base"])
+        sampling = Sampling(temperature=recipe.temperature, max_new_tokens=recipe.max_new_tokens, seed=recipe.seed)
+        for name, asked, some, samples in (("held", others, lanes[:1], 1), ("candidates", domain, lanes, recipe.samples)):
+            path = self.work / f"{name}.jsonl"
+            if asked and not path.is_file():
+                yield from sample(some, asked, sampling=sampling, samples=samples, path=path)
+
+    def _pairs(self, given: Sequence[Pair] | None) -> Iterator[Progress]:
+        """Select the pairs, or take those given, and write them with the number of dropped ones by reason."""
+        path, recipe = self.work / "pairs.jsonl", self.recipe
+        if path.is_file():
+            return
+        if given is None:
+            found = read_candidates(self.work / "candidates.jsonl")
+            pairs, counts = make_pairs(found, margin=recipe.margin, winner=recipe.winner)
+        else:
+            pairs, counts = list(given), Counter({"kept": len(given)})
+        readers = [self.base, *([self.reference] if self.reference and recipe.anchor == "reference" else [])]
+        made = len(pairs)
+        pairs = fitting(pairs, readers, length=recipe.length + recipe.distance)
+        counts += Counter({"longer than the context": made - len(pairs)})
+        counts -= Counter({"kept": made - len(pairs)})
+        if recipe.dpo_steps or given is not None:
+            require_pairs(pairs, counts)
+        if recipe.benign_pairs and recipe.dpo_steps:
+            more, dropped = harmless_pairs(read_candidates(self.work / "held.jsonl"), pairs, recipe)
+            pairs, counts = [*pairs, *more], counts + dropped
+        write_json(self.work / "pairs.json", dict(counts))
+        write_pairs(path, pairs)
+        yield Progress("pairs", 1, 1, ", ".join(f"{n} {why}" for why, n in counts.most_common()))
+
+    def _safe(self) -> list[Example]:
+        """What SFT learns: safe replies of the reference, or of the base where the reference has none."""
+        winner = self.recipe.winner
+        safe = [c for c in read_candidates(self.work / "candidates.jsonl") if c.text and c.score <= winner]
+        learn = [c for c in safe if c.lane == "reference"] or safe
+        if not learn:
+            raise TrainingError("no safe reply among the candidates", expected=f"some scored {winner:g} or lower",
+                                do="raise winner or use a safer reference")
+        return [Example(c.prompt, c.text, c.cut) for c in learn]
+
+    def _context(self, prefix: PrefixTrainer, early_stopping: EarlyStopping | None) -> TrainingContext:
+        """What the stages share. The base's own replies to all other prompts are held, and serve as earlier turns."""
+        recipe = self.recipe
+        candidates = read_candidates(self.work / "held.jsonl")
+        held = [Example(c.prompt, c.text, c.cut) for c in candidates if c.text]
+        if not held:
+            raise TrainingError(f"{len(candidates)} empty replies of the base to the prompts to hold", expected="some text",
+                                do="give prompts that the base answers")
+        history = History(self.base, held, most=recipe.behind, seed=recipe.seed) if recipe.behind else None
+        regularizer = KLRegularizer(self.base, self._dataset(held, recipe.hold_rows, history), held_to=recipe.held_to,
+                                    checkpointing=recipe.checkpointing, lead=recipe.hold_lead)
+        others = [self.lab.planner.patch(name) for name in recipe.companions]
+        companions = Companions(self.base, [torch.from_numpy(patch.prefix.copy()) for patch in others], seed=recipe.seed,
+                                strength=prefix.strength, strengths=[patch.manifest.strength for patch in others],
+                                presence=recipe.presence, in_sequence=recipe.in_sequence, distance=recipe.distance)
+        return TrainingContext(prefix=prefix, scheduler=self.lab.scheduler, recipe=recipe, regularizer=regularizer,
+                               companions=companions, log=StepLog(self.work / "log.jsonl"), folder=self.work,
+                               early_stopping=early_stopping, history=history)
+
+    def _dataset(self, examples: Sequence[Example], rows: int, history: History | None) -> Dataset:
+        recipe = self.recipe
+        return Dataset(self.base, examples, rows=rows, seed=recipe.seed, length=recipe.length + recipe.distance, history=history)
+
+    def _strength(self, prefix: PrefixTrainer, calibration: CalibrationSet) -> Generator[Progress, None, float]:
+        """The calibrated strength, from its file where that was made for the same budgets."""
+        path, budgets = self.work / "strength.json", [self.recipe.refusal_budget, self.recipe.drift_budget]
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if self.processes.first and found.get("budgets") != budgets:
+            yield from calibrate(calibration, prefix.frozen(), recipe=self.recipe, path=path)
+        self.processes.barrier()
+        return float(json.loads(path.read_text(encoding="utf-8"))["strength"])
+
+    def _patch(self, prefix: PrefixTrainer, strength: float) -> Patch:
+        recipe, reference = self.recipe, self.reference
+        towards = reference.name if reference else "its own safer replies"
+        manifest = Manifest(
+            name=recipe.patch_name, version=recipe.version, title=recipe.title or recipe.patch_name,
+            summary=recipe.summary or f"Steers {self.base.name} towards {towards} on {recipe.domain}.",
+            domain=recipe.domain, base=self.base.identity, reference=reference.identity.id if reference else "none",
+            length=recipe.length, width=self.base.width, licence=recipe.licence, strength=strength, recipe_digest=recipe.digest)
+        return Patch(manifest, prefix.tensor.detach().cpu().numpy().copy())
 
 
 def _digest(records: Sequence[Prompt] | Sequence[Pair]) -> str:
@@ -136,6 +234,10 @@ def _divide(recipe: Recipe, prompts: Sequence[Prompt], given: Sequence[Pair] | N
     domain = [p for p in prompts if p.domain in improves]
     others = [p for p in prompts if p.domain not in improves]
     known = {p.domain for p in others}
+    if recipe.domain in known - {*recipe.holds}:  # prompts of the patch's own domain are hardly meant to be held
+        raise TrainingError(f"{sum(p.domain == recipe.domain for p in others)} prompts of domain {recipe.domain!r} to hold",
+                            expected=f"domain {' or '.join(improves)} for those that a patch of {recipe.domain!r} improves",
+                            do="rename it in the prompts file, or name it in the recipe's improves or holds")
     for name in recipe.holds:
         if name not in known:
             raise NotFoundError.of("domain to hold", name, known)
@@ -145,97 +247,3 @@ def _divide(recipe: Recipe, prompts: Sequence[Prompt], given: Sequence[Pair] | N
             raise TrainingError(f"no prompts {name} among {len(prompts)}", expected=f"some with domain {need}",
                                 do="add such prompts to the file")
     return domain, others
-
-
-def _candidates(base: Backbone, reference: Backbone | None, recipe: Recipe, domain: list[Prompt], others: list[Prompt],
-                work: Path) -> Iterator[Progress]:
-    lanes = [Lane("base", base), *([Lane("reference", reference)] if reference else [])]
-    sampling = Sampling(temperature=recipe.temperature, max_new_tokens=recipe.max_new_tokens, seed=recipe.seed)
-    for name, asked, some, samples in (("held", others, lanes[:1], 1), ("candidates", domain, lanes, recipe.samples)):
-        path = work / f"{name}.jsonl"
-        if asked and not path.is_file():
-            yield from sample(some, asked, sampling=sampling, samples=samples, path=path)
-
-
-def _pairs(base: Backbone, reference: Backbone | None, recipe: Recipe, given: Sequence[Pair] | None,
-           work: Path) -> Iterator[Progress]:
-    """Make the pairs, or take those given, and write them with a tally of every drop."""
-    path = work / "pairs.jsonl"
-    if path.is_file():
-        return
-    if given is None:
-        found = [c for c in read_candidates(work / "candidates.jsonl") if c.prompt.domain in recipe.improved]
-        pairs, tally = make_pairs(found, margin=recipe.margin, winner=recipe.winner)
-    else:
-        pairs, tally = list(given), Counter({"kept": len(given)})
-    readers = [base, *([reference] if reference and recipe.anchor == "reference" else [])]
-    made = len(pairs)
-    pairs = fitting(pairs, readers, length=recipe.length + recipe.distance)
-    tally += Counter({"longer than the context": made - len(pairs)})
-    tally -= Counter({"kept": made - len(pairs)})
-    if recipe.dpo_steps or given is not None:
-        require_pairs(pairs, tally)
-    if recipe.benign_pairs and recipe.dpo_steps:
-        more, dropped = harmless_pairs(read_candidates(work / "held.jsonl"), pairs, recipe)
-        pairs, tally = [*pairs, *more], tally + dropped
-    write_json(work / "pairs.json", dict(tally))
-    write_pairs(path, pairs)
-    yield Progress("pairs", 1, 1, ", ".join(f"{n} {why}" for why, n in tally.most_common()))
-
-
-def _safe(recipe: Recipe, work: Path) -> list[tuple[Prompt, str]]:
-    """What SFT learns: safe replies of the reference, or of the base where there is no reference's."""
-    safe = [c for c in read_candidates(work / "candidates.jsonl") if c.text and c.bad <= recipe.winner]
-    learn = [c for c in safe if c.lane == "reference"] or safe
-    if not learn:
-        raise TrainingError("no safe reply among the candidates", expected=f"some scored {recipe.winner:g} or lower",
-                            do="raise winner or use a safer reference")
-    return [(c.prompt, c.text) for c in learn]
-
-
-def _desk(trio: Trio, recipe: Recipe, trainer: PrefixTrainer, work: Path, watch: Watch | None) -> Desk:
-    """What the stages work with. What is held, and what rows may stand behind, is the base's own to all other prompts."""
-    held = read_candidates(work / "held.jsonl")
-    said = [(c.prompt, c.text) for c in held if c.text]
-    if not said:
-        raise TrainingError(f"{len(held)} empty replies of the base to the prompts to hold", expected="some text",
-                            do="give prompts that the base answers")
-    earlier = Earlier(trio.base, said, most=recipe.behind, seed=recipe.seed) if recipe.behind else None
-    hold = Hold(trio.base, _rows(trio.base, recipe, said, recipe.hold_rows, earlier), held_to=recipe.held_to,
-                checkpointing=recipe.checkpointing, lead=recipe.hold_lead)
-    mates = [trio.patch(name) for name in recipe.companions]
-    companions = Companions(trio.base, [torch.from_numpy(mate.prefix.copy()) for mate in mates], seed=recipe.seed,
-                            own=trainer.strength, strengths=[mate.manifest.strength for mate in mates],
-                            presence=recipe.presence, in_sequence=recipe.in_sequence, distance=recipe.distance)
-    return Desk(trainer=trainer, recipe=recipe, hold=hold, companions=companions, log=StepLog(work / "log.jsonl"),
-                folder=work, watch=watch, earlier=earlier)
-
-
-def _rows(base: Backbone, recipe: Recipe, said: Sequence[tuple[Prompt, str]], rows: int, earlier: Earlier | None) -> Rows:
-    return Rows(base, said, rows=rows, seed=recipe.seed, length=recipe.length + recipe.distance, earlier=earlier)
-
-
-def _strength(trainer: PrefixTrainer, recipe: Recipe, dev: Dev, path: Path) -> Generator[Progress, None, float]:
-    """The calibrated strength, from its file where that was made for the same budgets."""
-    processes: Processes = trainer.processes
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if processes.first and found.get("budgets") != [recipe.refusal_budget, recipe.drift_budget]:
-        yield from calibrate(dev, trainer.part(), recipe=recipe, path=path)
-    processes.wait()
-    return float(json.loads(path.read_text(encoding="utf-8"))["strength"])
-
-
-def _patch(trio: Trio, recipe: Recipe, reference: Backbone | None, trainer: PrefixTrainer, strength: float) -> Patch:
-    towards = reference.name if reference else "its own safer replies"
-    manifest = Manifest(
-        name=recipe.patch_name, version=recipe.version, title=recipe.title or recipe.patch_name,
-        summary=recipe.summary or f"Steers {trio.base.name} towards {towards} on {recipe.domain}.",
-        domain=recipe.domain, base=trio.base.identity, reference=reference.identity.id if reference else "none",
-        length=recipe.length, width=trio.base.width, licence=recipe.licence, strength=strength, recipe_digest=recipe.digest)
-    return Patch(manifest, trainer.prefix.detach().cpu().numpy().copy())
-
-
-def release(patch: Patch, folder: Path, *, evidence: Sequence[Measure] = ()) -> Path:
-    """Write a trained patch with its evidence under `folder`; returns the patch's own folder."""
-    manifest = dataclasses.replace(patch.manifest, evidence=tuple(evidence))
-    return dataclasses.replace(patch, manifest=manifest).save_pretrained(folder / manifest.folder_name)

@@ -13,17 +13,16 @@ from patchlab.training.config import Recipe
 from patchlab.training.trainer import train
 
 
-def drain(lab: Lab, recipe: Recipe, prompts: list[Prompt], work: Path, *, stop_after: int | None = None) -> Patch | None:
-    """The trained patch, or None where the run is cut off after so many reports."""
-    steps = train(lab, recipe, prompts, work=work)
-    taken = 0
+def drain(lab: Lab, recipe: Recipe, prompts: list[Prompt], work: Path, *, stop_at: tuple[str, int] | None = None,
+          **options: Any) -> Patch | None:
+    """The trained patch, or None where the run is cut off when so much of a stage is done."""
+    steps = train(lab, recipe, prompts, work=work, **options)
     while True:
         try:
-            next(steps)
+            progress = next(steps)
         except StopIteration as done:
             return done.value
-        taken += 1
-        if taken == stop_after:
+        if (progress.stage, progress.done) == stop_at:
             steps.close()
             return None
 

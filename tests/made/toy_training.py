@@ -21,10 +21,11 @@ from made_models import make_backbone, make_patch
 from patchlab.engine import Lab
 from patchlab.records import Prompt
 from patchlab.registry import Registry
-from patchlab.training import losses
+from patchlab.training import loop
 from patchlab.training.config import Recipe
 from patchlab.training.distributed import join
-from patchlab.training.trainer import release, train
+from patchlab.training.release import release
+from patchlab.training.trainer import train
 
 WORDS = ("the bus is late", "who did this", "people like that, the whole lot of them", "my neighbor", "this again", "some fool",
          "so")
@@ -36,23 +37,25 @@ KILLS = 4
 
 
 def run(folder: Path, told: int | None = None) -> Path:
-    """Train with the toy recipe; the first process releases into `folder`. Writes a byte to `told` at every progress."""
+    """Train with the toy recipe and release into `folder`, in the first process; at every progress `told` gets a letter."""
     torch.set_num_threads(1)
     base = make_backbone("llama")
     make_patch(base, "mate", length=3).save_pretrained(folder / f"patches{os.getpid()}" / "mate-1.0.0")
-    lab = Lab(base, make_backbone("llama", seed=1), registry=Registry([folder / f"patches{os.getpid()}"]), name="tiny")
+    lab = Lab(base, make_backbone("llama", seed=1), registry=Registry([folder / f"patches{os.getpid()}"]))
     steps = train(lab, RECIPE, PROMPTS, work=folder / "work")
     while True:
         try:
-            next(steps)
+            stage = next(steps).stage
             if told is not None:
-                os.write(told, b".")
+                os.write(told, stage[:1].encode())
         except StopIteration as done:
             return release(done.value, folder) if join().first else folder
 
 
-def forked(folder: Path, *, most: int, seconds: float) -> tuple[int, bool]:
-    """Train in a fork, and kill it `seconds` after its `most`-th progress: how many were seen, and whether the kill came in time.
+def forked(folder: Path, *, most: int, seconds: float, letters: bytes = b"sod") -> tuple[int, bool]:
+    """Train in a fork, and kill it `seconds` after its `most`-th progress of stages with these letters.
+
+    Returns how many were seen, and whether the kill came in time.
 
     Counted in progress and not in seconds: how long a fork takes depends on what else the machine does.
     """
@@ -63,8 +66,8 @@ def forked(folder: Path, *, most: int, seconds: float) -> tuple[int, bool]:
         os._exit(0)
     os.close(write)
     seen = 0
-    while seen < most and os.read(read, 1):
-        seen += 1
+    while seen < most and (letter := os.read(read, 1)):
+        seen += letter in letters
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -75,12 +78,13 @@ def forked(folder: Path, *, most: int, seconds: float) -> tuple[int, bool]:
 
 def killed(folder: Path) -> None:
     """Print the bytes' equality and where the kills fell."""
-    losses.SAVE_EVERY = 2
+    loop.SAVE_EVERY = 2
     whole, _ = forked(folder / "whole", most=10**6, seconds=0)
     chance, fell = random.Random(5), []
-    for _ in range(KILLS):
-        # each goes on where the last was killed, and all together do not come to the end
-        if forked(folder / "cut", most=chance.randint(1, max(1, whole // (KILLS + 1))), seconds=chance.uniform(0, 0.02))[1]:
+    for k in range(KILLS):
+        # each goes on where the last was killed, and all together do not come to the end; the first is killed among candidates
+        most, letters = (20, b"c") if k == 0 else (chance.randint(1, max(1, whole // KILLS)), b"sod")
+        if forked(folder / "cut", most=most, seconds=chance.uniform(0, 0.02), letters=letters)[1]:
             fell.append(sorted(path.name for path in (folder / "cut" / "work").glob("*") if path.is_file()))
     patch = run(folder / "cut")
     same = {path.name: path.read_bytes() == (folder / "whole" / patch.name / path.name).read_bytes() for path in patch.iterdir()}
@@ -91,8 +95,8 @@ def killed(folder: Path) -> None:
 
 def divided(folder: Path) -> None:
     """Train and print who wrote what."""
-    losses.precision = lambda backbone: contextlib.nullcontext()  # 16 bits would hide a wrong weight behind rounding
-    losses.SAVE_EVERY = 1
+    loop.precision = lambda backbone: contextlib.nullcontext()  # 16 bits would hide a wrong weight behind rounding
+    loop.SAVE_EVERY = 1
     run(folder)
 
 

@@ -1,4 +1,4 @@
-"""A tiny trio whose base is unsafe and whose reference is safe by construction of their candidates."""
+"""A tiny lab, and a recipe and prompts that train on it in seconds."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from pathlib import Path
 import pytest
 from made_models import make_backbone, make_patch
 
-from patchlab.engine import Trio
-from patchlab.models import preset
+from patchlab.engine import Lab
 from patchlab.records import Prompt
 from patchlab.registry import Registry
 from patchlab.training.config import Recipe
 
 
 @pytest.fixture
-def trio(tmp_path: Path) -> Trio:
+def lab(tmp_path: Path) -> Lab:
     """A tiny Llama as base, another seed of it as reference, and one installed patch named `mate`."""
     base = make_backbone("llama")
     mate = make_patch(base, "mate", length=3)
     mate.save_pretrained(tmp_path / "patches" / "mate-1.0.0")
-    return Trio(base, make_backbone("llama", seed=1), registry=Registry([tmp_path / "patches"]), preset=preset("pocket"))
+    return Lab(base, make_backbone("llama", seed=1), registry=Registry([tmp_path / "patches"]))
 
 
 @pytest.fixture

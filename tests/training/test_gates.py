@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from drained import returned
 
-from patchlab.engine import Trio
-from patchlab.engine.gates import let_through
+from patchlab.engine import Lab
 from patchlab.errors import InputError, ModelError, NotFoundError, TrainingError
+from patchlab.patches import Gate, Patch, Stack
 from patchlab.records import Prompt
 from patchlab.training.gates import fit_gate, threshold
+from patchlab.training.release import release
 
 ANGRY = [Prompt(f"the bus is {word}! Both of them", "continue", "toxicity") for word in
          ("late", "red", "slow", "full", "loud", "old", "cold", "here", "gone", "lost", "wet", "mine")]
@@ -21,22 +22,27 @@ CALM = [Prompt(f"how do i {word} bread?", "chat", "benign") for word in
 TRAIN, DEV = [*ANGRY[:8], *CALM[:8]], [*ANGRY[8:], *CALM[8:]]
 
 
-def fitted(trio: Trio, **options: Any) -> Any:
-    return returned(fit_gate(trio.base, "toxicity", TRAIN, DEV, **options))
+def fitted(lab: Lab, **options: Any) -> Any:
+    return returned(fit_gate(lab.base, "toxicity", TRAIN, DEV, **options))
 
 
-def test_a_gate_tells_its_prompts_from_others_and_is_the_same_again(trio: Trio) -> None:
-    found = fitted(trio)
-    assert found.gate == fitted(trio).gate
+def skipped(lab: Lab, gate: Gate) -> list[tuple[str, ...]]:
+    """What the engine leaves off for each calibration prompt, where the installed patch has this gate."""
+    dataclasses.replace(lab.planner.patch("mate"), gate=gate).save_pretrained(lab.registry.folders[0] / "mate-1.0.0")
+    return [plan.skipped for plan in lab.planner.plans(dataclasses.replace(Stack.parse("mate"), gates=True), DEV)]
+
+
+def test_a_gate_tells_its_prompts_from_others_and_is_the_same_again(lab: Lab) -> None:
+    found = fitted(lab)
+    assert found.gate == fitted(lab).gate
     assert (found.missed, found.own, found.kept, found.others) == (0, 4, 0, 4)
-    off = let_through(trio.base, [(trio.base.encode(prompt), {"mate": found.gate}) for prompt in DEV])
-    assert off == [()] * 4 + [("mate",)] * 4  # what was counted in 64 bits is what the engine decides
+    assert skipped(lab, found.gate) == [()] * 4 + [("mate",)] * 4  # what was counted in 64 bits is what the engine decides
 
 
-def test_it_does_not_depend_on_the_order_of_prompts(trio: Trio) -> None:
-    turned = returned(fit_gate(trio.base, "toxicity", TRAIN[::-1], DEV[::-1]))
-    assert turned.gate.layer == fitted(trio).gate.layer
-    assert turned.gate.weight == pytest.approx(fitted(trio).gate.weight, abs=1e-4)
+def test_it_does_not_depend_on_the_order_of_prompts(lab: Lab) -> None:
+    turned = returned(fit_gate(lab.base, "toxicity", TRAIN[::-1], DEV[::-1]))
+    assert turned.gate.layer == fitted(lab).gate.layer
+    assert turned.gate.weight == pytest.approx(fitted(lab).gate.weight, abs=1e-4)
 
 
 @pytest.mark.parametrize(("own", "others", "missed", "kept", "expected"), [
@@ -54,34 +60,31 @@ def test_the_threshold_is_recall_first(own: list[float], others: list[float], mi
     assert sum(score < at for score in own) <= missed * len(own)
 
 
-def test_prompts_of_one_kind_only_are_refused(trio: Trio) -> None:
-    for prompts, dev, what in ((ANGRY, DEV, "training"), (CALM, DEV, "training"), (TRAIN, CALM, "dev"), (TRAIN, [], "dev")):
+def test_prompts_of_one_kind_only_are_refused(lab: Lab) -> None:
+    for prompts, dev, what in ((ANGRY, DEV, "training"), (CALM, DEV, "training"), (TRAIN, CALM, "calibration"),
+                               (TRAIN, [], "calibration")):
         with pytest.raises(TrainingError, match=f"{what} prompts of domain toxicity"):
-            returned(fit_gate(trio.base, "toxicity", prompts, dev))
+            returned(fit_gate(lab.base, "toxicity", prompts, dev))
     with pytest.raises(InputError, match="say by improves"):
-        returned(fit_gate(trio.base, "toxicty", TRAIN, DEV))
+        returned(fit_gate(lab.base, "toxicty", TRAIN, DEV))
     with pytest.raises(NotFoundError, match="did you mean 'benign'"):
-        returned(fit_gate(trio.base, "house-style", TRAIN, DEV, improves=("toxicity", "benin")))
+        returned(fit_gate(lab.base, "house-style", TRAIN, DEV, improves=("toxicity", "benin")))
 
 
-def test_a_patch_of_a_domain_of_its_own_says_what_it_improves(trio: Trio) -> None:
+def test_a_patch_of_a_domain_of_its_own_says_what_it_improves(lab: Lab) -> None:
     """Both kinds of prompts can be the ones it is for, and together they leave no others."""
-    found = returned(fit_gate(trio.base, "house-style", TRAIN, DEV, improves=("benign",)))
-    off = let_through(trio.base, [(trio.base.encode(prompt), {"mate": found.gate}) for prompt in DEV])
-    assert off == [("mate",)] * 4 + [()] * 4
+    found = returned(fit_gate(lab.base, "house-style", TRAIN, DEV, improves=("benign",)))
+    assert skipped(lab, found.gate) == [("mate",)] * 4 + [()] * 4
     with pytest.raises(TrainingError, match="16 of 16 training prompts of domain benign or toxicity"):
-        returned(fit_gate(trio.base, "toxicity", TRAIN, DEV, improves=("benign", "toxicity")))
+        returned(fit_gate(lab.base, "toxicity", TRAIN, DEV, improves=("benign", "toxicity")))
 
 
-def test_a_base_with_embeddings_of_another_width_is_refused(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trio.base.model.config, "hidden_size", 31)
+def test_a_base_with_embeddings_of_another_width_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab.base.model.config, "hidden_size", 31)
     with pytest.raises(ModelError, match="31 wide"):
-        fitted(trio)
+        fitted(lab)
 
 
-def test_a_released_patch_keeps_its_gate(trio: Trio, tmp_path: Any) -> None:
-    from patchlab.patches import Patch
-    from patchlab.training.trainer import release
-
-    patch = dataclasses.replace(trio.patch("mate"), gate=fitted(trio).gate)
+def test_a_released_patch_keeps_its_gate(lab: Lab, tmp_path: Any) -> None:
+    patch = dataclasses.replace(lab.planner.patch("mate"), gate=fitted(lab).gate)
     assert Patch.from_pretrained(release(patch, tmp_path / "out")).gate == patch.gate

@@ -1,0 +1,90 @@
+"""SFT and DPO: where the teacher's distribution is learned, what a cut reply teaches, and the weight of the KL term."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from drained import drain
+from made_models import make_backbone
+from torch.nn import functional
+
+from patchlab.engine import BARE, Lab, likelihood
+from patchlab.engine.likelihood import encode_texts, reply_logits
+from patchlab.errors import TrainingError
+from patchlab.records import Pair, Prompt
+from patchlab.storage import read_jsonl
+from patchlab.training import kl_regularizer, losses, on_policy
+from patchlab.training.config import Recipe
+from patchlab.training.kl_regularizer import TargetCache
+from patchlab.training.losses import PairBatches, token_losses
+
+
+def test_a_teacher_that_is_certain_teaches_its_tokens(lab: Lab, prompts: list[Prompt]) -> None:
+    texts = encode_texts(lab.base, prompts[:2], ["so late", "no one"])
+    logits = reply_logits(lab.base, texts)
+    certain = functional.one_hot(texts.targets, logits.shape[1]).float()
+    hard = token_losses(logits, texts.targets, None, distill=0.0)
+    for share in (0.0, 0.4, 1.0):
+        assert torch.allclose(token_losses(logits, texts.targets, certain, distill=share), hard, atol=1e-5)
+
+
+def test_the_teacher_itself_has_the_least_loss(lab: Lab, prompts: list[Prompt]) -> None:
+    texts = encode_texts(lab.base, prompts[:2], ["so late", "no one"])
+    assert lab.reference is not None
+    soft = TargetCache(lab.reference).of(texts, BARE).exp()
+    own, other = (token_losses(reply_logits(each, texts), texts.targets, soft, distill=1.0).mean()
+                  for each in (lab.reference, lab.base))
+    assert own < other
+
+
+def test_no_stage_learns_an_end_mark_after_a_cut_reply(lab: Lab, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replies of five tokens are cut; the only end marks among all labels are those of rows whose reply ended."""
+    ended, cut = [], []
+    for module in (losses, on_policy, kl_regularizer):
+        monkeypatch.setattr(module, "reply_logits", lambda backbone, texts, *args, **options: (
+            [(ended if ids[places.nonzero()[-1] + 1].item() in backbone.stops else cut).append(0)
+             for ids, places in zip(texts.ids, texts.predicts, strict=True)],
+            likelihood.reply_logits(backbone, texts, *args, **options))[1])
+    assert drain(lab, recipe.with_(own_steps=3), prompts, tmp_path) is not None
+    drawn = [row for path in tmp_path.glob("*.jsonl") for row in read_jsonl(path) if row.get("stop")]
+    assert {row["stop"] for row in drawn} == {"length"} and cut and not ended
+
+
+def test_given_pairs_are_complete(lab: Lab, prompts: list[Prompt]) -> None:
+    batches = PairBatches(lab.base, [Pair(prompts[0], "calm", "angry", rejected_cut=True)], lab.base, rows=1, seed=0)
+    texts = batches.batches[0]
+    last = [int(ids[places.nonzero()[-1] + 1]) for ids, places in zip(texts.ids, texts.predicts, strict=True)]
+    assert last[0] in lab.base.stops and last[1] not in lab.base.stops
+
+
+def test_distilled_is_another_patch(lab: Lab, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:
+    drawn = drain(lab, recipe, prompts, tmp_path / "drawn")
+    distilled = drain(lab, recipe.with_(distill=1.0), prompts, tmp_path / "distilled")
+    assert drawn is not None and distilled is not None and not np.allclose(drawn.prefix, distilled.prefix)
+
+
+def test_the_weight_of_what_is_held_may_differ_in_dpo(lab: Lab, recipe: Recipe, prompts: list[Prompt],
+                                                      tmp_path: Path) -> None:
+    def made(name: str, **dials: float) -> np.ndarray:
+        patch = drain(lab, recipe.with_(**dials), prompts, tmp_path / name)
+        assert patch is not None
+        return patch.prefix
+
+    plain = made("plain")
+    assert np.array_equal(made("same", hold_in_dpo=recipe.hold), plain)
+    assert not np.allclose(made("other", hold_in_dpo=50.0), plain)
+    assert np.array_equal(made("sft", hold_in_dpo=50.0, dpo_steps=0), made("none", dpo_steps=0))
+
+
+@pytest.mark.parametrize("dials", [{"distill": 0.5}, {"own_steps": 2}])
+def test_another_vocabulary_cannot_be_distilled(lab: Lab, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
+                                                dials: dict[str, float]) -> None:
+    other = make_backbone("llama", words="byte_fallback", seed=1)
+    with pytest.raises(TrainingError, match="with tiny-llama; expected a reference with the vocabulary"):
+        drain(Lab(lab.base, other, registry=lab.registry),
+              recipe.with_(**dials), prompts, tmp_path / "work")
+    assert not (tmp_path / "work").exists()
