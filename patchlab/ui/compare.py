@@ -226,7 +226,7 @@ def _controls(lab: Lab) -> tuple[Controls, gr.HTML]:
 def _panel(lab: Lab) -> PatchPanel:
     """The stack's controls, and what is known of how its patches get on."""
     panel = patch_panel.build(lab.planner)
-    interactions, broken = find_interactions(lab.registry)
+    interactions, broken = find_interactions(lab.registry, fingerprints=lab.base.fingerprints)
     for words in broken:
         log.warning(words)
     matrix_panel.build(list(panel.known.values()), interactions, panel.mode)

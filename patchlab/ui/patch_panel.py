@@ -16,6 +16,7 @@ import gradio as gr
 from patchlab.errors import PatchLabError
 from patchlab.patches.manifest import MAX_STRENGTH
 from patchlab.patches.stack import Entry, Stack
+from patchlab.records import Prompt
 from patchlab.ui import copy
 from patchlab.ui.diff import escaped
 from patchlab.ui.session import moved, stack_of
@@ -91,7 +92,8 @@ class PatchPanel:
     def warned(self, values: Mapping[Any, Any]) -> str:
         """What speaks against the stack that the components' values describe, as HTML; nothing where nothing does."""
         try:
-            return self.told(self.planner.plan(self.stack(values)).warnings)
+            # with a prompt, since gates have a say in what is warned of; which prompt has none
+            return self.told(self.planner.plan(self.stack(values), Prompt("any")).warnings)
         except PatchLabError as error:
             return self.told([copy.sentence(str(error))])
 

@@ -14,7 +14,7 @@ from made_visit import Visit, served
 from playwright.sync_api import Browser
 
 from patchlab.engine import Lab, load
-from patchlab.patches import Patch, save_patch
+from patchlab.patches import Patch
 from patchlab.registry import Registry
 from patchlab.scoring.table import Scorer
 from patchlab.ui import compare, copy, page
@@ -54,7 +54,7 @@ def lab(tmp_path: Path) -> Lab:
 
 
 def install(patch: Patch, place: Path) -> Path:
-    return save_patch(patch, place / "patches" / patch.manifest.folder_name)
+    return patch.save_pretrained(place / "patches" / patch.manifest.folder_name)
 
 
 def test_a_base_without_reference_or_patches_in_a_browser(browser: Browser, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_other_families_run_with_a_patch_of_their_own(family: str, scorers: list
 
 
 def test_a_given_reference_is_a_third_column_and_is_named(scorers: list[Scorer], tmp_path: Path) -> None:
-    lab = load(base=made_base("llama", tmp_path / "mine"), reference=made_base("qwen2", tmp_path / "safer", seed=1))
+    lab = load(base=made_base("llama", tmp_path / "mine"), reference=made_base("llama", tmp_path / "safer", seed=1))
     assert "The model is mine." in page.models_note(lab) and "the reference safer" in page.models_note(lab)
     tab = opened(lab, scorers)
     assert "<article" in ran(tab)[tab.results.lanes[2]]

@@ -14,7 +14,7 @@ import pytest
 from made_views import text, view
 
 from patchlab.engine import Lab, Sampling
-from patchlab.patches import Curve, Gate, Point, Stack, save_patch
+from patchlab.patches import Curve, Gate, Point, Stack
 from patchlab.patches.manifest import CURVE_FILE
 from patchlab.records import Measure, Prompt
 from patchlab.registry import Registry
@@ -39,7 +39,7 @@ def full(lab: Lab, tmp_path: Path) -> Lab:
     for name, bias in (("refusal", -1.0), ("toxicity", 1.0)):
         patch = lab.planner.patch(name)
         gate = Gate(0, np.zeros(patch.manifest.width, np.float32), bias)
-        save_patch(dataclasses.replace(patch, gate=gate, curve=CURVE), tmp_path / patch.manifest.folder_name)
+        dataclasses.replace(patch, gate=gate, curve=CURVE).save_pretrained(tmp_path / patch.manifest.folder_name)
     return Lab(lab.base, lab.reference, registry=Registry([tmp_path, *lab.registry.folders]))
 
 
@@ -80,7 +80,7 @@ def test_gates_are_off_until_asked_for(full: Lab) -> None:
 def test_a_page_whose_patches_have_neither_shows_neither(full: Lab, tmp_path: Path) -> None:
     for name in ("refusal", "toxicity"):
         patch = dataclasses.replace(full.planner.patch(name), gate=None, curve=None)
-        save_patch(patch, tmp_path / "bare" / patch.manifest.folder_name)
+        patch.save_pretrained(tmp_path / "bare" / patch.manifest.folder_name)
     bare = Lab(full.base, full.reference, registry=Registry([tmp_path / "bare"]))
     for lab, shown in ((bare, False), (full, True)):
         with gr.Blocks() as blocks:
@@ -91,10 +91,11 @@ def test_a_page_whose_patches_have_neither_shows_neither(full: Lab, tmp_path: Pa
 
 
 def test_a_patch_that_cannot_be_read_has_no_curve_and_the_page_still_opens(full: Lab, tmp_path: Path) -> None:
-    assert set(curve_panel.curves(full)) == {"refusal", "toxicity"}
+    assert set(curve_panel.curves(full)) == {"bias", "refusal", "toxicity"}
     curve = tmp_path / full.planner.patch("refusal").manifest.folder_name / CURVE_FILE
-    curve.write_bytes(curve.read_bytes() + b" ")
-    assert set(curve_panel.curves(full)) == {"toxicity"}
+    curve.write_bytes(curve.read_bytes().replace(b"0.5", b"0.6"))
+    full = Lab(full.base, registry=Registry(full.registry.folders))  # one that has not read it yet
+    assert set(curve_panel.curves(full)) == {"bias", "toxicity"}
     page.warm_up(full)
     with gr.Blocks():
         assert "was changed" in patch_panel.build(full.planner).warning.value

@@ -14,10 +14,10 @@ from made_visit import Visit, served
 from playwright.sync_api import Browser
 
 from patchlab.engine import Lab
-from patchlab.patches import Manifest, save_patch
-from patchlab.patches.interactions import Cell, Change, Interactions, Row, label
-from patchlab.patches.interactions_file import FILE, save_interactions
+from patchlab.patches import Manifest
+from patchlab.patches.interactions import Cell, Change, Interactions, Row, label, save_interactions
 from patchlab.registry import Registry
+from patchlab.registry.interaction_files import FILE
 from patchlab.scoring.table import Scorer
 from patchlab.ui import compare, interaction_heatmap, matrix_panel, patch_panel
 from patchlab.ui.patch_panel import PatchPanel
@@ -47,7 +47,8 @@ def lab_of(lab: Lab, tmp_path: Path) -> Callable[..., Lab]:
         for installed in lab.planner.installed():
             name = installed.manifest.name
             patch = lab.planner.patch(name)
-            save_patch(replace(patch, manifest=replace(patch.manifest, **changed.get(name, {}))), tmp_path / name)
+            manifest = replace(patch.manifest, **changed.get(name, {}))
+            replace(patch, manifest=manifest).save_pretrained(tmp_path / name)
         return Lab(lab.base, registry=Registry([tmp_path]))
     return made
 
@@ -85,6 +86,7 @@ def test_a_stack_that_is_known_to_fight_is_told_at_once(fighting: Lab, tmp_path:
     for quiet in ({"refusal": "off"}, {"toxicity": 0}, {"mode": "blend"}, {"mode": "sequential"}):
         assert warned(panel, **quiet) == ""
     assert warned(panel, bias="off") == words
+    assert panel.warned(panel.begun | {panel.gates: True}) == "", "it was measured with all of them on at once"
     (tmp_path / FILE).unlink()
     assert warned(panel) == "", "what is known is looked up anew"
 
