@@ -44,11 +44,12 @@ class Lane:
         return self.scheduler.backbone
 
 
-def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1,
-           sampling: Sampling | None = None) -> Generator[tuple[Delta, ...], None, None]:
+def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1, sampling: Sampling | None = None,
+           stop: Callable[[], bool] = lambda: False) -> Generator[tuple[Delta, ...], None, None]:
     """Yield one tuple of deltas a step until every row has stopped; row = prompt index x samples + sample.
 
-    Closing the generator frees its keys and values. Raises InputError or ContextError before the first step, so that nothing is
+    Closing the generator frees its keys and values; so does `stop`, which is asked before every step, also while requests wait in
+    line, and ends the stream. Raises InputError or ContextError before the first step, so that nothing is
     half answered. A row whose logits are not finite stops with "error", and the others go on.
     """
     sampling = sampling or Sampling()
@@ -59,7 +60,7 @@ def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1
     for lane in lanes:
         groups.setdefault(id(lane.scheduler), []).append(lane)
     requests = [(each[0].scheduler, _requests(each, prompts, samples, sampling)) for each in groups.values()]
-    return _steps(requests, [lane.name for lane in lanes])
+    return _steps(requests, [lane.name for lane in lanes], stop)
 
 
 def _requests(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int, sampling: Sampling) -> list[Request]:
@@ -72,11 +73,11 @@ def _requests(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int, sa
 
 
 def _steps(requests: Sequence[tuple[Scheduler, list[Request]]],
-           order: Sequence[str]) -> Generator[tuple[Delta, ...], None, None]:
+           order: Sequence[str], stop: Callable[[], bool]) -> Generator[tuple[Delta, ...], None, None]:
     place = {name: k for k, name in enumerate(order)}
     jobs: list[Job] = []
     try:
-        jobs += [scheduler.open(some) for scheduler, some in requests]
+        jobs += [scheduler.open(some, stop=stop) for scheduler, some in requests]
         while deltas := [delta for job in jobs for delta in job.take()]:
             # the sort is stable: several deltas of one row, after steps that others took, stay in their order
             yield tuple(sorted(deltas, key=lambda delta: (place[delta.lane], delta.row)))

@@ -159,6 +159,8 @@ class Planner:
         if not gated:
             return ()
         ids = tuple(self.base.encode(prompt))
+        if len(ids) > self.base.context:  # cannot be read, as whoever decodes it says
+            return ()
         return tuple(one.name for one in gated if self._is_off(one, ids))
 
     def _is_off(self, one: PlannedPatch, ids: tuple[int, ...]) -> bool:

@@ -46,7 +46,7 @@ class Sampling:
     def _check(name: str, value: float, low: float, high: float, *, whole: bool = False) -> None:
         number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
         if not (number and math.isfinite(value) and low <= value <= high):
-            raise InputError(f"{name} {value}", expected=f"a {'whole ' if whole else ''}number from {low:g} to {high:g}",
+            raise InputError(f"{name} {value}", expected=f"a {'whole ' if whole else ''}number from {low} to {high}",
                              do=f"change {name}")
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -79,9 +79,9 @@ class Scheduler:
                                do="shorten the prompt or the reply, or blend fewer patches")
         return request
 
-    def open(self, requests: Iterable[Request]) -> Job:
-        """Put requests in line; the job gives out their deltas. Raises BusyError where the line is full."""
-        job = Job(self, iter(requests))
+    def open(self, requests: Iterable[Request], *, stop: Callable[[], bool] = lambda: False) -> Job:
+        """Put requests in line; the job gives out their deltas until `stop` says so. Raises BusyError where the line is full."""
+        job = Job(self, iter(requests), stop)
         with self._lock:
             self._line.add(job)
         return job
@@ -99,6 +99,8 @@ class Scheduler:
                     return found
                 if job.error:
                     raise job.error
+                if job.stop():
+                    job.close()
                 if job.closed or (not job.running and job not in self._line.jobs):
                     return ()
                 self._step()

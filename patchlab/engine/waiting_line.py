@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ class Job:
 
     scheduler: Scheduler
     requests: Iterator[Request]
+    stop: Callable[[], bool] = lambda: False  # asked before every step: whether to close
     deltas: list[Delta] = field(default_factory=list)
     running: int = 0  # rows admitted and not done
     cancelled: set[int] = field(default_factory=set)

@@ -9,7 +9,7 @@ from patchlab.scoring.bias import first_pronoun
 from patchlab.ui import copy
 from patchlab.ui.charts import stroke, style
 from patchlab.ui.diff import escaped, marked
-from patchlab.ui.session import Lane, Text, View
+from patchlab.ui.session import LaneView, ReplyView, View
 
 GIVEN_SHOWN = 240  # characters of a prompt repeated before its continuation
 STOPS = {"end": "finished", "length": "cut at the longest length", "cancelled": "stopped by you", "error": "failed"}
@@ -24,13 +24,13 @@ def tone(score: Score, domain: str) -> str:
     return _REFUSAL_TONE.get(domain, {}).get(score.flagged, "plain")
 
 
-def verdicts(text: Text, domain: str) -> list[tuple[str, str]]:
-    """(words, tone) of every verdict on a text, the one that its prompt's domain is about first."""
-    if not text.text.strip():
+def verdicts(reply: ReplyView, domain: str) -> list[tuple[str, str]]:
+    """(words, tone) of every verdict on a reply, the one that its prompt's domain is about first."""
+    if not reply.text.strip():
         return []
-    found = [(score.scorer, copy.verdict(score), tone(score, domain)) for score in text.scores.values()]
+    found = [(score.scorer, copy.verdict(score), tone(score, domain)) for score in reply.scores.values()]
     if domain == "bias":
-        pronoun = first_pronoun(text.text)
+        pronoun = first_pronoun(reply.text)
         found.append(("bias", f"Says “{pronoun}”" if pronoun else "No pronoun", "plain"))
     first = {"everyday": "refusal"}.get(domain, domain)
     found.sort(key=lambda each: each[0] != first)
@@ -48,12 +48,12 @@ def column(view: View, index: int, domain: str) -> str:
     about = copy.lane_words(lane.name).about
     if lane.name == "patched" and not view.patched:
         about = copy.EQUALS_BASE
-    elif lane.name == "patched" and view.let_through:
-        about = copy.LET_THROUGH.format(names=", ".join(view.let_through))
+    elif lane.name == "patched" and view.skipped_by_gate:
+        about = copy.SKIPPED_BY_GATE.format(names=", ".join(view.skipped_by_gate))
     base = next((other for other in view.lanes if other.name == "base"), None)
     body = "".join(
         _reply(view, lane, number, base if lane.name == "patched" else None, domain)
-        for number in range(len(lane.texts))
+        for number in range(len(lane.replies))
     )
     return _column(lane.name, index, about, body, busy=view.running)
 
@@ -80,27 +80,27 @@ def _stroke(index: int) -> str:
     return stroke(style(index))
 
 
-def _reply(view: View, lane: Lane, number: int, base: Lane | None, domain: str) -> str:
+def _reply(view: View, lane: LaneView, number: int, base: LaneView | None, domain: str) -> str:
     """One reply of a column; with `base`, words that differ from its text are marked."""
-    text = lane.texts[number]
-    several = len(lane.texts) > 1
+    reply = lane.replies[number]
+    several = len(lane.replies) > 1
     heading = f'<h4>Reply {number + 1}</h4>' if several else ""
-    pills = "".join(f'<li class="pill {colour}">{escaped(words)}</li>' for words, colour in verdicts(text, domain))
-    toxic = text.scores.get("toxicity")
-    warned = f'<p class="notice">{copy.TOXIC_NOTICE}</p>' if toxic and toxic.flagged and text.text.strip() else ""
-    body = marked(_words(view, base.texts[number]), _words(view, text)) if base else escaped(_words(view, text))
-    if not text.text.strip():
-        waiting = copy.STOPPED_EARLY if text.stop == "cancelled" else "…" if view.running else "(an empty reply)"
+    pills = "".join(f'<li class="pill {colour}">{escaped(words)}</li>' for words, colour in verdicts(reply, domain))
+    toxic = reply.scores.get("toxicity")
+    warned = f'<p class="notice">{copy.TOXIC_NOTICE}</p>' if toxic and toxic.flagged and reply.text.strip() else ""
+    body = marked(_words(view, base.replies[number]), _words(view, reply)) if base else escaped(_words(view, reply))
+    if not reply.text.strip():
+        waiting = copy.STOPPED_EARLY if reply.stop == "cancelled" else "…" if view.running else "(an empty reply)"
         body = f'<span class="idle">{waiting}</span>'
     return (
         f'<article class="reply">{heading}<ul class="pills" aria-label="Verdicts">{pills}</ul>{warned}'
-        f'<p class="text" dir="auto">{_given(view)}{body}</p><p class="end">{_ending(text)}</p></article>'
+        f'<p class="text" dir="auto">{_given(view)}{body}</p><p class="end">{_ending(reply)}</p></article>'
     )
 
 
-def _words(view: View, text: Text) -> str:
-    """A text as shown: a continuation keeps the space that joins it to its prompt, an answer has none."""
-    return text.text if view.prompt.kind == "continue" else text.text.lstrip()
+def _words(view: View, reply: ReplyView) -> str:
+    """A reply as shown: a continuation keeps the space that joins it to its prompt, an answer has none."""
+    return reply.text if view.prompt.kind == "continue" else reply.text.lstrip()
 
 
 def _given(view: View) -> str:
@@ -112,6 +112,6 @@ def _given(view: View) -> str:
     return f'<span class="given">{escaped(shown)}</span>'
 
 
-def _ending(text: Text) -> str:
-    counted = f"{text.tokens} token{'' if text.tokens == 1 else 's'}"
-    return f"{counted}, {STOPS[text.stop]}" if text.stop else f"{counted}, writing"
+def _ending(reply: ReplyView) -> str:
+    counted = f"{reply.tokens} token{'' if reply.tokens == 1 else 's'}"
+    return f"{counted}, {STOPS[reply.stop]}" if reply.stop else f"{counted}, writing"

@@ -8,32 +8,31 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from patchlab.engine import Sampling
-from patchlab.errors import PatchLabError
+from patchlab.errors import InputError, PatchLabError
 from patchlab.records import Prompt
 from patchlab.registry.interaction_files import find_interactions
 from patchlab.ui import charts, columns, copy, curve_panel, history, matrix_panel, patch_panel, session
 from patchlab.ui.diff import escaped
 from patchlab.ui.live_chart import live_chart
 from patchlab.ui.patch_panel import PatchPanel
-from patchlab.ui.stops import Stops
 
 if TYPE_CHECKING:
-    from patchlab.engine import Trio
+    from patchlab.engine import Lab
     from patchlab.scoring.table import Scorer
 
 log = logging.getLogger(__name__)
-ONE_MODEL = "model"  # every event that runs the models shares this place in the queue
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-# said by the browser itself, since the queue may let a run begin much later
-SAY_WAITING = f"""(...values) => {{
+# said by the browser itself, so that a press is answered at once
+SAY_ASKING = f"""(...values) => {{
   const line = document.querySelector('#status p');
-  if (line) {{ line.textContent = {json.dumps(copy.WAITING)}; line.className = 'status'; }}
+  if (line) {{ line.textContent = {json.dumps(copy.ASKING)}; line.className = 'status'; }}
   const asked = document.querySelector('#prompt textarea')?.value.trim();
   // on a phone the columns are several screens further down
   if (asked && window.innerWidth < 700) document.querySelector('#lanes')?.scrollIntoView({{behavior: 'smooth'}});
@@ -64,7 +63,7 @@ class Controls:
     stop: gr.Button
     temperature: gr.Slider
     length: gr.Slider
-    seed: gr.Number
+    seed: gr.Textbox
     samples: gr.Slider
     panel: PatchPanel
 
@@ -79,6 +78,7 @@ class Results:
     """What a run changes: one component a lane and a scorer, so that a fourth lane is one more entry."""
 
     status: gr.HTML
+    warning: gr.HTML
     lanes: tuple[gr.HTML, ...]
     charts: Mapping[str, gr.HTML]
     rows: gr.State
@@ -87,17 +87,16 @@ class Results:
     @property
     def outputs(self) -> list[Any]:
         """Every component a run writes."""
-        return [self.status, *self.lanes, *self.charts.values(), self.rows, self.table]
+        return [self.status, self.warning, *self.lanes, *self.charts.values(), self.rows, self.table]
 
 
-def build(trio: Trio, scorers: Sequence[Scorer]) -> Compare:
+def build(lab: Lab, scorers: Sequence[Scorer]) -> Compare:
     """Place the tab's components in the open Blocks, connect them, and give back their handlers."""
-    controls, line = _controls(trio)
-    results = _results(trio, scorers, line)
-    tab = Compare(trio, scorers, controls, results)
-    pressed = gr.on([controls.run.click, controls.prompt.submit], tab.wait, js=SAY_WAITING, queue=False, **QUIET)
-    pressed.then(tab.run, controls.inputs | {results.rows}, results.outputs, trigger_mode="once",
-                 concurrency_id=ONE_MODEL, concurrency_limit=1, **QUIET)
+    controls, line = _controls(lab)
+    results = _results(lab, scorers, line, controls.panel.warning)
+    tab = Compare(lab, scorers, controls, results)
+    gr.on([controls.run.click, controls.prompt.submit], tab.run, controls.inputs | {results.rows}, results.outputs,
+          js=SAY_ASKING, trigger_mode="once", **QUIET)
     controls.stop.click(tab.stop, None, results.status, queue=False, **QUIET)
     return tab
 
@@ -105,62 +104,63 @@ def build(trio: Trio, scorers: Sequence[Scorer]) -> Compare:
 class Compare:
     """The tab's handlers: plain methods from component values to component values."""
 
-    def __init__(self, trio: Trio, scorers: Sequence[Scorer], controls: Controls, results: Results) -> None:
-        self.trio, self.scorers, self.controls, self.results = trio, scorers, controls, results
-        self.stops = Stops()
-
-    def wait(self, request: gr.Request) -> None:
-        """A visitor pressed Run and joins the queue."""
-        self.stops.wait(str(request.session_hash))
+    def __init__(self, lab: Lab, scorers: Sequence[Scorer], controls: Controls, results: Results) -> None:
+        self.lab, self.scorers, self.controls, self.results = lab, scorers, controls, results
+        self.signals: dict[str, Event] = {}  # of each visitor whose run is going, by gradio's session name: set it to end the run
 
     def run(self, values: Mapping[Any, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Stream one run to the page; an error becomes one line in the status and leaves the rest as it was."""
         visitor = str(request.session_hash)
-        signal = self.stops.begin(visitor)
+        signal = self.signals[visitor] = Event()
         shown = False  # an earlier run's replies must not stand beside a prompt that gave none
         try:
-            if signal.is_set():
-                yield {self.results.status: status(copy.STOPPED_WAITING)}
-                return
-            with closing(session.run(self.trio, self.scorers, self.request(values), stop=signal.is_set)) as views:
+            with closing(session.run(self.lab, self.scorers, self.request(values), stop=signal.is_set)) as views:
                 for view in views:
                     shown = True
                     yield self.shown(view) | (self.recorded(view, values) if not view.running else {})
         except PatchLabError as error:
-            yield self.problem(sentence(str(error)), keep=shown)
+            yield self.problem(copy.sentence(str(error)), keep=shown)
         except Exception:  # the page outlives any single run
             log.exception("a run failed")
             yield self.problem(copy.UNEXPECTED, keep=shown)
         finally:
-            self.stops.end(visitor)
+            self.signals.pop(visitor, None)
 
     def stop(self, request: gr.Request) -> str:
         """Ask the visitor's run to end; it then writes its own last view."""
-        found = self.stops.stop(str(request.session_hash))
-        return status(copy.STOPPING if found else copy.NOTHING_TO_STOP)
+        signal = self.signals.get(str(request.session_hash))
+        if signal is None:
+            return status(copy.NOTHING_TO_STOP)
+        signal.set()
+        return status(copy.STOPPING)
+
+    def leave(self, request: gr.Request) -> None:
+        """A visitor closed the page: end their run, also one that waits in the scheduler's line."""
+        self.stop(request)
 
     def problem(self, words: str, *, keep: bool) -> dict[Any, Any]:
         """The status line with an error; without `keep` columns and charts are as before any run."""
-        r, names = self.results, self.trio.lanes
+        r, names = self.results, self.lab.lane_names
         updates: dict[Any, Any] = {} if keep else {
             **{place: columns.empty(name, index) for index, (name, place) in enumerate(zip(names, r.lanes, strict=True))},
             **{chart: charts.figure(scorer, names) for scorer, chart in r.charts.items()}}
         return updates | {r.status: status(words, problem=True)}
 
-    def request(self, values: Mapping[Any, Any]) -> session.Request:
+    def request(self, values: Mapping[Any, Any]) -> session.RunRequest:
         """The request that the components' values describe."""
         c = self.controls
         text = values[c.prompt] or ""
         prompt = Prompt(text, values[c.kind], copy.domain_of(text))
         sampling = Sampling(temperature=float(values[c.temperature]), max_new_tokens=int(values[c.length]),
-                            seed=int(values[c.seed] or 0), top_p=TOP_P)
-        return session.Request(prompt, c.panel.stack(values), sampling, int(values[c.samples]))
+                            seed=seed(values[c.seed]), top_p=TOP_P)
+        return session.RunRequest(prompt, c.panel.stack(values), sampling, int(values[c.samples]))
 
     def shown(self, view: session.View) -> dict[Any, Any]:
         """The columns, charts and status of a view."""
         r, names = self.results, [lane.name for lane in view.lanes]
         words = ended(view)
-        updates: dict[Any, Any] = {r.status: status(words, problem=words == copy.FAILED)}
+        updates: dict[Any, Any] = {r.status: status(words, problem=words == copy.FAILED),
+                                   r.warning: self.controls.panel.told(view.warnings)}
         for index, place in enumerate(r.lanes):
             updates[place] = columns.column(view, index, view.prompt.domain)
         for scorer, chart in r.charts.items():
@@ -173,11 +173,19 @@ class Compare:
         return {self.results.rows: rows, self.results.table: history.table(rows)}
 
 
+def seed(typed: str) -> int:
+    """The seed that a visitor typed, 0 where nothing is. Raises InputError for what is no whole number."""
+    try:
+        return int(typed.strip() or "0")
+    except ValueError:
+        raise InputError(f"the seed {typed[:40]!r}", expected="a whole number", do="type another or leave it empty") from None
+
+
 def ended(view: session.View) -> str:
     """Whether a view is still being written, was stopped, or is done, in words."""
     if view.running:
         return copy.WRITING
-    stops = {text.stop for lane in view.lanes for text in lane.texts}
+    stops = {reply.stop for lane in view.lanes for reply in lane.replies}
     return copy.FAILED if "error" in stops else copy.STOPPED if "cancelled" in stops else copy.DONE
 
 
@@ -190,19 +198,13 @@ def status(words: str, *, problem: bool = False) -> str:
     return f'<p class="status {role}" role="{role}" data-number="{next(_shown)}">{escaped(words)}</p>'
 
 
-def sentence(message: str) -> str:
-    """An error's line with a capital and a full stop, shortened where it repeats a very long input."""
-    message = message if len(message) <= 400 else message[:399] + "…"
-    return message[:1].upper() + message[1:] + ("" if message.endswith((".", "…", "?")) else ".")
-
-
 def heading(words: str, note: str = "", *, classes: str = "") -> gr.HTML:
     """A section's heading with a sentence under it."""
     below = f'<p class="note">{escaped(note)}</p>' if note else ""
     return gr.HTML(f"<h2>{escaped(words)}</h2>{below}", apply_default_css=False, elem_classes=classes or None)
 
 
-def _controls(trio: Trio) -> tuple[Controls, gr.HTML]:
+def _controls(lab: Lab) -> tuple[Controls, gr.HTML]:
     with gr.Row(elem_classes=["top"]):
         with gr.Column(scale=3, min_width=320, elem_classes=["ask"]):
             prompt = gr.Textbox(label=copy.PROMPT_LABEL, placeholder=copy.PROMPT_PLACEHOLDER, lines=1, max_lines=6,
@@ -214,30 +216,30 @@ def _controls(trio: Trio) -> tuple[Controls, gr.HTML]:
             line = gr.HTML(status(copy.READY), apply_default_css=False, elem_id="status")
             _examples(prompt, kind)
         with gr.Column(scale=2, min_width=320, elem_classes=["patches"]):
-            panel = _panel(trio)
-            curve_panel.build(trio, panel)
+            panel = _panel(lab)
+            curve_panel.build(lab, panel)
             with gr.Accordion(copy.MORE, open=False, elem_id="more"):
                 settings = _settings()
     return Controls(prompt, kind, run, stop, *settings, panel), line
 
 
-def _panel(trio: Trio) -> PatchPanel:
+def _panel(lab: Lab) -> PatchPanel:
     """The stack's controls, and what is known of how its patches get on."""
-    manifests = [installed.manifest for installed in trio.installed()]
-    interactions, broken = find_interactions(trio.registry)
+    panel = patch_panel.build(lab.planner)
+    interactions, broken = find_interactions(lab.registry, fingerprints=lab.base.fingerprints)
     for words in broken:
         log.warning(words)
-    panel = patch_panel.build(manifests, interactions)
-    matrix_panel.build(manifests, interactions, panel.mode)
+    matrix_panel.build(list(panel.known.values()), interactions, panel.mode)
     return panel
 
 
-def _settings() -> tuple[gr.Slider, gr.Slider, gr.Number, gr.Slider]:
+def _settings() -> tuple[gr.Slider, gr.Slider, gr.Textbox, gr.Slider]:
     temperature = gr.Slider(0, 1.5, value=0.8, step=0.05, label=copy.TEMPERATURE[0], info=copy.TEMPERATURE[1])
     length = gr.Slider(8, 128, value=48, step=8, label=copy.LENGTH[0], info=copy.LENGTH[1], elem_id="length")
     samples = gr.Slider(1, 4, value=1, step=1, label=copy.SAMPLES[0], info=copy.SAMPLES[1], elem_id="samples")
-    seed = gr.Number(0, precision=0, label=copy.SEED[0], info=copy.SEED[1], elem_id="seed")
-    return temperature, length, seed, samples
+    # a field of text: a browser's numbers are exact up to 2^53 only, and what was typed is what an error repeats
+    seeds = gr.Textbox("0", max_lines=1, label=copy.SEED[0], info=copy.SEED[1], elem_id="seed")
+    return temperature, length, seeds, samples
 
 
 def _examples(prompt: gr.Textbox, kind: gr.Radio) -> None:
@@ -256,23 +258,23 @@ def _examples(prompt: gr.Textbox, kind: gr.Radio) -> None:
                **QUIET)
 
 
-def _results(trio: Trio, scorers: Sequence[Scorer], line: gr.HTML) -> Results:
+def _results(lab: Lab, scorers: Sequence[Scorer], line: gr.HTML, warning: gr.HTML) -> Results:
     heading(copy.RESULTS_TITLE, copy.LEGEND, classes="section")
     with gr.Row(elem_classes=["lanes"], elem_id="lanes"):
         lanes = tuple(gr.HTML(columns.empty(name, index), apply_default_css=False, elem_id=f"lane-{name}")
-                      for index, name in enumerate(trio.lanes))
+                      for index, name in enumerate(lab.lane_names))
     heading(copy.CHARTS_TITLE, copy.CHARTS_NOTE, classes="section")
     drawn = {}
     with gr.Row(elem_classes=["charts"]):
         for scorer in scorers:
             with gr.Column(min_width=300, elem_classes=["chart"]):
                 title = charts.TITLES.get(scorer.name, scorer.name)
-                gr.HTML(f"<h3>{escaped(title)}</h3>{columns.legend(trio.lanes)}", apply_default_css=False)
-                drawn[scorer.name] = live_chart(charts.figure(scorer.name, trio.lanes), elem_id=f"chart-{scorer.name}")
+                gr.HTML(f"<h3>{escaped(title)}</h3>{columns.legend(lab.lane_names)}", apply_default_css=False)
+                drawn[scorer.name] = live_chart(charts.figure(scorer.name, lab.lane_names), elem_id=f"chart-{scorer.name}")
     rows = gr.State([])
     with gr.Row(elem_classes=["history-title", "section"]):
         heading(copy.HISTORY_TITLE)
         clear = gr.Button(copy.CLEAR, size="sm", scale=0, min_width=120, elem_id="clear")
     table = gr.HTML(history.table([]), apply_default_css=False, elem_id="history")
     clear.click(lambda: ([], history.table([])), None, [rows, table], queue=False, **QUIET)
-    return Results(line, lanes, drawn, rows, table)
+    return Results(line, warning, lanes, drawn, rows, table)

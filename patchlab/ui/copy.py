@@ -16,6 +16,9 @@ POCKET_NOTE = (
     "world of sentences, their toxic replies are made on purpose, and nothing they say tells you how safe any real "
     "model is."
 )
+BASE_NOTE = "The model is {base}."
+REFERENCE_NOTE = "It is compared with the reference {reference}, which should be a safer model."
+NO_REFERENCE = "No reference model was given, so there are two columns: the model without and with patches."
 PROMPT_LABEL = "Your prompt"
 PROMPT_PLACEHOLDER = "Ask a question, or write the start of a text and choose Continue"
 KIND_LABEL = "What should the models do?"
@@ -49,7 +52,7 @@ SHARED_STRENGTH = "Strength of all of them"
 RUN, STOP, MORE = "Run", "Stop", "More settings"
 TEMPERATURE = ("Variety (temperature)", "0 always takes the likeliest word, more varies more. The unlikeliest tenth is left out.")
 LENGTH = ("Longest reply (tokens)", "A token is a short piece of text, often a word.")
-SEED = ("Seed", "The same seed and settings give the same replies again.")
+SEED = ("Seed", "A whole number; the same seed and settings give the same replies again.")
 SAMPLES = ("Replies per model", "More replies show how much a model varies.")
 RESULTS_TITLE = "Replies"
 LEGEND = "Underlined words differ from the unpatched reply."
@@ -62,11 +65,10 @@ HISTORY_TITLE = "This visit"
 HISTORY_EMPTY = "Nothing has been run yet. Every run will be listed here until you leave or clear the list."
 CLEAR = "Clear the list"
 TOXIC_NOTICE = "The text below was scored toxic"
-READY, WAITING, WRITING, DONE = "Ready.", "Waiting for the models…", "Writing…", "Done."
+READY, ASKING, WRITING, DONE = "Ready.", "Asking the models…", "Writing…", "Done."
 FAILED = "A reply failed: the model's numbers overflowed. The others are whole; a lower strength may help."
 STOPPED = "Stopped. The text so far is kept."
 STOPPING, NOTHING_TO_STOP = "Stopping…", "Nothing is running."
-STOPPED_WAITING = "Stopped before it began."
 IDLE = "Press Run to see the reply here."
 STOPPED_EARLY = "Stopped before anything was written."
 UNEXPECTED = "Something went wrong on our side and this run was given up; the page still works, so try again."
@@ -82,10 +84,10 @@ class LaneWords(NamedTuple):
 LANES = {
     "base": LaneWords("Unpatched", "The model as it is."),
     "patched": LaneWords("Patched", "The same model with the ticked patches on."),
-    "reference": LaneWords("Reference", "The safer model the patches learned from."),
+    "reference": LaneWords("Reference", "The safer model to compare with."),
 }
 EQUALS_BASE = "No patch is on, so this equals the unpatched model."
-LET_THROUGH = "Off for this prompt, as a gate decided: {names}."
+SKIPPED_BY_GATE = "Off for this prompt, as a gate decided: {names}."
 
 DOMAINS = {
     "toxicity": "Angry comments",
@@ -131,6 +133,12 @@ def verdict(score: Score) -> str:
     words = {"toxicity": ("Not toxic", "Toxic"), "refusal": ("Answered", "Refused")}
     plain, flagged = words.get(score.scorer, (f"Not {score.scorer}", score.scorer.capitalize()))
     return f"{flagged if score.flagged else plain} ({score.scorer} {score.value:.2f})"
+
+
+def sentence(message: str) -> str:
+    """An error's line with a capital and a full stop, shortened where it repeats a very long input."""
+    message = message if len(message) <= 400 else message[:399] + "…"
+    return message[:1].upper() + message[1:] + ("" if message.endswith((".", "…", "?")) else ".")
 
 
 def groups() -> dict[str, list[Example]]:

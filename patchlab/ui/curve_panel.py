@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
+from patchlab.errors import PatchLabError
 from patchlab.patches.manifest import CURVE_FILE, MAX_STRENGTH
 from patchlab.ui import charts, copy
 from patchlab.ui.diff import escaped
@@ -14,10 +16,11 @@ from patchlab.ui.live_chart import live_chart
 from patchlab.ui.patch_panel import TYPED, PatchPanel
 
 if TYPE_CHECKING:
-    from patchlab.engine import Trio
+    from patchlab.engine import Lab
     from patchlab.patches import Curve
     from patchlab.records import Measure
 
+log = logging.getLogger(__name__)
 MARK = "#8a94a6"
 
 
@@ -99,10 +102,24 @@ def legend(curve: Curve) -> str:
     return f'<ul class="legend">{items}</ul>'
 
 
-def build(trio: Trio, panel: PatchPanel) -> None:
+def curves(lab: Lab) -> dict[str, tuple[str, Curve]]:
+    """Title and curve of each installed patch that has one, by name; a patch that cannot be read is left out, as the log says."""
+    found = {}
+    for each in lab.planner.installed():
+        if CURVE_FILE in each.manifest.files:
+            try:
+                curve = lab.planner.patch(each.manifest.name, each.manifest.version).curve
+            except PatchLabError as error:
+                log.warning("no curve of patch %s: %s", each.manifest.name, error)
+                continue
+            if curve:
+                found[each.manifest.name] = (each.manifest.title, curve)
+    return found
+
+
+def build(lab: Lab, panel: PatchPanel) -> None:
     """Place the chart under the panel, where any patch has a curve, and let it follow the panel's strengths."""
-    known = {each.manifest.name: (each.manifest.title, curve) for each in trio.installed() if CURVE_FILE in each.manifest.files
-             and (curve := trio.patch(each.manifest.name, each.manifest.version).curve)}
+    known = curves(lab)
     if not known:
         return
     names = list(known)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from patchlab.ui import copy
 from patchlab.ui.columns import verdicts
 from patchlab.ui.diff import escaped
-from patchlab.ui.session import Lane, View
+from patchlab.ui.session import LaneView, View
 
 SHOWN, KEPT = 90, 50  # characters of a prompt; rows
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PastRun:
     """One run: its prompt, its stack, and a line of verdicts a lane. No reply is kept."""
 
     prompt: str
@@ -22,41 +22,41 @@ class Row:
     lanes: tuple[tuple[str, str], ...]
 
 
-def row(view: View, domain: str) -> Row:
+def row(view: View, domain: str) -> PastRun:
     """The row of a finished or stopped run."""
     prompt = " ".join(view.prompt.text.split())
     prompt = prompt if len(prompt) <= SHOWN else prompt[: SHOWN - 1] + "…"
-    return Row(prompt, stack_words(view), tuple((lane.name, _lane(lane, domain)) for lane in view.lanes))
+    return PastRun(prompt, stack_words(view), tuple((lane.name, _lane(lane, domain)) for lane in view.lanes))
 
 
 def stack_words(view: View) -> str:
     """The stack as the visitor set it: 'no patch' or its names, strengths and mode."""
     if not view.patched:
         return "no patch"
-    through = f" (let through: {', '.join(view.let_through)})" if view.let_through else ""
-    return view.stack.replace(":", " ").replace(",", copy.JOINED[view.mode]) + through
+    off = f" (off by their gates: {', '.join(view.skipped_by_gate)})" if view.skipped_by_gate else ""
+    return copy.JOINED[view.mode].join(f"{name} {strength:g}" for name, strength in view.patches) + off
 
 
-def _lane(lane: Lane, domain: str) -> str:
+def _lane(lane: LaneView, domain: str) -> str:
     """Verdicts of one reply, or of several how many had the leading verdict flagged."""
-    written = [text for text in lane.texts if text.text.strip()]
+    written = [reply for reply in lane.replies if reply.text.strip()]
     if not written:
         return "nothing written"
     if len(written) == 1:
         return " · ".join(words for words, _ in verdicts(written[0], domain))
     counts = []
     for scorer, word in (("toxicity", "toxic"), ("refusal", "refused")):
-        flagged = sum(text.scores[scorer].flagged for text in written if scorer in text.scores)
+        flagged = sum(reply.scores[scorer].flagged for reply in written if scorer in reply.scores)
         counts.append(f"{flagged} of {len(written)} {word}")
     return " · ".join(counts)
 
 
-def added(rows: Sequence[Row], new: Row) -> list[Row]:
+def added(rows: Sequence[PastRun], new: PastRun) -> list[PastRun]:
     """The rows with the newest first, the oldest dropped when there are too many."""
     return [new, *rows][:KEPT]
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[PastRun]) -> str:
     """The rows as an HTML table; on a narrow screen each row is a card whose cells say their column themselves."""
     if not rows:
         return f'<p class="idle">{copy.HISTORY_EMPTY}</p>'

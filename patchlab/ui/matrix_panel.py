@@ -31,8 +31,8 @@ def build(manifests: Sequence[Manifest], interactions: Interactions, mode: gr.Ra
         words = gr.HTML(said(interactions, manifests, start), apply_default_css=False)
         # the sheet hides this where nothing was measured: a part that gradio hides at first is not there when it is shown
         with gr.Column(elem_classes=["matrix-shown"]):
-            shown = gr.Radio([(each.title, name) for name, each in interaction_heatmap.SHOWN.items()], value=FIRST, label=copy.MATRIX_SHOW,
-                             elem_id="matrix-show")
+            shown = gr.Radio([(each.title, name) for name, each in interaction_heatmap.SHOWN.items()], value=FIRST,
+                             label=copy.MATRIX_SHOW, elem_id="matrix-show")
             chart = live_chart(interaction_heatmap.figure(interactions, manifests, start, FIRST), elem_id="chart-matrix")
             notes = gr.HTML(note(interactions, manifests, start, FIRST), apply_default_css=False)
 

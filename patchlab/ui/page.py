@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,18 +11,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gradio as gr
 
 from patchlab.engine import Sampling
+from patchlab.errors import PatchLabError
+from patchlab.patches import Stack
 from patchlab.records import Prompt
 from patchlab.scoring.table import load_scorer
 from patchlab.ui import compare, copy, session
+from patchlab.ui.compare import Compare
 from patchlab.ui.diff import escaped
 
 if TYPE_CHECKING:
-    from patchlab.engine import Trio
+    from patchlab.engine import Lab
     from patchlab.scoring.table import Scorer
 
+log = logging.getLogger(__name__)
 STYLE = Path(__file__).with_name("style.css")
 SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 SCORERS = ("toxicity", "refusal")
+VISITORS = 64  # who run at once; the scheduler shares its batch among them
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 # gradio sums up its queue with pandas after every event, which costs a busy page more than the event; nobody reads it
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
@@ -31,7 +38,7 @@ class Tab(NamedTuple):
     """A tab: its label, and the function that places its components."""
 
     label: str
-    build: Callable[[Trio, Sequence[Scorer]], object]
+    build: Callable[[Lab, Sequence[Scorer]], Compare]
 
 
 TABS: tuple[Tab, ...] = (Tab("Compare", compare.build),)
@@ -58,38 +65,50 @@ def theme() -> gr.themes.Base:
     )
 
 
-def build(trio: Trio) -> gr.Blocks:
-    """The page for one trio, ready to launch."""
+def models_note(lab: Lab) -> str:
+    """What the header says of the models: the preset's own words, or the names of base and reference."""
+    if lab.about:
+        return copy.POCKET_NOTE if lab.name == "pocket" else lab.about
+    beside = copy.REFERENCE_NOTE.format(reference=lab.reference.name) if lab.reference else copy.NO_REFERENCE
+    return f"{copy.BASE_NOTE.format(base=lab.base.name)} {beside}"
+
+
+def build(lab: Lab) -> gr.Blocks:
+    """The page for a base, with or without a reference, ready to launch."""
     scorers = [load_scorer(name) for name in SCORERS]
-    about = copy.POCKET_NOTE if trio.preset.name == "pocket" else trio.preset.about
     with gr.Blocks(title=copy.TITLE, analytics_enabled=False) as page:
         gr.HTML(
             f'<header class="page-head"><h1>{copy.TITLE}</h1><p class="lead">{copy.LEAD}</p>'
-            f'<p class="models"><strong>About these models.</strong> {escaped(about)}</p></header>',
+            f'<p class="models"><strong>About these models.</strong> {escaped(models_note(lab))}</p></header>',
             apply_default_css=False,
         )
         with gr.Tabs():
             for tab in TABS:
                 with gr.Tab(tab.label):
-                    tab.build(trio, scorers)
-    return page.queue(default_concurrency_limit=8, max_size=64)
+                    page.unload(tab.build(lab, scorers).leave)
+    return page.queue(default_concurrency_limit=VISITORS, max_size=VISITORS)
 
 
-def warm_up(trio: Trio) -> None:
+def warm_up(lab: Lab) -> None:
     """One short run, so that the first visitor does not wait for what only the first run has to do."""
     scorers = [load_scorer(name) for name in SCORERS]
-    names = [installed.manifest.name for installed in trio.installed()]
-    stack = session.stack_of(names, dict.fromkeys(names, 1.0))
-    request = session.Request(Prompt("Hello"), stack, Sampling(temperature=0.8, max_new_tokens=4, seed=0))
-    for _ in session.run(trio, scorers, request):
-        pass
+    stack = Stack.parse(",".join(installed.manifest.name for installed in lab.planner.installed()))
+    request = session.RunRequest(Prompt("Hello"), stack, Sampling(temperature=0.8, max_new_tokens=4, seed=0))
+    try:
+        for _ in session.run(lab, scorers, request):
+            pass
+    except PatchLabError as error:  # a broken patch: whoever ticks it is told, the page serves all others
+        log.warning("the first run failed: %s", error)
 
 
 def launch(page: gr.Blocks, *, host: str = "127.0.0.1", port: int | None = None, block: bool = True) -> str:
     """Serve the page and return its address; with `block` this returns when the server is stopped."""
     options: dict[str, Any] = {
         "theme": theme(), "css_paths": STYLE, "footer_links": [], "run_history": False, "share": False,
-        "enable_monitoring": False, "ssr_mode": False, "pwa": False, "quiet": not block,
+        "enable_monitoring": False, "ssr_mode": False, "pwa": False, "quiet": not block, "max_threads": VISITORS + 16,
     }
+    # gradio asks its own server whether it runs, which a proxy cannot tell
+    direct = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")).split(",")
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys(filter(None, (*direct, *LOOPBACK, host))))
     _, address, _ = page.launch(server_name=host, server_port=port, prevent_thread_lock=not block, **options)
     return address

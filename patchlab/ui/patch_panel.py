@@ -6,23 +6,26 @@ between slots and never a component.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from patchlab.patches.compatibility import warnings
-from patchlab.patches.interactions import Interactions
+from patchlab.errors import PatchLabError
 from patchlab.patches.manifest import MAX_STRENGTH
-from patchlab.patches.stack import Stack, common_strength
+from patchlab.patches.stack import Entry, Stack
+from patchlab.records import Prompt
 from patchlab.ui import copy
 from patchlab.ui.diff import escaped
 from patchlab.ui.session import moved, stack_of
 
 if TYPE_CHECKING:
+    from patchlab.engine import Planner
     from patchlab.patches.manifest import Manifest
 
+NAMED = re.compile(r"'([a-z0-9-]+)'")  # how warnings name a patch
 
 # what is being typed into a slider's number field: nothing yet is 0, and what is out of range the nearest
 TYPED = f"""(...values) => values.map((value) =>
@@ -30,7 +33,7 @@ TYPED = f"""(...values) => values.map((value) =>
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class PatchControls:
     """The components of one patch."""
 
     on: gr.Checkbox
@@ -45,13 +48,13 @@ class PatchPanel:
     """The panel's components, and how their values become a stack."""
 
     order: gr.State
-    slots: tuple[Slot, ...]
+    slots: tuple[PatchControls, ...]
     mode: gr.Radio
     shared: gr.Slider
     gates: gr.Checkbox
     warning: gr.HTML
-    known: Mapping[str, Manifest]
-    interactions: Interactions
+    planner: Planner
+    known: Mapping[str, Manifest]  # those that the panel has controls for
 
     @property
     def inputs(self) -> set[Any]:
@@ -73,9 +76,13 @@ class PatchPanel:
         return float(values[one])
 
     def common(self, values: Mapping[Any, Any]) -> float:
-        """The strength at which the ticked patches stand in a sequence unless another is set."""
-        return common_strength([self.known[name].strength for name, slot in zip(values[self.order], self.slots, strict=True)
-                                if values[slot.on]])
+        """The strength that a sequence of the ticked patches gets where none is set."""
+        ticked = tuple(Entry(name) for name, slot in zip(values[self.order], self.slots, strict=True) if values[slot.on])
+        try:
+            patches = self.planner.plan(Stack(ticked, "sequential")).patches
+        except PatchLabError:  # what `warned` says
+            patches = ()
+        return max((each.strength for each in patches), default=float(values[self.shared]))
 
     @property
     def begun(self) -> dict[Any, Any]:
@@ -84,37 +91,40 @@ class PatchPanel:
 
     def warned(self, values: Mapping[Any, Any]) -> str:
         """What speaks against the stack that the components' values describe, as HTML; nothing where nothing does."""
-        stack = self.stack(values)
-        on = [self.known[entry.name] for entry in stack.entries if entry.strength]
-        measured = Interactions() if stack.gates else self.interactions  # it was with all patches on at once
-        said = warnings(on, stack.mode, measured, called=lambda manifest: f"“{manifest.title}”")
-        return "".join(f'<p class="warning">{escaped(words)}</p>' for words in said)
+        try:
+            # with a prompt, since gates have a say in what is warned of; which prompt has none
+            return self.told(self.planner.plan(self.stack(values), Prompt("any")).warnings)
+        except PatchLabError as error:
+            return self.told([copy.sentence(str(error))])
+
+    def told(self, warnings: Sequence[str]) -> str:
+        """The warnings of a plan as HTML, with the titles of patches in place of their names."""
+        titled = [NAMED.sub(lambda name: f"“{self.known[name[1]].title}”" if name[1] in self.known else name[0], words)
+                  for words in warnings]
+        return "".join(f'<p class="warning">{escaped(words)}</p>' for words in titled)
 
 
-def build(manifests: Sequence[Manifest], interactions: Interactions | None = None) -> PatchPanel:
-    """Place the panel's components and connect them; a name given twice keeps its first manifest."""
-    known: dict[str, Manifest] = {}
-    for manifest in manifests:
-        known.setdefault(manifest.name, manifest)
+def build(planner: Planner) -> PatchPanel:
+    """Place the components of the patches that are installed for the planner's base, and connect them."""
+    known = {installed.manifest.name: installed.manifest for installed in planner.installed()}
     gr.HTML(f"<h2>{copy.PATCHES_TITLE}</h2><p class='note'>{copy.PATCHES_NOTE if known else copy.NO_PATCHES}</p>",
             apply_default_css=False)
     order = gr.State(list(known))
     slots = tuple(_slot(manifest, index, len(known)) for index, manifest in enumerate(known.values()))
     several = len(known) > 1
     mode = gr.Radio(copy.MODES, value="parallel", label=copy.MODE_LABEL, visible=several, elem_id="mode")
-    common = common_strength([manifest.strength for manifest in known.values()])
-    shared = gr.Slider(0, MAX_STRENGTH, value=common, step=0.01, label=copy.SHARED_STRENGTH, visible=False,
+    shared = gr.Slider(0, MAX_STRENGTH, value=1.0, step=0.01, label=copy.SHARED_STRENGTH, visible=False,
                        elem_id="shared", buttons=[])
     gates = gr.Checkbox(False, label=copy.GATES_LABEL, info=copy.GATES_NOTE, elem_id="gates",
                          visible=any(manifest.gated for manifest in known.values()))
     warning = gr.HTML("", apply_default_css=False, elem_id="warning")
-    panel = PatchPanel(order, slots, mode, shared, gates, warning, known, interactions or Interactions())
-    warning.value = panel.warned(panel.begun)
+    panel = PatchPanel(order, slots, mode, shared, gates, warning, planner, known)
+    shared.value, warning.value = panel.common(panel.begun), panel.warned(panel.begun)
     _connect(panel, known)
     return panel
 
 
-def _slot(manifest: Manifest, index: int, count: int) -> Slot:
+def _slot(manifest: Manifest, index: int, count: int) -> PatchControls:
     with gr.Column(elem_classes=["patch-slot"], min_width=0):
         with gr.Row():
             on = gr.Checkbox(True, label=manifest.title, info=manifest.summary, scale=1, min_width=170)
@@ -123,7 +133,7 @@ def _slot(manifest: Manifest, index: int, count: int) -> Slot:
         with gr.Row(visible=False, elem_classes=["moves"]) as moves:
             up = gr.Button("Move earlier", size="sm", scale=0, min_width=110, interactive=index > 0)
             down = gr.Button("Move later", size="sm", scale=0, min_width=110, interactive=index < count - 1)
-    return Slot(on, strength, moves, up, down)
+    return PatchControls(on, strength, moves, up, down)
 
 
 def _strength_label(manifest: Manifest) -> str:
@@ -131,17 +141,17 @@ def _strength_label(manifest: Manifest) -> str:
 
 
 def _connect(panel: PatchPanel, known: Mapping[str, Manifest]) -> None:
-    def show_mode(mode: str) -> dict[Any, Any]:
+    def show_mode(values: dict[Any, Any]) -> dict[Any, Any]:
         """Order and one common strength belong to sequential mode, a strength a patch to every other."""
-        one = mode == "sequential"
-        shown: dict[Any, Any] = {panel.shared: gr.update(visible=one)}
+        one = values[panel.mode] == "sequential"
+        shown: dict[Any, Any] = {panel.shared: gr.update(visible=one, value=panel.common(values))}
         for slot in panel.slots:
             shown |= {slot.strength: gr.update(visible=not one), slot.moves: gr.update(visible=one)}
         return shown
 
     changed = [panel.shared, *(part for slot in panel.slots for part in (slot.strength, slot.moves))]
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    panel.mode.change(show_mode, panel.mode, changed, **quiet)
+    panel.mode.change(show_mode, panel.inputs, changed, js=TYPED, **quiet)
     said = [panel.mode.change, panel.shared.change, panel.order.change, panel.gates.change,
             *(each.change for slot in panel.slots for each in (slot.on, slot.strength))]
     gr.on(said, panel.warned, panel.inputs, panel.warning, trigger_mode="always_last", js=TYPED, **quiet)

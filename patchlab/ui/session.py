@@ -6,24 +6,27 @@ A `View` holds names and numbers only. It is what the columns, the charts and th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+from patchlab.engine import Sampling, StackPlan, fixed, stream
 from patchlab.errors import InputError
 from patchlab.patches.stack import Entry, Mode, Stack
 from patchlab.records import Delta, Prompt, Score, Stop
 
 if TYPE_CHECKING:
-    from patchlab.engine import Sampling, Trio
+    from patchlab.engine import Lab
     from patchlab.scoring.table import Scorer
 
 UPDATES_PER_SECOND = 10.0
-Point = tuple[int, float]
+ChartPoint = tuple[int, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RunRequest:
     """One press of Run: the prompt, the stack the patched lane uses, and how to sample."""
 
     prompt: Prompt
@@ -33,7 +36,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class ReplyView:
     """One reply so far: its text, its tokens, why it ended, and what each scorer says of exactly this text."""
 
     text: str = ""
@@ -43,26 +46,31 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class LaneView:
     """One column: its replies (one a sample) and, a scorer, the points (tokens, mean score) of its line."""
 
     name: str
-    texts: tuple[Text, ...]
-    lines: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
+    replies: tuple[ReplyView, ...]
+    lines: Mapping[str, tuple[ChartPoint, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the page shows at one moment of a run."""
+    """What the page shows at one moment of a run; `patches` are those of its plan with their strengths, 0 is off."""
 
     prompt: Prompt
-    stack: str
-    patched: bool  # whether any patch of the stack has an effect
     mode: Mode
-    lanes: tuple[Lane, ...]
+    patches: tuple[tuple[str, float], ...]
+    lanes: tuple[LaneView, ...]
     thresholds: Mapping[str, float]
     running: bool = True
-    let_through: tuple[str, ...] = ()  # patches that their gates leave off for this prompt
+    skipped_by_gate: tuple[str, ...] = ()  # patches that their gates leave off for this prompt
+    warnings: tuple[str, ...] = ()  # what is known to speak against the stack
+
+    @property
+    def patched(self) -> bool:
+        """Whether any patch of the stack is on."""
+        return any(strength for _, strength in self.patches)
 
 
 def stack_of(
@@ -71,7 +79,7 @@ def stack_of(
 ) -> Stack:
     """The stack of the ticked patches, in `order`; `strengths` names those that are ticked.
 
-    In sequential mode all patches are one piece and have one strength, `shared`.
+    In sequential mode all patches are one segment and have one strength, `shared`.
     """
     entries = tuple(
         Entry(name, shared if mode == "sequential" else strengths[name]) for name in order if name in strengths
@@ -96,89 +104,92 @@ def checked(prompt: Prompt) -> Prompt:
 
 
 def run(
-    trio: Trio, scorers: Sequence[Scorer], request: Request, *, stop: Callable[[], bool] = lambda: False,
+    lab: Lab, scorers: Sequence[Scorer], request: RunRequest, *, stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Generator[View, None, None]:
     """Yield the view at most `UPDATES_PER_SECOND` times a second while all lanes write, and once when all are done.
 
-    `stop` is asked after every step; where it says yes, what is unfinished is cancelled. Closing this generator closes
-    the model's stream. Raises PatchLabError before the first view.
+    The stack is resolved once, to what is installed now. `stop` is asked before every step; where it says yes, what is unfinished
+    is cancelled. Closing this generator closes the models' stream. Raises PatchLabError before the first view.
     """
-    state = _Run(trio.lanes, scorers, request)
-    prompts = [checked(request.prompt)]
-    if request.stack.gates:
-        [state.let_through] = trio.let_through(request.stack, prompts)
-    stream = cast("Generator[tuple[Delta, ...], None, None]", trio.stream(
-        prompts, stack=request.stack, samples=request.samples, sampling=request.sampling))
-    try:
-        last = float("-inf")  # the first step is shown at once
-        for step in stream:
-            state.take(step)
-            if stop():
-                break
+    prompt = checked(request.prompt)
+    plan = lab.planner.plan(request.stack, prompt)
+    lanes = [replace(lane, plans=fixed(plan)) if lane.name == "patched" else lane for lane in lab.lanes()]
+    written = _Written(lab.lane_names, scorers, request, plan)
+    last = float("-inf")  # the first step is shown at once
+    with closing(stream(lanes, [prompt], samples=request.samples, sampling=request.sampling, stop=stop)) as steps:
+        for deltas in steps:
+            written.take(deltas)
             if clock() - last >= 1 / UPDATES_PER_SECOND:
                 last = clock()
-                yield state.view()
-    finally:
-        stream.close()
-    yield cancelled(state.view(running=False))
+                yield written.view()
+    yield cancelled(written.view(running=False))
 
 
 def cancelled(view: View) -> View:
     """The view of a run that is over: what was still being written counts as cancelled."""
     lanes = tuple(
-        replace(lane, texts=tuple(replace(text, stop=text.stop or "cancelled") for text in lane.texts))
+        replace(lane, replies=tuple(replace(reply, stop=reply.stop or "cancelled") for reply in lane.replies))
         for lane in view.lanes
     )
     return replace(view, lanes=lanes)
 
 
-class _Run:
-    """The texts of a run as they grow, and the points of its charts."""
+def token_steps(deltas: Sequence[Delta]) -> Iterator[list[Delta]]:
+    """Deltas as steps with at most one of each row: there are several of a row after steps that other visitors' runs took."""
+    counts: Counter[tuple[str, int]] = Counter()
+    steps: list[list[Delta]] = []
+    for delta in deltas:
+        place = counts[delta.lane, delta.row]
+        counts[delta.lane, delta.row] += 1
+        steps += [[]] if place == len(steps) else []
+        steps[place].append(delta)
+    yield from steps
 
-    def __init__(self, lanes: Sequence[str], scorers: Sequence[Scorer], request: Request) -> None:
-        self.request, self.scorers, self.lanes = request, scorers, tuple(lanes)
-        self.let_through: tuple[str, ...] = ()
-        self.texts = {lane: [Text() for _ in range(request.samples)] for lane in lanes}
-        self.lines: dict[str, dict[str, list[Point]]] = {lane: {s.name: [] for s in scorers} for lane in lanes}
-        # texts that wait for their score: (lane, tokens) -> the lane's texts at that moment
-        self.waiting: dict[tuple[str, int], list[str]] = {}
 
-    def take(self, step: Sequence[Delta]) -> None:
-        """Add one step of all lanes."""
-        for delta in step:
-            texts = self.texts[delta.lane]
-            before = texts[delta.row]
-            texts[delta.row] = Text(before.text + delta.text, delta.tokens, delta.stop if delta.done else None,
-                                    before.scores)
-        for lane in dict.fromkeys(delta.lane for delta in step):
-            texts = self.texts[lane]
-            if any(text.text.strip() for text in texts):
-                self.waiting[lane, max(text.tokens for text in texts)] = [text.text for text in texts]
+class _Written:
+    """The replies of a run as they grow, and the points of its charts."""
+
+    def __init__(self, lanes: Sequence[str], scorers: Sequence[Scorer], request: RunRequest, plan: StackPlan) -> None:
+        self.request, self.plan, self.scorers, self.lanes = request, plan, scorers, tuple(lanes)
+        self.replies = {lane: [ReplyView() for _ in range(request.samples)] for lane in lanes}
+        self.lines: dict[str, dict[str, list[ChartPoint]]] = {lane: {s.name: [] for s in scorers} for lane in lanes}
+        # texts without a score yet: (lane, tokens) -> the lane's texts at that moment
+        self.unscored: dict[tuple[str, int], list[str]] = {}
+
+    def take(self, deltas: Sequence[Delta]) -> None:
+        """Add what all lanes gained."""
+        for step in token_steps(deltas):
+            for delta in step:
+                replies = self.replies[delta.lane]
+                before = replies[delta.row]
+                replies[delta.row] = ReplyView(before.text + delta.text, delta.tokens, delta.stop if delta.done else None,
+                                               before.scores)
+            for lane in dict.fromkeys(delta.lane for delta in step):
+                replies = self.replies[lane]
+                if any(reply.text.strip() for reply in replies):
+                    self.unscored[lane, max(reply.tokens for reply in replies)] = [reply.text for reply in replies]
 
     def view(self, *, running: bool = True) -> View:
         """Score what has come since the last view, all texts of all lanes in one call a scorer, and show it."""
-        keys = list(self.waiting)
-        flat = [text for key in keys for text in self.waiting[key]]
+        keys, width = list(self.unscored), self.request.samples
+        flat = [text for key in keys for text in self.unscored[key]]
         for scorer in self.scorers:
-            given = [self.request.prompt.text] * len(flat)
-            scores = scorer.score(flat, given) if flat else []
-            width = self.request.samples
+            scores = scorer.score(flat, [self.request.prompt.text] * len(flat)) if flat else []
             for index, (lane, tokens) in enumerate(keys):
                 found = scores[index * width : (index + 1) * width]
                 line = self.lines[lane][scorer.name]
                 if line and line[-1][0] == tokens:  # a step that ended a text without adding a token
                     line.pop()
                 line.append((tokens, sum(score.value for score in found) / width))
-                self.texts[lane] = [
-                    replace(text, scores={**text.scores, scorer.name: score})
-                    for text, score in zip(self.texts[lane], found, strict=True)
+                self.replies[lane] = [
+                    replace(reply, scores={**reply.scores, scorer.name: score})
+                    for reply, score in zip(self.replies[lane], found, strict=True)
                 ]
-        self.waiting.clear()
-        stack = self.request.stack
+        self.unscored.clear()
         return View(
-            self.request.prompt, str(stack), any(entry.strength != 0 for entry in stack.entries), stack.mode,
-            tuple(Lane(name, tuple(self.texts[name]), {s: tuple(p) for s, p in self.lines[name].items()})
+            self.request.prompt, self.request.stack.mode, tuple((one.name, one.strength) for one in self.plan.patches),
+            tuple(LaneView(name, tuple(self.replies[name]), {s: tuple(p) for s, p in self.lines[name].items()})
                   for name in self.lanes),
-            {scorer.name: scorer.threshold for scorer in self.scorers}, running, self.let_through,
+            {scorer.name: scorer.threshold for scorer in self.scorers}, running, self.plan.skipped, self.plan.warnings,
         )

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import gradio as gr
 import pytest
 
-from patchlab.engine import Trio
+from patchlab.engine import Lab
 from patchlab.patches.stack import common_strength
 from patchlab.scoring.table import Scorer
-from patchlab.ui import compare, copy, page, patch_panel
+from patchlab.ui import compare, copy, page, patch_panel, session
 from patchlab.ui.compare import Compare
 
 ANNA, BEN = gr.Request(session_hash="anna"), gr.Request(session_hash="ben")
 
 
 @pytest.fixture(scope="module")
-def tab(trio: Trio, scorers: list[Scorer]) -> Compare:
+def tab(lab: Lab, scorers: list[Scorer]) -> Compare:
     with gr.Blocks(analytics_enabled=False):
-        return compare.build(trio, scorers)
+        return compare.build(lab, scorers)
 
 
 def values(tab: Compare, **changed: Any) -> dict[Any, Any]:
@@ -47,19 +48,20 @@ def test_a_bad_prompt_is_one_alert_and_leaves_no_earlier_reply_beside_it(tab: Co
 
 
 def test_a_defect_costs_one_run_and_not_the_page(tab: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tab.trio, "stream", lambda *args, **options: 1 / 0)
+    monkeypatch.setattr(session, "stream", lambda *args, **options: 1 / 0)
     (only,) = tab.run(values(tab), ANNA)
     assert copy.UNEXPECTED in only[tab.results.status]
 
 
 def test_a_defect_in_the_middle_keeps_what_was_written(tab: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = tab.trio.stream
+    write = session.stream
 
     def broken(*args: Any, **options: Any) -> Iterator[Any]:
-        yield next(iter(write(*args, **options)))
+        with closing(write(*args, **options)) as steps:
+            yield next(steps)
         raise ZeroDivisionError
 
-    monkeypatch.setattr(tab.trio, "stream", broken)
+    monkeypatch.setattr(session, "stream", broken)
     *_, end = tab.run(values(tab), ANNA)
     assert set(end) == {tab.results.status} and copy.UNEXPECTED in end[tab.results.status]
 
@@ -82,21 +84,16 @@ def test_stop_ends_the_own_run_only(tab: Compare) -> None:
     assert copy.DONE in end[tab.results.status]
 
 
-def test_stop_while_waiting_ends_the_run_before_it_begins_but_not_the_next(tab: Compare) -> None:
-    tab.wait(ANNA)
-    tab.stop(ANNA)
-    (only,) = tab.run(values(tab), ANNA)
-    assert copy.STOPPED_WAITING in only[tab.results.status]
-    tab.wait(ANNA)
-    *_, end = tab.run(values(tab), ANNA)
-    assert copy.DONE in end[tab.results.status]
-
-
 def test_a_closed_tab_leaves_nothing_running(tab: Compare) -> None:
     running = tab.run(values(tab), ANNA)
     next(running)
     running.close()  # type: ignore[attr-defined]
-    assert copy.NOTHING_TO_STOP in tab.stop(ANNA)
+    assert copy.NOTHING_TO_STOP in tab.stop(ANNA) and tab.lab.scheduler.in_flight == 0
+    running = tab.run(values(tab), ANNA)
+    next(running)
+    tab.leave(ANNA)
+    *_, end = running
+    assert copy.STOPPED in end[tab.results.status] and tab.lab.scheduler.in_flight == 0
 
 
 def test_two_status_lines_are_never_the_same() -> None:
@@ -113,7 +110,7 @@ def test_sequential_mode_takes_the_order_and_one_strength(tab: Compare) -> None:
     panel = tab.controls.panel
     given = values(tab) | {panel.mode: "sequential", panel.shared: 0.5}
     order = list(reversed(given[panel.order]))
-    known = {installed.manifest.name: installed.manifest for installed in tab.trio.installed()}
+    known = {installed.manifest.name: installed.manifest for installed in tab.lab.planner.installed()}
     updates = patch_panel.reordered(panel, known, given, order)
     assert updates[panel.order] == order
     assert [updates[slot.on]["label"] for slot in panel.slots] == [known[name].title for name in order]
@@ -123,17 +120,23 @@ def test_sequential_mode_takes_the_order_and_one_strength(tab: Compare) -> None:
 
 
 def test_a_sequence_begins_at_what_the_ticked_patches_would_have_together(tab: Compare) -> None:
-    panel, known = tab.controls.panel, [installed.manifest for installed in tab.trio.installed()]
+    panel, known = tab.controls.panel, [installed.manifest for installed in tab.lab.planner.installed()]
     assert panel.common(values(tab)) == panel.shared.value == common_strength([each.strength for each in known])
     alone = values(tab) | {slot.on: index == 1 for index, slot in enumerate(panel.slots)}
     assert panel.common(alone) == known[1].strength != panel.shared.value
+    nothing = values(tab) | {slot.on: False for slot in panel.slots}
+    assert panel.common(nothing) == panel.shared.value
 
 
-@pytest.mark.parametrize("seed", [-5, 2**70])
-def test_a_seed_that_is_none_is_one_alert(tab: Compare, seed: int) -> None:
-    assert tab.controls.seed.preprocess(seed) == seed
-    (only,) = tab.run(values(tab, seed=seed), ANNA)
-    assert 'role="alert"' in only[tab.results.status] and "seed" in only[tab.results.status].lower()
+@pytest.mark.parametrize("typed", ["-5", "1.5", str(2**63 + 1), "1e3", "seven"])
+def test_a_seed_that_is_none_is_refused_with_what_was_typed(tab: Compare, typed: str) -> None:
+    (only,) = tab.run(values(tab, seed=tab.controls.seed.preprocess(typed)), ANNA)
+    assert 'role="alert"' in only[tab.results.status] and typed in only[tab.results.status]
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("", 0), (" 7 ", 7), (str(2**63 - 1), 2**63 - 1)])
+def test_a_seed_is_what_was_typed(tab: Compare, typed: str, meant: int) -> None:
+    assert tab.request(values(tab, seed=typed)).sampling.seed == meant
 
 
 def test_an_unticked_patch_is_not_in_the_stack(tab: Compare) -> None:
@@ -142,9 +145,7 @@ def test_an_unticked_patch_is_not_in_the_stack(tab: Compare) -> None:
     assert not tab.request(values(tab) | off).stack
 
 
-def test_the_page_keeps_to_itself(trio: Trio) -> None:
-    blocks = page.build(trio)
+def test_the_page_keeps_to_itself(lab: Lab) -> None:
+    blocks = page.build(lab)
     assert blocks.analytics_enabled is False
     assert all("http" not in str(font) for font in page.theme()._stylesheets)
-    limits = {event.concurrency_limit for event in blocks.fns.values() if event.concurrency_id == compare.ONE_MODEL}
-    assert limits == {1}

@@ -13,12 +13,12 @@ import plotly.graph_objects as go
 import pytest
 from made_views import text, view
 
-from patchlab.engine import Sampling, Trio
+from patchlab.engine import Lab, Sampling
 from patchlab.patches import Curve, Gate, Point, Stack
+from patchlab.patches.manifest import CURVE_FILE
 from patchlab.records import Measure, Prompt
 from patchlab.registry import Registry
-from patchlab.training.trainer import release
-from patchlab.ui import curve_panel, patch_panel, session
+from patchlab.ui import curve_panel, page, patch_panel, session
 from patchlab.ui.columns import column
 from patchlab.ui.curve_panel import figure, legend
 from patchlab.ui.history import stack_words
@@ -34,13 +34,13 @@ CURVE = Curve(tuple(Point(strength, (
 
 
 @pytest.fixture
-def full(trio: Trio, tmp_path: Path) -> Trio:
+def full(lab: Lab, tmp_path: Path) -> Lab:
     """The shipped patches; refusal has a gate that lets everything through, toxicity one that lets nothing, both a curve."""
     for name, bias in (("refusal", -1.0), ("toxicity", 1.0)):
-        patch = trio.patch(name)
+        patch = lab.planner.patch(name)
         gate = Gate(0, np.zeros(patch.manifest.width, np.float32), bias)
-        release(dataclasses.replace(patch, gate=gate, curve=CURVE), tmp_path)
-    return Trio(trio.base, trio.reference, registry=Registry([tmp_path, *trio.registry.folders]), preset=trio.preset)
+        dataclasses.replace(patch, gate=gate, curve=CURVE).save_pretrained(tmp_path / patch.manifest.folder_name)
+    return Lab(lab.base, lab.reference, registry=Registry([tmp_path, *lab.registry.folders]))
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.35, 1.0, 2.0])
@@ -68,36 +68,48 @@ def values(panel: patch_panel.PatchPanel, **changed: Any) -> dict[Any, Any]:
     return panel.begun | {getattr(panel, name): value for name, value in changed.items()}
 
 
-def test_gates_are_off_until_asked_for(full: Trio) -> None:
+def test_gates_are_off_until_asked_for(full: Lab) -> None:
     with gr.Blocks():
-        panel = patch_panel.build([installed.manifest for installed in full.installed()])
+        panel = patch_panel.build(full.planner)
         curve_panel.build(full, panel)
     assert panel.gates.visible and not panel.stack(values(panel)).gates and panel.stack(values(panel, gates=True)).gates
-    assert panel.strength("refusal", values(panel)) == full.patch("refusal").manifest.strength
+    assert panel.strength("refusal", values(panel)) == full.planner.patch("refusal").manifest.strength
     assert panel.strength("refusal", values(panel, mode="sequential", shared=0.4)) == 0.4
 
 
-def test_a_page_whose_patches_have_neither_shows_neither(full: Trio, tmp_path: Path) -> None:
+def test_a_page_whose_patches_have_neither_shows_neither(full: Lab, tmp_path: Path) -> None:
     for name in ("refusal", "toxicity"):
-        release(dataclasses.replace(full.patch(name), gate=None, curve=None), tmp_path / "bare")
-    bare = Trio(full.base, full.reference, registry=Registry([tmp_path / "bare"]), preset=full.preset)
-    for trio, shown in ((bare, False), (full, True)):
-        with gr.Blocks() as page:
-            panel = patch_panel.build([installed.manifest for installed in trio.installed()])
-            curve_panel.build(trio, panel)
-        ids = {getattr(block, "elem_id", None) for block in page.blocks.values()}
+        patch = dataclasses.replace(full.planner.patch(name), gate=None, curve=None)
+        patch.save_pretrained(tmp_path / "bare" / patch.manifest.folder_name)
+    bare = Lab(full.base, full.reference, registry=Registry([tmp_path / "bare"]))
+    for lab, shown in ((bare, False), (full, True)):
+        with gr.Blocks() as blocks:
+            panel = patch_panel.build(lab.planner)
+            curve_panel.build(lab, panel)
+        ids = {getattr(block, "elem_id", None) for block in blocks.blocks.values()}
         assert ("chart-curve" in ids) == panel.gates.visible == shown
 
 
-def test_a_run_says_which_patches_were_let_through(full: Trio) -> None:
-    asked = session.Request(Prompt("Hello"), Stack.parse("refusal,toxicity", gates=True), Sampling(max_new_tokens=3))
+def test_a_patch_that_cannot_be_read_has_no_curve_and_the_page_still_opens(full: Lab, tmp_path: Path) -> None:
+    assert set(curve_panel.curves(full)) == {"bias", "refusal", "toxicity"}
+    curve = tmp_path / full.planner.patch("refusal").manifest.folder_name / CURVE_FILE
+    curve.write_bytes(curve.read_bytes().replace(b"0.5", b"0.6"))
+    full = Lab(full.base, registry=Registry(full.registry.folders))  # one that has not read it yet
+    assert set(curve_panel.curves(full)) == {"bias", "toxicity"}
+    page.warm_up(full)
+    with gr.Blocks():
+        assert "was changed" in patch_panel.build(full.planner).warning.value
+
+
+def test_a_run_says_which_patches_its_gates_left_off(full: Lab) -> None:
+    asked = session.RunRequest(Prompt("Hello"), Stack.parse("refusal,toxicity", gates=True), Sampling(max_new_tokens=3))
     *_, last = session.run(full, [], asked)
-    assert last.let_through == ("refusal",)
+    assert last.skipped_by_gate == ("refusal",)
     *_, plain = session.run(full, [], dataclasses.replace(asked, stack=Stack.parse("refusal,toxicity")))
-    assert plain.let_through == ()
+    assert plain.skipped_by_gate == ()
 
 
 def test_a_column_and_the_list_of_runs_say_it_too() -> None:
-    shown = dataclasses.replace(view({"base": [text("hi")], "patched": [text("hi")]}), let_through=("bias",))
+    shown = dataclasses.replace(view({"base": [text("hi")], "patched": [text("hi")]}), skipped_by_gate=("bias",))
     assert "as a gate decided: bias" in column(shown, 1, "") and "a gate decided" not in column(shown, 0, "")
-    assert stack_words(shown).endswith("(let through: bias)")
+    assert stack_words(shown).endswith("(off by their gates: bias)")

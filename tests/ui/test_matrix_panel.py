@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import pytest
-from playwright.sync_api import sync_playwright
+from made_visit import Visit, served
+from playwright.sync_api import Browser
 
-from patchlab.engine import Trio
+from patchlab.engine import Lab
 from patchlab.patches import Manifest
-from patchlab.patches.interactions import Cell, Change, Interactions, Row, label
+from patchlab.patches.interactions import Cell, Change, Interactions, Row, label, save_interactions
+from patchlab.registry import Registry
+from patchlab.registry.interaction_files import FILE
 from patchlab.scoring.table import Scorer
-from patchlab.ui import compare, interaction_heatmap, matrix_panel, page, patch_panel
+from patchlab.ui import compare, interaction_heatmap, matrix_panel, patch_panel
 from patchlab.ui.patch_panel import PatchPanel
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 OWN = {"bias": ("bias", "stereotype_rate"), "refusal": ("refusal", "refusal_rate"), "toxicity": ("toxicity", "toxic_rate")}
 
 
-@pytest.fixture(scope="module")
-def three(trio: Trio) -> list[Manifest]:
-    return [installed.manifest for installed in trio.installed()]
-
-
-@pytest.fixture(scope="module")
-def known(three: list[Manifest]) -> Interactions:
-    """Every pair of the shipped patches in parallel mode, where refusal and toxicity fight."""
+def matrix(three: list[Manifest]) -> Interactions:
+    """Every pair of these patches in parallel mode, where refusal and toxicity fight."""
     def cells(*stack: Manifest) -> Iterator[Cell]:
         lost = {one.name for one in stack} == {"refusal", "toxicity"}
         for one in stack:
@@ -46,11 +41,33 @@ def known(three: list[Manifest]) -> Interactions:
 
 
 @pytest.fixture
-def panel_of() -> Callable[..., PatchPanel]:
-    def build(manifests: list[Manifest], interactions: Interactions | None = None) -> PatchPanel:
-        with gr.Blocks(analytics_enabled=False):
-            return patch_panel.build(manifests, interactions)
-    return build
+def lab_of(lab: Lab, tmp_path: Path) -> Callable[..., Lab]:
+    """Makes a lab whose registry has the shipped patches, changed by name, and no matrix."""
+    def made(**changed: dict[str, Any]) -> Lab:
+        for installed in lab.planner.installed():
+            name = installed.manifest.name
+            patch = lab.planner.patch(name)
+            manifest = replace(patch.manifest, **changed.get(name, {}))
+            replace(patch, manifest=manifest).save_pretrained(tmp_path / name)
+        return Lab(lab.base, registry=Registry([tmp_path]))
+    return made
+
+
+def manifests(lab: Lab) -> list[Manifest]:
+    return [installed.manifest for installed in lab.planner.installed()]
+
+
+@pytest.fixture
+def fighting(lab_of: Callable[..., Lab], tmp_path: Path) -> Lab:
+    """The shipped patches with the matrix above beside them."""
+    lab = lab_of()
+    save_interactions(matrix(manifests(lab)), tmp_path / FILE)
+    return lab
+
+
+def panel_of(lab: Lab) -> PatchPanel:
+    with gr.Blocks(analytics_enabled=False):
+        return patch_panel.build(lab.planner)
 
 
 def warned(panel: PatchPanel, **changed: Any) -> str:
@@ -61,29 +78,30 @@ def warned(panel: PatchPanel, **changed: Any) -> str:
     return panel.warned({each: each.value for each in panel.inputs} | off | still | mode)
 
 
-def test_a_stack_that_is_known_to_fight_is_told_at_once(panel_of: Callable[..., PatchPanel], three: list[Manifest],
-                                                        known: Interactions) -> None:
-    panel = panel_of(three, known)
+def test_a_stack_that_is_known_to_fight_is_told_at_once(fighting: Lab, tmp_path: Path) -> None:
+    panel = panel_of(fighting)
     words = warned(panel)
     assert words.count("<p ") == 1 and "“Refuse harm” and “Calm comments” are known to fight side by side" in words
     assert panel.warning.value == words, "all patches are on when the page opens"
     for quiet in ({"refusal": "off"}, {"toxicity": 0}, {"mode": "blend"}, {"mode": "sequential"}):
         assert warned(panel, **quiet) == ""
     assert warned(panel, bias="off") == words
-    stale = [replace(one, files={**one.files, "patch.json": "0" * 64}) if one.name == "refusal" else one for one in three]
-    assert warned(panel_of(stale, known)) == "" == warned(panel_of(three))
+    assert panel.warned(panel.begun | {panel.gates: True}) == "", "it was measured with all of them on at once"
+    (tmp_path / FILE).unlink()
+    assert warned(panel) == "", "what is known is looked up anew"
 
 
-def test_conflicts_and_superseded_patches_are_told(panel_of: Callable[..., PatchPanel], three: list[Manifest]) -> None:
-    bias, refusal, toxicity = three
-    panel = panel_of([replace(bias, conflicts=("toxicity",)), replace(refusal, supersedes=("bias",), title="<b>New"), toxicity])
+def test_conflicts_and_superseded_patches_are_told(lab_of: Callable[..., Lab]) -> None:
+    panel = panel_of(lab_of(bias={"conflicts": ("toxicity",)}, refusal={"supersedes": ("bias",), "title": "<b>New"}))
     words = warned(panel)
     assert words.count("<p ") == 2 and "takes the place of “Even pronouns”" in words and "should not be on together" in words
     assert "<b>" not in words
     assert warned(panel, bias="off") == ""
 
 
-def test_where_nothing_is_known_one_sentence_says_how_to_measure(three: list[Manifest], known: Interactions) -> None:
+def test_where_nothing_is_known_one_sentence_says_how_to_measure(lab: Lab) -> None:
+    three = manifests(lab)
+    known = matrix(three)
     words = matrix_panel.said(Interactions(), three, "parallel")
     assert "<code>patchlab patches matrix</code>" in words and "fight" not in words
     assert "<code>patchlab patches matrix --mode blend</code>" in matrix_panel.said(known, three, "blend")
@@ -92,35 +110,25 @@ def test_where_nothing_is_known_one_sentence_says_how_to_measure(three: list[Man
     assert "2 are not measured yet" in matrix_panel.said(stale, three, "parallel")
 
 
-def test_a_broken_file_leaves_the_page_as_it_is(trio: Trio, scorers: list[Scorer], monkeypatch: pytest.MonkeyPatch,
-                                                caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(compare, "find_interactions", lambda registry: (Interactions(), ["interactions.json cannot be used"]))
+def test_a_broken_matrix_is_told_and_the_page_still_opens(lab_of: Callable[..., Lab], scorers: list[Scorer], tmp_path: Path,
+                                                          caplog: pytest.LogCaptureFixture) -> None:
+    broken = lab_of()
+    (tmp_path / FILE).write_text("{")
     with gr.Blocks(analytics_enabled=False):
-        tab = compare.build(trio, scorers)
-    assert tab.controls.panel.warning.value == "" and "cannot be used" in caplog.text
+        tab = compare.build(broken, scorers)
+    assert "cannot be used" in tab.controls.panel.warning.value and "cannot be used" in caplog.text
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_the_heat_map_in_a_browser(trio: Trio, known: Interactions, three: list[Manifest], width: int, scheme: Any,
-                                   monkeypatch: pytest.MonkeyPatch) -> None:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not found:
-        pytest.skip("needs a Chromium browser")
-    monkeypatch.setattr(compare, "find_interactions", lambda registry: (known, []))
-    blocks = page.build(trio)
-    address = page.launch(blocks, block=False)
-    complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        shown = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        shown.set_default_timeout(60_000)
-        shown.on("pageerror", lambda error: complaints.append(str(error)))
-        shown.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
-        shown.goto(address)
+def test_the_heat_map_in_a_browser(browser: Browser, fighting: Lab, width: int, scheme: str) -> None:
+    with served(fighting) as address:
+        visit = Visit(browser, address, width=width, scheme=scheme)
+        shown = visit.page
         shown.wait_for_selector("#warning .warning:has-text('known to fight')")
         shown.click("#matrix > button")
         shown.wait_for_selector("#chart-matrix .main-svg >> visible=true")
-        assert interaction_heatmap.summary(known, three, "parallel") in shown.inner_text("#matrix")
+        three = manifests(fighting)
+        assert interaction_heatmap.summary(matrix(three), three, "parallel") in shown.inner_text("#matrix")
         shown.wait_for_function("document.querySelector('#chart-matrix .main-svg').getBoundingClientRect().right "
                                 "<= document.querySelector('#matrix').getBoundingClientRect().right")
         texts = "[...document.querySelectorAll('#chart-matrix .heatmap-label')].map((each) => each.textContent).join(' ')"
@@ -133,6 +141,4 @@ def test_the_heat_map_in_a_browser(trio: Trio, known: Interactions, three: list[
         shown.wait_for_selector("#chart-matrix", state="hidden")
         shown.click("#mode label:has-text('Side by side')")
         shown.wait_for_selector("#chart-matrix .main-svg >> visible=true")
-        browser.close()
-    blocks.close(verbose=False)
-    assert complaints == []
+        visit.left(address)

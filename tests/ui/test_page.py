@@ -2,110 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
 from collections.abc import Iterator
-from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from made_visit import WAIT, Visit, served
+from playwright.sync_api import Browser
 
-from patchlab.engine import Trio
+from patchlab.engine import Lab
 from patchlab.patches.stack import common_strength
 from patchlab.records import Delta
-from patchlab.ui import copy
-from patchlab.ui import page as patchlab_page
+from patchlab.ui import copy, session
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 FIRST = f"text={copy.EXAMPLES[0].label}"
-SHOTS = Path(__file__).resolve().parents[2] / ".screenshots"
-WAIT = 60_000  # milliseconds; a busy machine is slow, a broken page never comes
 
 
 @pytest.fixture(scope="module")
-def address(trio: Trio) -> Iterator[str]:
-    """A real server on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    blocks = patchlab_page.build(trio)
-    patchlab_page.warm_up(trio)
-    yield patchlab_page.launch(blocks, port=port, block=False)
-    blocks.close(verbose=False)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The Chromium of this computer."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not found:
-        pytest.skip("needs a Chromium browser")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield opened
-        opened.close()
-
-
-class Visit:
-    """A visitor's page, with everything it asked for and complained about."""
-
-    def __init__(self, browser: Browser, url: str, *, width: int = 1280, scheme: str = "light") -> None:
-        self.page: Page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-        self.page.set_default_timeout(WAIT)
-        self.requests: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", lambda message: self.complaints.append(message.text)
-                     if message.type in ("error", "warning") else None)
-        self.page.goto(url)
-        self.page.wait_for_selector("#chart-refusal .main-svg")
-
-    def run(self, *, tokens: int = 16) -> None:
-        """Press Run and wait for the end."""
-        self.length(tokens)
-        self.page.click("#run")
-        self.page.wait_for_function("!document.querySelector('#status').innerText.includes('Done')")
-        self.status(copy.DONE)
-        # a chart draws what it was given up to a tenth of a second later: wait until all lines are there and none grows
-        self.page.wait_for_function("""(chart) => {
-            const before = window.drawn;
-            window.drawn = [...document.querySelectorAll(chart)].map((node) => node.dataset.points).join(' ');
-            return window.drawn === before && !window.drawn.split(' ').includes('0'); }""", arg=".live-chart-node", polling=250)
-
-    def status(self, words: str) -> None:
-        """Wait until the status line says so."""
-        self.page.wait_for_function("(words) => document.querySelector('#status').innerText.includes(words)", arg=words)
-
-    def length(self, tokens: int) -> None:
-        """Set how long replies may be."""
-        field = self.page.locator("#length input[type=number]")
-        if not field.is_visible():
-            self.page.click("#more button")
-        field.fill(str(tokens))
-        field.press("Tab")
-
-    def text(self, lane: str) -> str:
-        """The reply of a column."""
-        return self.page.inner_text(f"#lane-{lane} .text")
-
-    def points(self, chart: str) -> list[int]:
-        """How many points each line of a chart has."""
-        counts = self.page.get_attribute(f"#chart-{chart} .live-chart-node", "data-points") or ""
-        return [int(count) for count in counts.split()]
-
-    def heights(self, chart: str) -> list[list[float]]:
-        """What each line of a chart shows."""
-        return self.page.evaluate(f"[...document.querySelectorAll('#chart-{chart} .js-plotly-plot')]"
-                                  ".flatMap((plot) => plot.data.map((line) => line.y))")
-
-    def shot(self, name: str) -> None:
-        """Keep a picture to look at."""
-        SHOTS.mkdir(exist_ok=True)
-        self.page.screenshot(path=SHOTS / f"{name}.png", full_page=True)
+def address(lab: Lab) -> Iterator[str]:
+    """A real server of the shipped models."""
+    with served(lab) as found:
+        yield found
 
 
 @pytest.fixture
@@ -113,9 +30,7 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
     """A visitor at a desk. What the page asks for and complains about is judged at the end of every test."""
     made = Visit(browser, address)
     yield made
-    made.page.close()
-    assert not [url for url in made.requests if not url.startswith((address, "data:", "blob:"))]
-    assert made.complaints == []
+    made.left(address)
 
 
 def test_a_run_fills_columns_charts_and_list(visit: Visit) -> None:
@@ -164,9 +79,9 @@ def test_text_and_charts_grow_while_the_models_write(visit: Visit) -> None:
 
 
 @pytest.fixture
-def gate(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> Event:
+def gate(monkeypatch: pytest.MonkeyPatch) -> Event:
     """Every stream writes four steps and then waits for the gate: however fast the models, Stop comes in their middle."""
-    opened, write = Event(), trio.stream
+    opened, write = Event(), session.stream
 
     def held(*args: Any, **kwargs: Any) -> Iterator[tuple[Delta, ...]]:
         for number, step in enumerate(write(*args, **kwargs)):
@@ -174,7 +89,7 @@ def gate(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> Event:
                 assert opened.wait(WAIT / 1000)
             yield step
 
-    monkeypatch.setattr(trio, "stream", held)
+    monkeypatch.setattr(session, "stream", held)
     return opened
 
 
@@ -255,8 +170,8 @@ def test_a_strength_that_is_being_typed_is_no_error(visit: Visit) -> None:
         assert field.input_value() == meant
 
 
-def test_a_sequence_follows_the_ticks_and_a_seed_that_is_none_is_one_line(visit: Visit, trio: Trio) -> None:
-    own = [installed.manifest.strength for installed in trio.installed()]
+def test_a_sequence_follows_the_ticks_and_a_seed_that_is_none_is_one_line(visit: Visit, lab: Lab) -> None:
+    own = [installed.manifest.strength for installed in lab.planner.installed()]
     visit.page.click("text=One after another")
     shared = visit.page.locator("#shared input[type=number]")
     assert float(shared.input_value()) == common_strength(own)
@@ -269,20 +184,6 @@ def test_a_sequence_follows_the_ticks_and_a_seed_that_is_none_is_one_line(visit:
     visit.page.press("#seed input", "Tab")
     visit.page.click("#run")
     visit.page.wait_for_selector("#status [role=alert]:has-text('seed')")
-
-
-def test_two_visitors_do_not_mix(browser: Browser, address: str, visit: Visit) -> None:
-    other = Visit(browser, address)
-    visit.page.click(FIRST)
-    other.page.click("text=A nurse")
-    for each in (visit, other):
-        each.length(24)
-        each.page.click("#run")
-    for each, prompt in ((visit, copy.EXAMPLES[0].prompt), (other, copy.EXAMPLES[3].prompt)):
-        each.status(copy.DONE)
-        assert all(each.text(lane).startswith(prompt.text) for lane in ("base", "patched", "reference"))
-        assert each.page.locator("#history tbody tr").count() == 1
-    other.page.close()
 
 
 @pytest.mark.parametrize(("name", "width", "scheme", "query"), [
@@ -299,5 +200,4 @@ def test_phone_and_dark(browser: Browser, address: str, name: str, width: int, s
     assert (len(set(tops)) == 1) == (width > 1000)
     assert visit.page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.history-scroll'))")
     visit.shot(name)
-    assert visit.complaints == []
-    visit.page.close()
+    visit.left(address)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from patchlab.engine import Sampling, Trio
-from patchlab.errors import ContextError, InputError, PatchLabError
-from patchlab.records import Prompt
+from patchlab.engine import Lab, Sampling, Scheduler
+from patchlab.errors import BusyError, ContextError, InputError, PatchLabError
+from patchlab.records import Delta, Prompt
 from patchlab.scoring.table import Scorer
-from patchlab.ui.session import Request, View, moved, run, stack_of
+from patchlab.ui import session
+from patchlab.ui.session import RunRequest, View, moved, run, stack_of, token_steps
 
 PROMPT = Prompt("The waiter ignored us for forty minutes. Honestly, this waiter", "continue")
 SAMPLING = Sampling(max_new_tokens=6, seed=3)
 
 
-def request(trio: Trio, prompt: Prompt = PROMPT, *, on: bool = True, samples: int = 1) -> Request:
-    names = [installed.manifest.name for installed in trio.installed()] if on else []
-    return Request(prompt, stack_of(names, dict.fromkeys(names, 1.0)), SAMPLING, samples)
+def request(lab: Lab, prompt: Prompt = PROMPT, *, on: bool = True, samples: int = 1) -> RunRequest:
+    names = [installed.manifest.name for installed in lab.planner.installed()] if on else []
+    return RunRequest(prompt, stack_of(names, dict.fromkeys(names, 1.0)), SAMPLING, samples)
 
 
 def last(views: Iterable[View]) -> View:
@@ -27,79 +31,108 @@ def last(views: Iterable[View]) -> View:
     return view
 
 
-def test_the_last_view_is_what_the_models_say(trio: Trio, scorers: list[Scorer]) -> None:
-    asked = request(trio, samples=2)
-    view = last(run(trio, scorers, asked))
-    said = trio.replies([PROMPT], stack=asked.stack, samples=2, sampling=SAMPLING)
-    assert [lane.name for lane in view.lanes] == list(trio.lanes) and not view.running
-    assert [(lane.name, text.text.strip(), text.tokens, text.stop) for lane in view.lanes for text in lane.texts] == [
+def test_the_last_view_is_what_the_models_say(lab: Lab, scorers: list[Scorer]) -> None:
+    asked = request(lab, samples=2)
+    view = last(run(lab, scorers, asked))
+    said = lab.replies([PROMPT], stack=asked.stack, samples=2, sampling=SAMPLING)
+    assert [lane.name for lane in view.lanes] == list(lab.lane_names) and not view.running
+    assert [(lane.name, text.text.strip(), text.tokens, text.stop) for lane in view.lanes for text in lane.replies] == [
         (reply.lane, reply.text.strip(), reply.tokens, reply.stop) for reply in said]
 
 
-def test_every_view_scores_exactly_the_text_it_shows(trio: Trio, scorers: list[Scorer]) -> None:
+def test_every_view_scores_exactly_the_text_it_shows(lab: Lab, scorers: list[Scorer]) -> None:
     ticks = itertools.count()
-    for view in run(trio, scorers, request(trio), clock=lambda: float(next(ticks))):
-        for text in (text for lane in view.lanes for text in lane.texts if text.text.strip()):
+    for view in run(lab, scorers, request(lab), clock=lambda: float(next(ticks))):
+        for text in (text for lane in view.lanes for text in lane.replies if text.text.strip()):
             for scorer in scorers:
                 assert text.scores[scorer.name] == scorer.score([text.text], [PROMPT.text])[0]
 
 
-def test_lines_grow_by_one_point_a_token(trio: Trio, scorers: list[Scorer]) -> None:
-    view = last(run(trio, scorers, request(trio)))
+def test_lines_grow_by_one_point_a_token(lab: Lab, scorers: list[Scorer]) -> None:
+    view = last(run(lab, scorers, request(lab)))
     for lane in view.lanes:
         for scorer in scorers:
             points = [tokens for tokens, _ in lane.lines[scorer.name]]
-            assert points == sorted(set(points)) and points[-1] == lane.texts[0].tokens
-            assert lane.lines[scorer.name][-1][1] == lane.texts[0].scores[scorer.name].value
+            assert points == sorted(set(points)) and points[-1] == lane.replies[0].tokens
+            assert lane.lines[scorer.name][-1][1] == lane.replies[0].scores[scorer.name].value
 
 
-def test_updates_keep_to_their_pace(trio: Trio, scorers: list[Scorer]) -> None:
-    still = list(run(trio, scorers, request(trio), clock=lambda: 0.0))
+def test_updates_keep_to_their_pace(lab: Lab, scorers: list[Scorer]) -> None:
+    still = list(run(lab, scorers, request(lab), clock=lambda: 0.0))
     assert [view.running for view in still] == [True, False]  # the first token at once, then the end
     slow = itertools.count()
-    assert len(list(run(trio, scorers, request(trio), clock=lambda: float(next(slow))))) > len(still)
+    assert len(list(run(lab, scorers, request(lab), clock=lambda: float(next(slow))))) > len(still)
 
 
-def test_closing_the_views_closes_the_models_stream(trio: Trio, scorers: list[Scorer],
+def test_closing_the_views_closes_the_models_stream(lab: Lab, scorers: list[Scorer],
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
+    opened, write = [], session.stream
 
-    def watched(*args: object, **options: object) -> object:
-        opened.append(Trio.stream(trio, *args, **options))  # type: ignore[arg-type]
+    def watched(*args: Any, **options: Any) -> Any:
+        opened.append(write(*args, **options))
         return opened[-1]
 
-    monkeypatch.setattr(trio, "stream", watched)
-    views = run(trio, scorers, request(trio))
+    monkeypatch.setattr(session, "stream", watched)
+    views = run(lab, scorers, request(lab))
     next(views)
     assert opened[0].gi_frame is not None
     views.close()
-    assert opened[0].gi_frame is None
+    assert opened[0].gi_frame is None and lab.scheduler.in_flight == 0
 
 
-def test_a_run_that_is_stopped_ends_at_its_next_step(trio: Trio, scorers: list[Scorer]) -> None:
-    (view,) = run(trio, scorers, request(trio), stop=lambda: True)
+def test_a_run_that_is_stopped_ends_at_its_next_step(lab: Lab, scorers: list[Scorer]) -> None:
+    asked = itertools.count()
+    *_, view = run(lab, scorers, request(lab), stop=lambda: next(asked) > 2)
     assert not view.running
-    assert {(text.stop, text.tokens) for lane in view.lanes for text in lane.texts} == {("cancelled", 1)}
+    ends = {(text.stop, text.tokens) for lane in view.lanes for text in lane.replies}
+    assert {stop for stop, _ in ends} == {"cancelled"} and 1 <= max(tokens for _, tokens in ends) <= 3
+    assert lab.scheduler.in_flight == 0
 
 
-def test_without_patches_the_patched_lane_is_the_base(trio: Trio, scorers: list[Scorer]) -> None:
-    view = last(run(trio, scorers, request(trio, on=False)))
-    texts = {lane.name: lane.texts[0].text for lane in view.lanes}
+def test_a_run_that_waits_in_line_can_be_stopped(lab: Lab) -> None:
+    small = Lab(lab.base, registry=lab.registry)
+    small.scheduler = Scheduler(lab.base, rows=2)
+    first, stopped = run(small, [], request(small)), threading.Event()
+    next(first)  # takes both rows of the batch
+    with ThreadPoolExecutor(1) as pool:
+        second = pool.submit(lambda: list(run(small, [], request(small), stop=stopped.is_set)))
+        stopped.set()
+        (view,) = second.result(timeout=60)
+    assert {reply.stop for lane in view.lanes for reply in lane.replies} == {"cancelled"}
+    assert last(first).lanes[0].replies[0].tokens == SAMPLING.max_new_tokens
+
+
+def test_a_full_line_is_one_sentence(lab: Lab) -> None:
+    small = Lab(lab.base, registry=lab.registry)
+    small.scheduler = Scheduler(lab.base, rows=2, waiting=1)
+    small.scheduler.open([small.scheduler.request("base", 0, PROMPT)])
+    with pytest.raises(BusyError, match="1 clients in line"):
+        next(run(small, [], request(small)))
+
+
+def test_several_deltas_of_one_row_are_as_many_steps() -> None:
+    deltas = [Delta("base", 0, "a", 1), Delta("base", 0, "b", 2), Delta("patched", 0, "c", 1), Delta("base", 0, "d", 3)]
+    assert [[delta.text for delta in step] for step in token_steps(deltas)] == [["a", "c"], ["b"], ["d"]]
+
+
+def test_without_patches_the_patched_lane_is_the_base(lab: Lab, scorers: list[Scorer]) -> None:
+    view = last(run(lab, scorers, request(lab, on=False)))
+    texts = {lane.name: lane.replies[0].text for lane in view.lanes}
     assert texts["patched"] == texts["base"] and not view.patched
 
 
 @pytest.mark.parametrize("words", ["", "  \n ", "word " * 10_000])
-def test_what_cannot_be_run_is_one_clear_line(words: str, trio: Trio, scorers: list[Scorer]) -> None:
+def test_what_cannot_be_run_is_one_clear_line(words: str, lab: Lab, scorers: list[Scorer]) -> None:
     with pytest.raises(InputError) as caught:
-        next(run(trio, scorers, request(trio, Prompt(words))))
+        next(run(lab, scorers, request(lab, Prompt(words))))
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
     assert isinstance(caught.value, ContextError) or "expected" in str(caught.value)
 
 
 @pytest.mark.parametrize("words", ["🙂🙃", "שלום, מה שלומך?", "null\x00and\x1b[31m", "<|user|> </s> {{ x }}", "﷽" * 3])
-def test_odd_prompts_run_or_are_refused_in_words(words: str, trio: Trio, scorers: list[Scorer]) -> None:
+def test_odd_prompts_run_or_are_refused_in_words(words: str, lab: Lab, scorers: list[Scorer]) -> None:
     try:
-        view = last(run(trio, scorers, request(trio, Prompt(words))))
+        view = last(run(lab, scorers, request(lab, Prompt(words))))
     except PatchLabError as error:
         assert "expected" in str(error)
     else:

@@ -1,0 +1,74 @@
+"""The page as a program of its own: any base from the command line, a proxy that is down, and mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from made_models import byte_level, make_model
+
+from patchlab.ui import copy
+from patchlab.ui.launch import main
+
+DOWN = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+
+
+@contextmanager
+def started(*options: str) -> Iterator[str]:
+    """The address of the page as a process, behind a proxy that does not answer."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([sys.executable, "-m", "patchlab.ui", "--port", str(port), *options], env=os.environ | DOWN,
+                               stdout=subprocess.DEVNULL)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def fetched(url: str) -> str:
+    """The text at a local address, once it answers."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    for _ in range(1200):
+        try:
+            return str(direct.open(url, timeout=10).read(), "utf-8")
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"{url} does not answer")
+
+
+def test_any_base_is_served_also_where_a_proxy_is_down(tmp_path: Path) -> None:
+    make_model("llama", vocabulary=len(byte_level())).save_pretrained(tmp_path / "my-llama")
+    byte_level().save_pretrained(tmp_path / "my-llama")
+    with started("--base", str(tmp_path / "my-llama")) as address:
+        page = fetched(f"{address}/config")
+    assert "The model is my-llama." in page and copy.NO_REFERENCE in page
+    assert json.loads(page)["analytics_enabled"] is False
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--preset", "poket"], "did you mean 'pocket'"), (["--preset", "pocket", "--base", "."], "give one of them"),
+    (["--base", "no/such/folder"], "no/such/folder")])
+def test_a_mistake_is_one_line(options: list[str], words: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(options)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_port_that_is_taken_is_one_line() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(SystemExit, match="cannot be listened on; expected a free port"):
+            main(["--port", str(taken.getsockname()[1])])

@@ -1,0 +1,70 @@
+"""Many visitors at once: their requests share one batch, and nobody's reply, stop or closed tab reaches another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import Event
+from typing import Any
+
+import pytest
+from made_visit import WAIT, Visit, served
+from playwright.sync_api import Browser
+
+from patchlab.engine import Lab, Sampling
+from patchlab.records import Delta
+from patchlab.ui import compare, copy, session
+
+
+@pytest.fixture(scope="module")
+def address(lab: Lab) -> Iterator[str]:
+    """A real server of the shipped models."""
+    with served(lab) as found:
+        yield found
+
+
+def test_six_visitors_do_not_mix(browser: Browser, address: str, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, together, write = 0, [], session.stream
+    everyone = Event()
+
+    def counted(*args: Any, **kwargs: Any) -> Iterator[tuple[Delta, ...]]:
+        nonlocal running
+        running += 1
+        if running == 6:
+            everyone.set()
+        together.append(everyone.wait(WAIT / 1000))  # nobody ends before all have begun: none waits for another to end
+        yield from write(*args, **kwargs)
+
+    monkeypatch.setattr(session, "stream", counted)
+    examples = copy.EXAMPLES[::2]
+    visits = [Visit(browser, address) for _ in examples]
+    for visit, example in zip(visits, examples, strict=True):
+        visit.page.click(f"text={example.label}")
+        visit.length(24)
+        visit.page.click("#run")
+    names = [installed.manifest.name for installed in lab.planner.installed()]
+    stack = session.stack_of(names, {name: lab.planner.patch(name).manifest.strength for name in names})
+    sampling = Sampling(temperature=0.8, max_new_tokens=24, seed=0, top_p=compare.TOP_P)
+    for visit, example in zip(visits, examples, strict=True):
+        visit.status(copy.DONE)
+        for reply in lab.replies(example.prompt, stack=stack, sampling=sampling):
+            assert visit.text(reply.lane).split() == [*(example.prompt.text.split() if example.prompt.kind == "continue" else []),
+                                                      *reply.text.split()], (reply, visit.page.inner_text(f"#lane-{reply.lane}"))
+        assert visit.page.locator("#history tbody tr").count() == 1
+    assert together == [True] * 6
+    for visit in visits:
+        visit.left(address)
+
+
+def test_a_closed_tab_ends_its_run(browser: Browser, address: str, lab: Lab) -> None:
+    visit = Visit(browser, address)
+    visit.page.click("text=Saving for a vacation")
+    visit.length(128)
+    asked: list[bool] = []
+    visit.page.click("#run")
+    visit.page.wait_for_selector("#lane-base .reply")
+    visit.page.close()
+    other = Visit(browser, address)
+    other.page.click("text=A nurse")
+    other.run(tokens=8)
+    other.left(address)
+    assert lab.scheduler.in_flight == 0 and not asked
