@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from patchlab.training.pair_selection import make_pairs, stored_pairs, write_pairs
+
 from patchlab.engine import Lane, Sampling
 from patchlab.engine.likelihood import Texts, pad_texts
 from patchlab.evaluation.suites import FOLDER, read_prompts
@@ -21,7 +23,6 @@ from patchlab.training.candidates import Candidate, read_candidates, sample
 from patchlab.training.config import IMPROVES, Recipe, read_recipe
 from patchlab.training.dataset import Rows
 from patchlab.training.losses import PairBatches
-from patchlab.training.pair_selection import make_pairs, stored_pairs, write_pairs
 
 SUITES = FOLDER / "pocket"
 FILES = ("held.jsonl", "candidates.jsonl", "pairs.jsonl")  # what a training finds in its work folder and does not make again

@@ -34,7 +34,8 @@ from patchlab.training.calibration import set_aside
 from patchlab.training.config import Recipe, read_recipe
 from patchlab.training.curve import measure_curve
 from patchlab.training.gates import fit_gate
-from patchlab.training.trainer import release, train
+from patchlab.training.release import release
+from patchlab.training.trainer import train
 from tools.pocket.corpus import BASE, REFERENCE, corpus, prompts
 from tools.pocket.documents import Document
 from tools.pocket.judge import judge
