@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -11,12 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from made_models import TEMPLATE, byte_level, make_model
 from made_suites import SAMPLING, make_lab, write_suites
 
 from patchlab.engine import Lab, Sampling
 from patchlab.errors import InputError
 from patchlab.evaluation import evaluate, rows
-from patchlab.evaluation.reply_store import Replies
+from patchlab.evaluation.reply_store import Replies, made_with
+from patchlab.models import Backbone
 from patchlab.patches import Stack
 from patchlab.records import Message, Progress, Prompt, Reply, Report
 
@@ -97,6 +101,16 @@ def test_conversations_and_how_replies_ended_come_back_as_they_were(home: Path) 
     (empty, drawn), (full, again) = draw(), draw()
     assert (empty.done, full.done, full.total, len(lines(home))) == (0, 24, 24, 24) and again == drawn
     assert {reply.stop for reply in drawn} <= {"end", "length"} and len({reply.prompt.key for reply in drawn}) == 4
+
+
+def test_models_that_differ_are_recorded_each_with_its_dtype_and_the_date_of_its_template(llama: Backbone) -> None:
+    model, tokenizer = make_model("llama", vocabulary=len(byte_level())), copy.deepcopy(byte_level())
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}\n" + TEMPLATE
+    dated = Backbone(model.to(torch.bfloat16), tokenizer, name="dated")
+    found, alone = made_with(SAMPLING, llama, dated), made_with(SAMPLING, llama)
+    assert dated.chat.pinned_date and found["template_date"] == f"none and {dated.chat.pinned_date}"
+    assert found["dtype"] == "float32 and bfloat16" and found["bits"] == "as they are"
+    assert (alone["template_date"], alone["dtype"]) == ("none", "float32")
 
 
 def test_other_settings_in_the_folder_are_an_error_that_names_them(home: Path) -> None:
