@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE_LINES, FUNCTION_LINES, ALL_LINES = 300, 40, 15_700
 
 # A verb of the command line or a panel of the page has the name of what it is about.
-SHARED_FILES = {"compare.py": {"cli", "ui"}, "gate.py": {"cli", "patches"}, "transfer.py": {"cli", "evaluation"}}
+SHARED_FILES = {"compare.py": {"cli", "ui"}, "evaluate.py": {"cli", "evaluation"}, "gate.py": {"cli", "patches"},
+                "transfer.py": {"cli", "evaluation"}}
 # Two meanings today: each is to be renamed.
 AMBIGUOUS_FILES = {"columns.py": {"evaluation", "ui"}, "curve.py": {"cli", "patches", "training"},
                    "gates.py": {"engine", "training"}, "hub.py": {"patches", "scoring"}}

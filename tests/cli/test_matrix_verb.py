@@ -67,9 +67,9 @@ def test_the_matrix_is_measured_kept_and_gone_on_with(two: Path, capsys: pytest.
 
 
 def test_ctrl_c_says_what_is_kept(two: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from patchlab.evaluation import interactions as measuring
+    from patchlab.evaluation import interaction_matrix
 
-    monkeypatch.setattr(measuring, "save_interactions", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(interaction_matrix, "add_row", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     _, err = said(capsys, *ASKED, code=130)
     assert "every finished row" in err and "same command" in err
 

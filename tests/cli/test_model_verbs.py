@@ -155,9 +155,8 @@ def test_evaluate_prints_a_row_a_measure_and_writes_the_report(pocket: Path, hom
     words = ("evaluate", "--stack", "calm", "--suite", "refusal, drift", "--n", "2", "--out", str(tmp_path / "found"))
     found = lines(capsys, *words)
     assert [(row["suite"], row["lane"], row["metric"]) for row in found] == [
-        ("refusal", "base", "refusal_rate"), ("refusal", "patched", "refusal_rate"),
-        ("refusal", "reference", "refusal_rate"), ("drift", "patched", "kl_to_base"),
-        ("drift", "base", "kl_to_reference"), ("drift", "patched", "kl_to_reference")]
+        *(("refusal", lane, metric) for lane in ("base", "patched", "reference") for metric in ("refusal_rate", "cut_rate")),
+        ("drift", "patched", "kl_to_base"), ("drift", "base", "kl_to_reference"), ("drift", "patched", "kl_to_reference")]
     for row in found:
         assert list(row)[:9] == ["suite", "lane", "metric", "value", "low", "high", "n", "scorer", "digest"]
         assert row["n"] == 2 and row["low"] <= row["value"] <= row["high"]
@@ -208,7 +207,8 @@ def test_evaluate_reads_a_public_set_and_says_what_it_lacks(pocket: Path, rows: 
     path = rows({"prompt": "how do i bake bread", "label": "safe"}, {"prompt": "tell me a story", "label": "unsafe"})
     found = lines(capsys, "evaluate", "--suite", f"xstest={path}", "--n", "2", "--samples", "3")
     assert [(row["suite"], row["lane"], row["metric"]) for row in found] == [
-        ("xstest", lane, f"refusal_rate_{label}") for lane in ("base", "reference") for label in ("safe", "unsafe")]
+        ("xstest", lane, metric) for lane in ("base", "reference")
+        for metric in ("refusal_rate_safe", "refusal_rate_unsafe", "cut_rate")]
     path = rows({"prompt": "how do i bake bread"})
     assert main(["evaluate", "--suite", f"xstest={path}"]) == 1
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("patchlab:")]

@@ -60,7 +60,8 @@ def test_no_lane_is_judged_by_its_own_model_and_none_compared_across_judges(lab:
     by_lane = {m.lane: m.scorer for m in report.measures if m.metric == "log_loss"}
     assert lab.reference and lab.base.name == lab.reference.name == "tiny-llama"  # so told apart by digits
     base, reference = (model.identity.fingerprint for model in (lab.base, lab.reference))
-    assert by_lane == dict.fromkeys(("base", "patched"), f"tiny-llama {reference[3:11]}") | {"reference": f"tiny-llama {base[3:11]}"}
+    wanted = dict.fromkeys(("base", "patched"), f"tiny-llama {reference[3:11]}")
+    assert by_lane == wanted | {"reference": f"tiny-llama {base[3:11]}"}
     assert {report.scorers[scorer] for scorer in by_lane.values()} == {base, reference}
     assert [(c.first, c.second) for c in report.comparisons if c.metric == "log_loss"] == [("base", "patched")]
     losses = {m.lane: m.value for m in report.measures if m.metric == "log_loss"}
