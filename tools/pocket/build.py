@@ -215,9 +215,9 @@ def _shown_to_work(plan: Plan, patch: Patch, asked: tuple[list[Prompt], list[Pro
             yield dataclasses.replace(found, stage=f"{label} judge {found.stage}")
         else:
             evidence += [m for m in found.measures if m.lane == "patched" and not math.isnan(m.value)]
-    base = plan.lab(Registry([])).base
-    fitted = yield from _labelled(label, fit_gate(base, domain, *asked))
-    curve = yield from _labelled(label, measure_curve(base, patch, n=min(plan.judged, CURVE), seed=plan.seed,
+    lab = plan.lab(Registry([]))
+    fitted = yield from _labelled(label, fit_gate(lab.base, domain, *asked))
+    curve = yield from _labelled(label, measure_curve(lab, patch, n=min(plan.judged, CURVE), seed=plan.seed,
                                                       folder=plan.suites, sampling=plan.sampling))
     manifest = dataclasses.replace(patch.manifest, evidence=tuple(evidence))
     return dataclasses.replace(patch, manifest=manifest, gate=fitted.gate, curve=curve)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from patchlab.engine import Sampling, Trio, load_trio
+from patchlab.engine import Lab, Sampling, load
 from patchlab.evaluation.suites import FOLDER
 from patchlab.patches import Stack
 from patchlab.records import Reply
@@ -25,19 +25,19 @@ def drained(steps: Generator[Any, None, Any]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def trio() -> Trio:
-    return load_trio("pocket", device="cpu")
+def lab() -> Lab:
+    return load("pocket", device="cpu")
 
 
-def test_gated_orders_ask_once_what_is_alike(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gated_orders_ask_once_what_is_alike(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    draw = judge.replies
-    monkeypatch.setattr(judge, "replies", lambda lanes, prompts, **how: asked.append(len(prompts)) or draw(lanes, prompts, **how))
+    draw = judge.finished
+    monkeypatch.setattr(judge, "finished", lambda lanes, prompts, **how: asked.append(len(prompts)) or draw(lanes, prompts, **how))
 
     def read(order: str, memo: judge.Memo | None) -> tuple[judge.Values, dict[str, list[Reply]]]:
         kept: dict[str, list[Reply]] = {}
         stack = Stack.parse(order, mode="sequential", gates=True)
-        return drained(judge.rates(trio, stack, "patched", "x", FOLDER / "pocket", 5, Sampling(seed=0, max_new_tokens=6), kept,
+        return drained(judge.rates(lab, stack, "patched", "x", FOLDER / "pocket", 5, Sampling(seed=0, max_new_tokens=6), kept,
                                    ("bias", "harmful", "benign"), memo=memo)), kept
 
     memo: judge.Memo = {}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from patchlab.engine import load_trio
+from patchlab.engine import load
 from patchlab.models.presets import ASSETS
 from patchlab.registry import Registry
 from patchlab.storage import read_jsonl
@@ -22,12 +22,12 @@ def test_no_file_is_too_big() -> None:
 
 
 def test_the_three_patches_fit_the_shipped_base_and_carry_evidence() -> None:
-    trio = load_trio("pocket")
-    installed = {each.manifest.name: each.manifest for each in trio.installed()}
+    lab = load("pocket")
+    installed = {each.manifest.name: each.manifest for each in lab.planner.installed()}
     assert set(installed) >= {"toxicity", "bias", "refusal"}
     for manifest in installed.values():
         assert manifest.length <= 50 and len(manifest.evidence) >= 3
-        trio.patch(manifest.name)
+        lab.planner.patch(manifest.name)
 
 
 @pytest.mark.parametrize("name", ["bias", "refusal", "toxicity"])
@@ -52,7 +52,7 @@ def test_the_splits_file_says_what_the_code_holds_out() -> None:
 
 def test_the_metrics_beside_the_weights_are_of_these_weights_and_good_enough_to_show() -> None:
     found = json.loads((ASSETS / "pocket" / "metrics.json").read_text(encoding="utf-8"))
-    assert found["base"] == load_trio("pocket").base.identity.fingerprint
+    assert found["base"] == load("pocket").base.identity.fingerprint
     figures = {figure["name"]: figure for figure in found["figures"]}
     assert set(TARGETS) <= set(figures)
     assert [name for name in TARGETS if not figures[name]["met"]] == []
