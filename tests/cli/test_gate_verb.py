@@ -47,12 +47,12 @@ def test_a_gate_is_fitted_and_heeded(pocket: Path, home: Path, calm: Path, given
     words = ["compare", *ANGRY[4:], *CALM[4:], "--max-new-tokens", "6", "--stack", "calm", "--json"]
     assert main([*words, "--gates", "on"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["let_through"] for row in found] == [[], [], ["calm"], ["calm"]]
+    assert [row["skipped_by_gate"] for row in found] == [[], [], ["calm"], ["calm"]]
     assert main(words) == 0
     without = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     for on, off in zip(found, without, strict=True):
         base, patched, _ = on["lanes"]
-        assert (patched["text"] == base["text"]) if on["let_through"] else (on["lanes"] == off["lanes"])
+        assert (patched["text"] == base["text"]) if on["skipped_by_gate"] else (on["lanes"] == off["lanes"])
         assert "let_through" not in off
     assert main([word for word in words if word != "--json"] + ["--gates", "on"]) == 0
     assert capsys.readouterr().out.count("let through by the gate of calm") == 2
