@@ -111,7 +111,8 @@ class EarlyStopping:
         if prefix.processes.first:
             plan = StackPlan.of(prefix.frozen())
             found = [self.prompts.unsafe(plan), self.prompts.refused(plan)]
-        unsafe, refused = prefix.processes.broadcast(found, device=prefix.tensor.device)
+        # all other processes add zeros
+        unsafe, refused = prefix.processes.sum(torch.tensor(found, dtype=torch.float64, device=prefix.tensor.device)).tolist()
         kept = prefix.extra
         if not kept or unsafe + refused < float(kept["score"]):
             kept |= {"best": prefix.tensor.detach().clone(), "waited": torch.tensor(0),

@@ -60,13 +60,12 @@ def sample(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, sampling: Sampli
 
 def scored(replies: Sequence[Reply]) -> list[Candidate]:
     """Replies with the scores of their domains, in the same order."""
-    scores = [0.0] * len(replies)
+    scores: dict[int, float] = {}
     for domain in {reply.prompt.domain for reply in replies}:
         places = [k for k, reply in enumerate(replies) if reply.prompt.domain == domain]
         found = domain_scores(domain, [replies[k].text for k in places], [replies[k].prompt for k in places])
-        for k, score in zip(places, found, strict=True):
-            scores[k] = round(score, 5)
-    return [Candidate(r.prompt, r.lane, r.text, score, r.stop) for r, score in zip(replies, scores, strict=True)]
+        scores |= zip(places, found, strict=True)
+    return [Candidate(r.prompt, r.lane, r.text, round(scores[k], 5), r.stop) for k, r in enumerate(replies)]
 
 
 def _row(candidate: Candidate) -> dict[str, Any]:

@@ -56,26 +56,21 @@ class StepCompanions:
 class Companions:
     """Chooses the companions of each step; the choice depends on the seed and the step only.
 
-    Each is present with probability 1/2; by `presence` number their number is drawn first, every number as likely, without which
-    of many companions few would hardly ever be seen. `strength` is that of the patch in training, `strengths` those of the
-    companions (1 where none are given).
+    `companions` are their prefixes [P, D] with their strengths; `strength` is that of the patch in training. Each is present with
+    probability 1/2; by `presence` number their number is drawn first, every number as likely, as of many few are rare otherwise.
 
-    In a share `in_sequence` of the steps that have companions, these and the patch in training are compiled one after another
-    in random order, as in the paper; in the other steps they stand side by side. The regularizer's target is side by side in
-    both: patches that were not trained for a sequence change each other there.
-
-    In a sequence every patch behind another adds to its distance from the text. So in half of the steps side by side the text
-    begins 1 to `distance` positions further away.
+    In a share `in_sequence` of the steps that have companions, all are compiled one after another in random order, as in the
+    paper. There every patch adds to the distance of those before it from the text: so in half of the other steps the text begins
+    1 to `distance` positions further away. The regularizer's target is always side by side: patches that were not trained for a
+    sequence change each other there.
     """
 
-    def __init__(self, backbone: Backbone, prefixes: Sequence[Tensor], *, seed: int, strength: float = 1.0,
-                 strengths: Sequence[float] = (), in_sequence: float = 0.0, presence: Presence = "each",
-                 distance: int = 0) -> None:
+    def __init__(self, backbone: Backbone, companions: Sequence[tuple[Tensor, float]], *, seed: int, strength: float = 1.0,
+                 in_sequence: float = 0.0, presence: Presence = "each", distance: int = 0) -> None:
         self.backbone, self.seed, self.in_sequence, self.presence = backbone, seed, in_sequence, presence
         self.strength, self.distance = strength, distance
-        self.prefixes = [prefix.to(backbone.device) for prefix in prefixes]
-        self.strengths = list(strengths) or [1.0] * len(prefixes)
-        every = range(len(prefixes))
+        self.companions = [(prefix.to(backbone.device), own) for prefix, own in companions]
+        every = range(len(companions))
         self.sets = [] if presence == "number" else [c for size in range(len(every) + 1) for c in combinations(every, size)]
         self._compiled: dict[int, Segment] = {}
 
@@ -83,25 +78,25 @@ class Companions:
         """The companions of a step."""
         draw = random.Random(f"{self.seed}|{step}")
         chosen = self._chosen(draw)
-        segments = tuple((self._segment(k), self.strengths[k]) for k in chosen)
+        segments = tuple((self._segment(k), self.companions[k][1]) for k in chosen)
         if not chosen or draw.random() >= self.in_sequence:
             distance = draw.randint(1, self.distance) if self.distance and draw.random() < 0.5 else 0
             return StepCompanions(tuple(chosen), segments, distance=distance, strength=self.strength)
         order = list(chosen)
         draw.shuffle(order)
         place = draw.randrange(len(order) + 1)
-        prefixes = [self.prefixes[k] for k in order]
-        together = common_strength([self.strength, *(self.strengths[k] for k in order)])
-        return StepCompanions(tuple(chosen), segments, True, tuple(prefixes[:place]), tuple(prefixes[place:]), strength=together)
+        prefixes, strengths = zip(*(self.companions[k] for k in order), strict=True)
+        return StepCompanions(tuple(chosen), segments, True, prefixes[:place], prefixes[place:],
+                              strength=common_strength([self.strength, *strengths]))
 
     def _chosen(self, draw: random.Random) -> list[int]:
         if self.presence == "number":
-            return sorted(draw.sample(range(len(self.prefixes)), draw.randint(0, len(self.prefixes))))
+            return sorted(draw.sample(range(len(self.companions)), draw.randint(0, len(self.companions))))
         return list(self.sets[draw.randrange(len(self.sets))])
 
     def _segment(self, k: int) -> Segment:
         """One companion, compiled once, at full precision whatever training uses."""
         if k not in self._compiled:
             with torch.no_grad(), torch.autocast(self.backbone.device.type, enabled=False):
-                self._compiled[k] = compile_prefix(self.backbone, self.prefixes[k])
+                self._compiled[k] = compile_prefix(self.backbone, self.companions[k][0])
         return self._compiled[k]

@@ -1,7 +1,7 @@
 """Encoded prompts with replies in fixed batches; half of the batches may have earlier turns before their prompts.
 
-A prefix that was trained with each prompt right behind it loses its effect where a prompt is far from it. A teacher model reads
-the same prompts without earlier turns, so it need not read long texts.
+A prefix that was trained with each prompt right behind it loses its effect on prompts far from it. A teacher model reads the same
+prompts without earlier turns.
 """
 
 from __future__ import annotations

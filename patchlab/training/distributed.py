@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -46,14 +45,6 @@ class Processes:
         if self.count > 1:
             distributed.all_reduce(value)
         return value
-
-    def broadcast(self, numbers: Sequence[float], *, device: torch.device) -> list[float]:
-        """The first process's numbers, in all processes."""
-        if self.count == 1:
-            return list(numbers)
-        shared = torch.tensor(numbers, dtype=torch.float64, device=device)
-        distributed.broadcast(shared, src=0)
-        return shared.tolist()
 
 
 def join() -> Processes:

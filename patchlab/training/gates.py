@@ -1,8 +1,7 @@
 """Fits a patch's gate: which prompts the patch is for, read from the frozen base's hidden state at their last token.
 
-Logistic regression with an L2 term on standardised states, all prompts in every step, so that the same prompts give the same
-gate. The layer is the one whose probe has the lowest cross-entropy on calibration prompts; these also set the threshold, recall
-first.
+Logistic regression with an L2 term on standardised states, deterministic. Calibration prompts choose the layer, by the lowest
+cross-entropy, and set the threshold, recall first.
 """
 
 from __future__ import annotations
@@ -72,8 +71,8 @@ def fit_gate(backbone: Backbone, domain: str, prompts: Sequence[Prompt], dev: Se
     for name in improves:
         if name not in (known := {prompt.domain for prompt in prompts}):
             raise NotFoundError.of("domain to improve", name, known)
-    mine = improves or IMPROVES[domain]
-    own, asked = _labels(mine, prompts, "training"), _labels(mine, dev, "calibration")
+    domains = improves or IMPROVES[domain]
+    own, asked = _labels(domains, prompts, "training"), _labels(domains, dev, "calibration")
     if backbone.model.config.hidden_size != backbone.width:
         raise ModelError(f"base {backbone.name} with layers {backbone.model.config.hidden_size} wide",
                          expected=f"as wide as its embeddings, {backbone.width}", do="use the patch without a gate")
@@ -83,9 +82,9 @@ def fit_gate(backbone: Backbone, domain: str, prompts: Sequence[Prompt], dev: Se
     tried: list[tuple[float, int, _Probe]] = []
     for k, layer in enumerate(layers):
         probe = _probe(read[:len(prompts), k], own)
-        doubt = float(functional.binary_cross_entropy_with_logits(probe.scores(read[len(prompts):, k]), asked.double()))
-        tried.append((doubt, layer, probe))
-        yield Progress("gate", k + 1, len(layers), f"layer {layer}: calibration cross-entropy {doubt:.4f}", {"doubt": doubt})
+        loss = float(functional.binary_cross_entropy_with_logits(probe.scores(read[len(prompts):, k]), asked.double()))
+        tried.append((loss, layer, probe))
+        yield Progress("gate", k + 1, len(layers), f"layer {layer}: calibration cross-entropy {loss:.4f}", {"loss": loss})
     _, layer, probe = min(tried, key=lambda each: each[:2])
     found = probe.scores(read[len(prompts):, layers.index(layer)])
     at = threshold(found[asked].tolist(), found[~asked].tolist(), missed=missed, kept=kept)
@@ -104,11 +103,11 @@ def threshold(own: Sequence[float], others: Sequence[float], *, missed: float, k
     return (lowest_kept + below) / 2
 
 
-def _labels(mine: Sequence[str], prompts: Sequence[Prompt], what: str) -> Tensor:
+def _labels(domains: Sequence[str], prompts: Sequence[Prompt], what: str) -> Tensor:
     """Which prompts are of these domains [N]."""
-    labels = torch.tensor([prompt.domain in mine for prompt in prompts], dtype=torch.bool)
+    labels = torch.tensor([prompt.domain in domains for prompt in prompts], dtype=torch.bool)
     if labels.all() or not labels.any():
-        raise TrainingError(f"{int(labels.sum())} of {len(labels)} {what} prompts of domain {' or '.join(mine)}",
+        raise TrainingError(f"{int(labels.sum())} of {len(labels)} {what} prompts of domain {' or '.join(domains)}",
                             expected="some of it and some of others", do="give prompts of both kinds")
     return labels
 

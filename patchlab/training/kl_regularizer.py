@@ -1,7 +1,6 @@
-"""The KL regularizer: what a patch must not change is the base's next-token distribution on its own replies to other prompts.
+"""The KL regularizer: a patch must not change the base's next-token distribution on the base's own replies to other prompts.
 
-With companions present the target is the base *with those patches on*: a patch that is trained towards the bare base would undo
-the effect of the other patches in a stack.
+With companions present the target is the base *with those patches on*: trained towards the bare base, a patch would undo them.
 """
 
 from __future__ import annotations

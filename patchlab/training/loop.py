@@ -1,7 +1,6 @@
 """The training loop of one stage: micro-batches, one update a step, log, saved state, early stopping.
 
-A step's rows may be computed in micro-batches, here or in other processes: each divides by the counts of the whole step, so that
-their sum is the step.
+Micro-batches are computed here or in other processes; each divides by the counts of the whole step, so their sum is the step.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """On-policy steps: the patched base learns from its own replies, where the reference would not have written them.
 
-SFT and DPO learn from replies that were sampled before training; by then the patched base writes others, and its remaining unsafe
-replies are among those. So its replies are sampled anew every so many steps and read token by token by the reference (on-policy
-distillation, Agarwal et al., arXiv 2306.13649). The loss is not a distance to the reference but the probability of tokens that
-it finds far less likely: 50 embeddings cannot learn a distribution, but can exclude a part of it.
+SFT and DPO learn from replies that were sampled before training. Here replies of the patched base are sampled every so many steps
+and read token by token by the reference (on-policy distillation, Agarwal et al., arXiv 2306.13649). The loss is the probability
+of tokens that it finds far less likely: 50 embeddings cannot learn a distribution, but can exclude a part of it.
 """
 
 from __future__ import annotations

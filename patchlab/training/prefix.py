@@ -54,7 +54,7 @@ def _shared_end(a: list[int], b: list[int]) -> int:
 class PrefixTrainer:
     """A prefix with Adam's moments on the backbone's device. `strength` is the one it is trained at.
 
-    A step is `compile`, a loss taken through `segment` and `backward` for each micro-batch, and `step`.
+    A step is `compile`, for each micro-batch a loss through `segment` and its `backward`, and `step`.
     """
 
     def __init__(self, backbone: Backbone, prefix: Tensor, processes: Processes | None = None, *,
@@ -65,22 +65,18 @@ class PrefixTrainer:
         self.last_finite = self.tensor.detach().clone()  # the last prefix whose loss was finite
         self.extra: dict[str, Tensor] = {}  # what else a stage saves and resumes with the prefix
         self.compiled: Segment
-        self.leaves: Segment
+        self.leaves: list[Tensor]
 
     def compile(self, joined: Callable[[Tensor], Tensor] = lambda prefix: prefix) -> None:
         """Compile the prefix, or what `joined` makes of it, for a step: once, for all its rows."""
         self.compiled = compile_prefix(self.backbone, joined(self.tensor))
         # gradients of many micro-batches gather in 32 bits, whatever the model computes in
-        keys, values = (tuple(tensor.detach().float().requires_grad_(True) for tensor in tensors)
-                        for tensors in (self.compiled.keys, self.compiled.values))
-        self.leaves = Segment(keys, values)
+        self.leaves = [tensor.detach().float().requires_grad_(True) for tensor in (*self.compiled.keys, *self.compiled.values)]
 
     def segment(self) -> Segment:
         """The step's segment; gradients of each loss taken through it gather until `step`."""
-        keys, values = (tuple(leaf.to(tensor.dtype) for leaf, tensor in zip(leaves, tensors, strict=True))
-                        for leaves, tensors in ((self.leaves.keys, self.compiled.keys),
-                                                (self.leaves.values, self.compiled.values)))
-        return Segment(keys, values)
+        leaves = tuple(leaf.to(self.compiled.keys[0].dtype) for leaf in self.leaves)
+        return Segment(leaves[:len(leaves) // 2], leaves[len(leaves) // 2:])
 
     def frozen(self) -> Part:
         """The prefix as it is now, compiled without gradients, at its strength."""
@@ -92,9 +88,8 @@ class PrefixTrainer:
 
         Raises TrainingError, keeping the last good prefix, where a number or the gradient is not finite.
         """
-        reached = [(tensor, leaf.grad.to(tensor.dtype))
-                   for tensor, leaf in zip((*self.compiled.keys, *self.compiled.values),
-                                           (*self.leaves.keys, *self.leaves.values), strict=True) if leaf.grad is not None]
+        reached = [(tensor, leaf.grad.to(tensor.dtype)) for tensor, leaf in zip(
+            (*self.compiled.keys, *self.compiled.values), self.leaves, strict=True) if leaf.grad is not None]
         if reached:  # a process may have no rows in a small step
             torch.autograd.backward([tensor for tensor, _ in reached], [grad for _, grad in reached])
         grad = torch.zeros_like(self.tensor) if self.tensor.grad is None else self.tensor.grad

@@ -42,10 +42,9 @@ def train(lab: Lab, recipe: Recipe, prompts: Sequence[Prompt], *, work: Path, pa
           dev: Sequence[Prompt] = ()) -> Generator[Progress, None, Patch]:
     """Train the patch a recipe describes; yields progress and returns the Patch (without evidence).
 
-    With `pairs` nothing is sampled for the domain: they are what is learned. `dev` are the prompts for early stopping and
-    calibration; without any, a tenth of `prompts` is set aside where the recipe asks for either. A lab without a reference
-    trains recipes with `reference: none`. Raises TrainingError where there is nothing to learn from, the work folder belongs to
-    another training, or the disk fails.
+    With `pairs` nothing is sampled for the domain: they are learned. `dev` are the calibration prompts; without any, a tenth of
+    `prompts` is set aside where the recipe asks for them. A lab without a reference trains recipes with `reference: none`.
+    Raises TrainingError where there is nothing to learn from, the work folder belongs to another training, or the disk fails.
     """
     try:
         return (yield from _Training(lab, recipe, work).stages(prompts, pairs, dev))
@@ -106,19 +105,23 @@ class _Training:
                 raise TrainingError(f"{name} {value:g} with {'no reference' if teacher is None else teacher.name}",
                                     expected=f"a reference with the vocabulary of {self.base.name}", do=f"set {name} to 0")
         for name in recipe.companions:
-            self.lab.planner.patch(name)
+            self._installed(name)
+
+    def _installed(self, name: str) -> tuple[torch.Tensor, float]:
+        """The prefix [P, D] and the strength of an installed patch."""
+        patch = self.lab.planner.patch(name)
+        return torch.from_numpy(patch.prefix.copy()), patch.manifest.strength
 
     def _start(self) -> tuple[torch.Tensor, float]:
         """The prefix [P, D] training begins with, and its strength: that of the patch it continues from, or 1."""
         recipe = self.recipe
         if not recipe.continue_from:
             return initial_prefix(self.base, recipe), 1.0
-        patch = self.lab.planner.patch(recipe.continue_from)
-        begun = torch.from_numpy(patch.prefix.copy())
+        begun, strength = self._installed(recipe.continue_from)
         if len(begun) != recipe.length:
             raise TrainingError(f"patch {recipe.continue_from!r} of length {len(begun)} to continue from",
                                 expected=f"length {recipe.length}, as the recipe says", do=f"set length: {len(begun)}")
-        return begun, patch.manifest.strength
+        return begun, strength
 
     def _claim(self, prompts: Sequence[Prompt], given: Sequence[Pair] | None) -> None:
         """Mark the work folder as this training's, or refuse one that is another's."""
@@ -191,10 +194,9 @@ class _Training:
         history = History(self.base, held, most=recipe.behind, seed=recipe.seed) if recipe.behind else None
         regularizer = KLRegularizer(self.base, self._dataset(held, recipe.hold_rows, history), held_to=recipe.held_to,
                                     checkpointing=recipe.checkpointing, lead=recipe.hold_lead)
-        others = [self.lab.planner.patch(name) for name in recipe.companions]
-        companions = Companions(self.base, [torch.from_numpy(patch.prefix.copy()) for patch in others], seed=recipe.seed,
-                                strength=prefix.strength, strengths=[patch.manifest.strength for patch in others],
-                                presence=recipe.presence, in_sequence=recipe.in_sequence, distance=recipe.distance)
+        others = [self._installed(name) for name in recipe.companions]
+        companions = Companions(self.base, others, seed=recipe.seed, strength=prefix.strength, presence=recipe.presence,
+                                in_sequence=recipe.in_sequence, distance=recipe.distance)
         return TrainingContext(prefix=prefix, scheduler=self.lab.scheduler, recipe=recipe, regularizer=regularizer,
                                companions=companions, log=StepLog(self.work / "log.jsonl"), folder=self.work,
                                early_stopping=early_stopping, history=history)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch.nn import functional
 from patchlab.engine import BARE, Lab, likelihood
 from patchlab.engine.likelihood import encode_texts, reply_logits
 from patchlab.errors import TrainingError
+from patchlab.models import Backbone
 from patchlab.records import Pair, Prompt
 from patchlab.storage import read_jsonl
 from patchlab.training import kl_regularizer, losses, on_policy
@@ -40,18 +42,22 @@ def test_the_teacher_itself_has_the_least_loss(lab: Lab, prompts: list[Prompt]) 
     assert own < other
 
 
-def test_no_stage_learns_an_end_mark_after_a_cut_reply(lab: Lab, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
-                                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replies of five tokens are cut; the only end marks among all labels are those of rows whose reply ended."""
-    ended, cut = [], []
+def test_only_replies_that_ended_are_learned_with_an_end_mark(lab: Lab, recipe: Recipe, prompts: list[Prompt], tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every stage and in the KL term; of replies of five tokens most are cut."""
+    labels: set[tuple[str, bool]] = set()
+
+    def watched(backbone: Backbone, texts: likelihood.Texts, *args: Any, **options: Any) -> torch.Tensor:
+        for ids, predicts in zip(texts.ids[:, 1:], texts.predicts, strict=True):
+            reply = ids[predicts]
+            labels.add((backbone.tokenizer.decode(reply, skip_special_tokens=True).strip(), reply[-1].item() in backbone.stops))
+        return likelihood.reply_logits(backbone, texts, *args, **options)
+
     for module in (losses, on_policy, kl_regularizer):
-        monkeypatch.setattr(module, "reply_logits", lambda backbone, texts, *args, **options: (
-            [(ended if ids[places.nonzero()[-1] + 1].item() in backbone.stops else cut).append(0)
-             for ids, places in zip(texts.ids, texts.predicts, strict=True)],
-            likelihood.reply_logits(backbone, texts, *args, **options))[1])
+        monkeypatch.setattr(module, "reply_logits", watched)
     assert drain(lab, recipe.with_(own_steps=3), prompts, tmp_path) is not None
-    drawn = [row for path in tmp_path.glob("*.jsonl") for row in read_jsonl(path) if row.get("stop")]
-    assert {row["stop"] for row in drawn} == {"length"} and cut and not ended
+    drawn = [row for path in tmp_path.glob("*.jsonl") for row in read_jsonl(path) if "stop" in row]
+    assert labels <= {(row["reply"], row["stop"] == "end") for row in drawn} and {True, False} == {ended for _, ended in labels}
 
 
 def test_given_pairs_are_complete(lab: Lab, prompts: list[Prompt]) -> None:

@@ -188,7 +188,7 @@ def test_a_folder_begun_on_another_base_or_prompts(lab: Lab, recipe: Recipe, pro
         drain(lab, recipe, prompts[1:], tmp_path)
     assert kept == {path.name: path.read_bytes() for path in tmp_path.glob("*.jsonl")}
     begun = json.loads((tmp_path / "begun.json").read_text())
-    (tmp_path / "begun.json").write_text(json.dumps({k: v for k, v in begun.items() if k != "files of version"}))  # as 0.1 wrote it
+    (tmp_path / "begun.json").write_text(json.dumps({k: v for k, v in begun.items() if k != "files of version"}))
     with pytest.raises(TrainingError, match="begun with files of version None; expected files of version 2"):
         drain(lab, recipe, prompts, tmp_path)
 
