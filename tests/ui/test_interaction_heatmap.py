@@ -68,7 +68,8 @@ def test_a_loss_is_red_bold_and_said() -> None:
     pair = (label(some[0]), label(some[1]))
     drawn = interaction_heatmap.figure(known(some, "parallel", {pair: 11.0}), some, "parallel", "own")
     trace = drawn["data"][0]
-    assert trace["z"][0][1] == pytest.approx(-11 / interaction_heatmap.SHOWN["own"].full) and trace["z"][1][0] > 0 == trace["z"][0][2]
+    assert trace["z"][0][1] == pytest.approx(-11 / interaction_heatmap.SHOWN["own"].full)
+    assert trace["z"][1][0] > 0 == trace["z"][0][2]
     assert trace["text"][0][1] == "<b>−11.0</b><br><b>fights</b>" and "alone" in trace["text"][0][0]
     assert "95 % interval 40 % to 60 %, n = 2, scorer refusal" in trace["customdata"][0][1]
     assert "1 of 3 pairs measured side by side is known to fight: Refuse harm with Calm comments." in drawn["summary"]

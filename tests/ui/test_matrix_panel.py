@@ -119,10 +119,9 @@ def test_a_broken_matrix_is_told_and_the_page_still_opens(lab_of: Callable[..., 
     assert "cannot be used" in tab.controls.panel.warning.value and "cannot be used" in caplog.text
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_the_heat_map_in_a_browser(browser: Browser, fighting: Lab, width: int, scheme: str) -> None:
+def test_the_heat_map_in_a_browser(browser: Browser, fighting: Lab) -> None:
     with served(fighting) as address:
-        visit = Visit(browser, address, width=width, scheme=scheme)
+        visit = Visit(browser, address, width=390, scheme="dark")
         shown = visit.page
         shown.wait_for_selector("#warning .warning:has-text('known to fight')")
         shown.click("#matrix > button")
@@ -133,7 +132,7 @@ def test_the_heat_map_in_a_browser(browser: Browser, fighting: Lab, width: int, 
                                 "<= document.querySelector('#matrix').getBoundingClientRect().right")
         texts = "[...document.querySelectorAll('#chart-matrix .heatmap-label')].map((each) => each.textContent).join(' ')"
         shown.wait_for_function(f"{texts}.includes('fights')")
-        assert shown.evaluate("document.documentElement.scrollWidth") <= width
+        assert shown.evaluate("document.documentElement.scrollWidth") <= 390
         shown.locator(".patch-slot input[type=checkbox]").nth(1).uncheck()
         shown.wait_for_selector("#warning .warning", state="detached")
         shown.click("#mode label:has-text('Blended')")
