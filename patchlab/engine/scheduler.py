@@ -181,7 +181,8 @@ class Scheduler:
         """Put each row's delta where its client finds it; returns the places of rows that go on."""
         going = []
         for k, (row, delta) in enumerate(zip(rows, deltas, strict=True)):
-            row.owner.deltas.append(delta)
+            if not row.owner.closed:
+                row.owner.deltas.append(delta)
             if delta.done:
                 row.owner.running -= 1
             else:
