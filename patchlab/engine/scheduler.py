@@ -65,8 +65,9 @@ class Scheduler:
         ids = self.backbone.encode(prompt) if ids is None else ids
         needed = plan.start + len(ids) + sampling.max_new_tokens
         if needed > self.backbone.context:
+            characters = sum(len(message.content) for message in prompt.messages)
             raise ContextError(
-                f"{needed:,} tokens needed by lane {lane!r} ({len(ids):,} for the prompt's {len(prompt.text):,} characters, "
+                f"{needed:,} tokens needed by lane {lane!r} ({len(ids):,} for the prompt's {characters:,} characters, "
                 f"{sampling.max_new_tokens:,} for the reply, {plan.start} for the patch)",
                 expected=f"at most {self.backbone.context:,} available", do="shorten the prompt or ask for a shorter reply")
         if len(plan.rows) > self._line.rows:

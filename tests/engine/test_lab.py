@@ -89,7 +89,8 @@ def test_prompts_are_texts_prompts_or_one_conversation(asked: Any, prompts: list
     ([], "nothing to ask in a list"), (None, "nothing to ask in a NoneType"), (7, "nothing to ask in a int"),
     ({"role": "user", "content": "hello"}, "nothing to ask in a dict"), ([7], "a int among prompts"),
     (b"hello", "a int among prompts"), ([TURNS, TURNS], r"a list among prompts; .*Prompt\.of\(messages\) for each"),
-    (["hello", TURNS[0]], "a Message among prompts"), ([TURNS[0], TURNS[1]], "ends in assistant message"), ([{"role": "user"}], "a message that is"),
+    (["hello", TURNS[0]], "a Message among prompts"), ([{"role": "user"}], "a message that is"),
+    ([TURNS[0], TURNS[1]], "ends in assistant message"),
     ([{"role": "robot", "content": "hello"}], "role 'robot'"), ([TURNS[1], TURNS[2]], "the roles assistant, user")])
 def test_what_cannot_be_asked_is_said(asked: Any, told: str) -> None:
     with pytest.raises(InputError, match=told):
