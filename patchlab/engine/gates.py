@@ -1,18 +1,19 @@
 """Gates: whether a patch is on for a prompt, read from the bare base's hidden state at the prompt's last token.
 
-The state is computed through a truncated view of the model, without hooks: threads that share a base do not meet.
+The state is computed through a view of the model, without hooks: threads that share a base do not meet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from patchlab.errors import PatchFormatError
 from patchlab.models import Backbone
-from patchlab.models.views import truncated
+from patchlab.models.views import watched
 from patchlab.patches import Gate
 
 TOKENS = 8192  # padded prompt tokens read together
@@ -38,14 +39,16 @@ def states(backbone: Backbone, prompts: Sequence[Sequence[int]], layers: Sequenc
     Prompts of similar length are read together, padded on the right, where causal attention keeps padding out of sight.
     """
     found = torch.empty(len(prompts), len(layers), backbone.width)
-    for k, layer in enumerate(layers):
-        model = truncated(backbone.model, layer + 1)
-        for places in _alike([len(ids) for ids in prompts]):
-            some = [torch.tensor(prompts[place]) for place in places]
-            ids = torch.nn.utils.rnn.pad_sequence(some, batch_first=True).to(backbone.device)
-            last = torch.tensor([len(one) - 1 for one in some], device=ids.device)
-            out = model(input_ids=ids, position_ids=torch.arange(ids.shape[1], device=ids.device)[None], use_cache=False)
-            found[places, k] = out.last_hidden_state[torch.arange(len(some), device=ids.device), last].float().cpu()
+
+    def keep(places: Sequence[int], k: int, out: Tensor) -> None:
+        last = torch.tensor([len(prompts[place]) - 1 for place in places])
+        found[places, k] = out[torch.arange(len(places)), last].float().cpu()
+
+    for places in _alike([len(ids) for ids in prompts]):
+        model = watched(backbone.model, {layer: partial(keep, places, k) for k, layer in enumerate(layers)})
+        some = [torch.tensor(prompts[place]) for place in places]
+        ids = torch.nn.utils.rnn.pad_sequence(some, batch_first=True).to(backbone.device)
+        model(input_ids=ids, position_ids=torch.arange(ids.shape[1], device=ids.device)[None], use_cache=False)
     return found
 
 

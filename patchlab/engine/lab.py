@@ -105,7 +105,8 @@ def prompts_of(asked: Asked) -> list[Prompt]:
         return [Prompt.of(asked)]  # type: ignore[arg-type]
     wrong = next((each for each in asked if not isinstance(each, str | Prompt)), None)
     if wrong is not None:
-        raise InputError(f"a {type(wrong).__name__} among prompts", expected="texts or Prompt values", do="convert it")
+        raise InputError(f"a {type(wrong).__name__} among prompts", expected="texts or Prompt values",
+                         do="use Prompt.of(messages) for each conversation")
     return [Prompt(each) if isinstance(each, str) else each for each in asked]  # type: ignore[misc]
 
 

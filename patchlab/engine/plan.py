@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from patchlab.engine.forward_rows import ForwardRow, Part, blend, parallel
 from patchlab.engine.gates import check_gate, score, states
-from patchlab.engine.segments import Bank, Segment
+from patchlab.engine.segments import Bank
 from patchlab.errors import StackError
 from patchlab.models import Backbone
 from patchlab.patches import Patch, Stack
@@ -97,7 +97,9 @@ class Planner:
 
     def plan(self, stack: Stack, prompt: Prompt | None = None) -> StackPlan:
         """The plan of a stack for a prompt; without a prompt gates count for nothing. Raises as `plans`."""
-        return self.plans(stack if prompt else replace(stack, gates=False), [prompt or Prompt("any")])[0]
+        if prompt is None and isinstance(stack, Stack):
+            stack = replace(stack, gates=False)
+        return self.plans(stack, [prompt or Prompt("any")])[0]
 
     def plans(self, stack: Stack, prompts: Sequence[Prompt]) -> list[StackPlan]:
         """The plan for each prompt; versions, strengths and warnings are settled once for all of them.
@@ -115,22 +117,18 @@ class Planner:
         for prompt in prompts:
             skipped = self._skipped(gated, prompt)
             if skipped not in made:
-                on = [one for one in patches if one.name not in skipped and one.strength > 0]
-                made[skipped] = StackPlan(self._rows(stack, on), patches, skipped, told)
+                own = _settled(stack, patches, skipped)
+                on = [one for one in own if one.name not in skipped and one.strength > 0]
+                made[skipped] = StackPlan(self._rows(stack, on), own, skipped, told)
             found.append(made[skipped])
         return found
 
     def _patches(self, stack: Stack) -> tuple[PlannedPatch, ...]:
-        """The patches of a stack in their order; in sequential mode all that are on have one strength."""
+        """The patches of a stack in their order, each with the strength that is given or else its own."""
         if not isinstance(stack, Stack):
             raise StackError(f"a {type(stack).__name__} for a stack", expected="a Stack", do="use Stack.parse('name:strength')")
         found = [(self.patch(entry.name, entry.version), entry.strength) for entry in stack.entries]
-        patches = [PlannedPatch(patch, patch.manifest.strength if given is None else given) for patch, given in found]
-        if stack.mode == "sequential":
-            given = next((strength for _, strength in found if strength), None)
-            one = given or common_strength([each.strength for each in patches if each.strength > 0])
-            patches = [replace(each, strength=one if each.strength > 0 else 0.0) for each in patches]
-        return tuple(patches)
+        return tuple(PlannedPatch(patch, patch.manifest.strength if given is None else given) for patch, given in found)
 
     def _warnings(self, stack: Stack, patches: Sequence[PlannedPatch]) -> tuple[str, ...]:
         on = [one.patch.manifest for one in patches if one.strength > 0]
@@ -148,33 +146,42 @@ class Planner:
             together = [one.patch for one in on]
             return parallel([(self.bank.segment(together), on[0].strength)] if on else ())
         # by digest and not by the stack's order, so that sums are the same to the last bit in any order
-        parts = [(self._segment(one), one.strength) for one in sorted(on, key=lambda one: one.patch.digest)]
+        parts = [(self.bank.segment([one.patch]), one.strength) for one in sorted(on, key=lambda one: one.patch.digest)]
         return blend(parts) if stack.mode == "blend" else parallel(parts)
 
-    def _segment(self, one: PlannedPatch) -> Segment:
-        return self.bank.segment([one.patch])
-
     def _skipped(self, gated: Sequence[PlannedPatch], prompt: Prompt) -> tuple[str, ...]:
-        """The gated patches that are off for a prompt. A state that is not finite skips nothing: the patch stays on."""
-        if not gated:
-            return ()
-        ids = tuple(self.base.encode(prompt))
-        if len(ids) > self.base.context:  # cannot be read, as whoever decodes it says
-            return ()
-        return tuple(one.name for one in gated if self._is_off(one, ids))
+        """The gated patches that are off for a prompt, decided once a prompt and by itself, so that no neighbour can change it.
 
-    def _is_off(self, one: PlannedPatch, ids: tuple[int, ...]) -> bool:
-        """Whether a gate leaves its patch off; decided once a prompt, by itself, so that no neighbour can change it."""
-        gate = one.patch.gate
-        assert gate is not None
-        key = (gate.digest, ids)
+        A state that is not finite skips nothing: the patch stays on.
+        """
+        ids = tuple(self.base.encode(prompt)) if gated else ()
+        if not 0 < len(ids) <= self.base.context:  # a longer one cannot be read, which whoever asks for a reply is told
+            return ()
+        gates = {one.name: one.patch.gate for one in gated if one.patch.gate}
+        off = {name: self._remembered((gate.digest, ids)) for name, gate in gates.items()}
+        asked = {name: gates[name] for name, known in off.items() if known is None}
+        if asked:
+            layers = sorted({gate.layer for gate in asked.values()})
+            [read] = states(self.base, [ids], layers)
+            off |= {name: score(gate, read[layers.index(gate.layer)]) < 0 for name, gate in asked.items()}
+            with self._lock:
+                self._decided |= {(gate.digest, ids): bool(off[name]) for name, gate in asked.items()}
+                while len(self._decided) > REMEMBERED:
+                    self._decided.popitem(last=False)
+        return tuple(name for name in gates if off[name])
+
+    def _remembered(self, key: tuple[str, tuple[int, ...]]) -> bool | None:
+        """What a gate said of a prompt, None where it was not asked."""
         with self._lock:
             if key in self._decided:
                 self._decided.move_to_end(key)
-                return self._decided[key]
-        off = score(gate, states(self.base, [ids], [gate.layer])[0, 0]) < 0
-        with self._lock:
-            self._decided[key] = off
-            while len(self._decided) > REMEMBERED:
-                self._decided.popitem(last=False)
-        return off
+            return self._decided.get(key)
+
+
+def _settled(stack: Stack, patches: tuple[PlannedPatch, ...], skipped: Sequence[str]) -> tuple[PlannedPatch, ...]:
+    """In sequential mode one strength for all: the given one, or what those that are on for a prompt have in common."""
+    if stack.mode != "sequential":
+        return patches
+    given = next((entry.strength for entry in stack.entries if entry.strength), None)
+    on = [one.strength for one in patches if one.strength > 0 and one.name not in skipped]
+    return tuple(replace(one, strength=(given or common_strength(on)) if one.strength > 0 else 0.0) for one in patches)

@@ -65,8 +65,9 @@ class Scheduler:
         ids = self.backbone.encode(prompt) if ids is None else ids
         needed = plan.start + len(ids) + sampling.max_new_tokens
         if needed > self.backbone.context:
+            characters = sum(len(message.content) for message in prompt.messages)
             raise ContextError(
-                f"{needed:,} tokens needed by lane {lane!r} ({len(ids):,} for the prompt's {len(prompt.text):,} characters, "
+                f"{needed:,} tokens needed by lane {lane!r} ({len(ids):,} for the prompt's {characters:,} characters, "
                 f"{sampling.max_new_tokens:,} for the reply, {plan.start} for the patch)",
                 expected=f"at most {self.backbone.context:,} available", do="shorten the prompt or ask for a shorter reply")
         if len(plan.rows) > self._line.rows:
@@ -181,7 +182,8 @@ class Scheduler:
         """Put each row's delta where its client finds it; returns the places of rows that go on."""
         going = []
         for k, (row, delta) in enumerate(zip(rows, deltas, strict=True)):
-            row.owner.deltas.append(delta)
+            if not row.owner.closed:
+                row.owner.deltas.append(delta)
             if delta.done:
                 row.owner.running -= 1
             else:

@@ -7,29 +7,22 @@ is needed: what one thread computes through a view, another thread on the model 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "project_out")  # what follows the last layer
+Tell = Callable[[Tensor], None]
 
 
-class Checkpointed(nn.Module):
-    """A decoder layer that keeps only its input and runs again in the backward pass.
-
-    The library's own switch works in training mode only, in which dropout would be on.
-    """
+class _Wrapped(nn.Module):
+    """A decoder layer with something around it."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the layer returns."""
-        return checkpoint(self.layer, *args, use_reentrant=False, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         """The layer's own attributes, which some models read (`attention_type`)."""
@@ -39,17 +32,43 @@ class Checkpointed(nn.Module):
             return getattr(super().__getattr__("layer"), name)
 
 
+class Checkpointed(_Wrapped):
+    """A decoder layer that keeps only its input and runs again in the backward pass.
+
+    The library's own switch works in training mode only, in which dropout would be on.
+    """
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the layer returns."""
+        return checkpoint(self.layer, *args, use_reentrant=False, **kwargs)
+
+
+class Watched(_Wrapped):
+    """A decoder layer whose output [B, T, D] is also given to `tell`."""
+
+    def __init__(self, layer: nn.Module, tell: Tell) -> None:
+        super().__init__(layer)
+        self.tell = tell
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the layer returns."""
+        out = self.layer(*args, **kwargs)
+        self.tell(out[0] if isinstance(out, tuple) else out)
+        return out
+
+
 def decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
     """The dotted name and the list of a model's decoder layers."""
     count = model.config.num_hidden_layers
     return next((name, each) for name, each in model.named_modules() if isinstance(each, nn.ModuleList) and len(each) == count)
 
 
-def truncated(model: PreTrainedModel, layers: int) -> nn.Module:
-    """The model without its output head whose last hidden state is that of layer `layers` - 1, before any final norm."""
+def watched(model: PreTrainedModel, tell: Mapping[int, Tell]) -> nn.Module:
+    """The model without its output head, cut off behind the last of the layers in `tell`, each of which is told its output."""
     base: Any = model.base_model
     name, own = decoder_layers(base)
-    return _with_layers(base, name, list(own[:layers]), drop=FINAL_NORMS)
+    layers = [Watched(layer, tell[k]) if k in tell else layer for k, layer in enumerate(own[:max(tell) + 1])]
+    return _with_layers(base, name, layers)
 
 
 def checkpointed(model: PreTrainedModel) -> nn.Module:
@@ -58,7 +77,7 @@ def checkpointed(model: PreTrainedModel) -> nn.Module:
     return _with_layers(model, name, [Checkpointed(layer) for layer in own])
 
 
-def _with_layers(model: nn.Module, name: str, layers: Sequence[nn.Module], *, drop: Sequence[str] = ()) -> nn.Module:
+def _with_layers(model: nn.Module, name: str, layers: Sequence[nn.Module]) -> nn.Module:
     """A shallow copy of a model, of the modules on the way to its layers and of nothing else, with other layers in it."""
     *way, last = name.split(".")
     top = place = _copied(model)
@@ -66,9 +85,6 @@ def _with_layers(model: nn.Module, name: str, layers: Sequence[nn.Module], *, dr
         place._modules[step] = _copied(place._modules[step])  # type: ignore[arg-type]
         place = place._modules[step]  # type: ignore[assignment]
     place._modules[last] = nn.ModuleList(layers)
-    for norm in drop:
-        if place._modules.get(norm) is not None:
-            place._modules[norm] = nn.Identity() if norm != "project_out" else None
     return top
 
 

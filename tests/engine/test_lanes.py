@@ -15,7 +15,7 @@ from patchlab.engine.decode import Batch, Row
 from patchlab.engine.forward_rows import Part
 from patchlab.errors import ContextError, InputError
 from patchlab.models import Backbone
-from patchlab.records import Delta, Prompt
+from patchlab.records import Delta, Message, Prompt
 
 PROMPTS = [Prompt("Why is the sky so wide?"), Prompt("hi"), Prompt("Go on: once", kind="continue"),
            Prompt("Tell me about ducks", system="Be kind.")]
@@ -65,6 +65,18 @@ def test_lanes_share_their_noise(llama: Backbone) -> None:
     assert by_lane[0] == by_lane[1]
     on = texts(stream(both_of(llama), PROMPTS, sampling=WARM))
     assert on["base", 0] != on["patched", 0]
+
+
+def test_a_conversation_is_read_with_its_turns_and_lanes_share_its_noise(llama: Backbone) -> None:
+    """The same last turn behind other turns is another prompt; a patch that is off changes nothing in it."""
+    turns = (Message("user", "hello"), Message("assistant", "hi"))
+    prompts = [Prompt("and now?"), Prompt("and now?", earlier=turns), Prompt("and now?", earlier=turns, system="Be kind.")]
+    scheduler = Scheduler(llama)
+    said = texts(stream([base_of(scheduler), patched_of(scheduler, strength=0.0)], prompts, sampling=WARM))
+    assert [said["base", row] for row in range(3)] == [said["patched", row] for row in range(3)]
+    assert len({*said.values()}) == 3
+    first, *others = (scheduler.request("base", row, prompt, sampling=WARM).key for row, prompt in enumerate(prompts))
+    assert first != others[0] == others[1]
 
 
 def test_every_row_is_told_in_order_until_it_is_done(llama: Backbone) -> None:
@@ -188,6 +200,12 @@ def test_rows_that_leave_give_their_memory_back_at_once(llama: Backbone, held: H
     batch.keep([1, 3])
     assert all(block() is None for block in blocks)
     assert all(layer.block_keys.shape[0] == 2 for layer in batch.cache.layers)
+
+
+def test_the_context_error_counts_all_turns(llama: Backbone) -> None:
+    talk = Prompt("x" * 10, earlier=(Message("user", "y" * 20), Message("assistant", "z" * 30)), system="w")
+    with pytest.raises(ContextError, match="for the prompt's 61 characters"):
+        stream([base_of(llama)], [talk])
 
 
 def test_the_context_error_counts_what_is_needed(llama: Backbone) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from patchlab.engine.sampler import BROKEN, RowKey, Sampling, choose, gumbel
 from patchlab.errors import InputError
-from patchlab.records import Prompt
+from patchlab.records import Message, Prompt
 
 
 def keys(count: int, *, seed: int = 0) -> list[RowKey]:
@@ -47,6 +47,18 @@ def test_a_prompt_counts_by_its_text() -> None:
     assert one == RowKey.of(Prompt("what now?", kind="continue", id="7", system="Be kind."), sample=0, seed=0)
     assert one != RowKey.of(Prompt("what now"), sample=0, seed=0)
     RowKey.of(Prompt("a lone surrogate \ud800"), sample=0, seed=0)
+
+
+def test_the_turns_before_count_and_a_system_instruction_does_not() -> None:
+    """A prompt with an instruction is compared with the same prompt without one: they draw by the same noise."""
+    turns = (Message("user", "hello"), Message("assistant", "hi"))
+    others = [(turns[0], Message("assistant", "ho")), (Message("user", "hollo"), turns[1]), turns * 2, ()]
+    key = RowKey.of(Prompt("what now?", earlier=turns), sample=0, seed=0)
+    for system in ("Be kind.", "Be brief."):
+        assert RowKey.of(Prompt("what now?", earlier=turns, system=system, id="7", domain="x"), sample=0, seed=0) == key
+        assert RowKey.of(Prompt("what now?", system=system), sample=0, seed=0) == RowKey.of(Prompt("what now?"), sample=0, seed=0)
+    assert key not in [RowKey.of(Prompt("what now?", earlier=each), sample=0, seed=0) for each in others]
+    assert key != RowKey.of(Prompt("what then?", earlier=turns), sample=0, seed=0)
 
 
 def test_a_longer_vocabulary_only_adds_noise_to_the_end() -> None:
@@ -96,7 +108,8 @@ def test_a_row_of_no_numbers_is_told_and_no_other(wrong: float, sampling: Sampli
 
 @pytest.mark.parametrize("wrong", [
     {"temperature": -0.1}, {"temperature": float("nan")}, {"temperature": "1"}, {"max_new_tokens": 0},
-    {"max_new_tokens": 2.5}, {"seed": -1}, {"seed": 2**63}, {"seed": 0.5}, {"top_p": 0}, {"top_p": 1.1}])
+    {"max_new_tokens": 2.5}, {"seed": -1}, {"seed": 2**63}, {"seed": 0.5}, {"top_p": 0}, {"top_p": 1.1}, {"until": "end"},
+    {"until": ["end"]}, {"until": ("end", "")}, {"until": (7,)}])
 def test_a_setting_out_of_range_is_named(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         Sampling(**wrong)  # type: ignore[arg-type]

@@ -105,7 +105,8 @@ def test_whoever_fails_at_the_next_request_is_told_and_its_rows_end(llama: Backb
     other = asked(scheduler, Prompt("row 1"), sampling=Sampling(temperature=1.0, max_new_tokens=3))
     with pytest.raises(ValueError, match="no more prompts") as caught:
         drained(job)
-    assert 'ValueError("no more prompts")' in caught.value.__notes__[0] and {block().shape[0] for block in held()} <= {1}  # the other's at most
+    assert 'ValueError("no more prompts")' in caught.value.__notes__[0] and job.deltas == []
+    assert {block().shape[0] for block in held()} <= {1}  # the other's at most
     drained(other)
     assert held() == [] and goes_on(scheduler)
 

@@ -6,6 +6,7 @@ import copy
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from patchlab.models import Backbone
-from patchlab.patches import BaseIdentity, Manifest, Patch
+from patchlab.patches import BaseIdentity, Gate, Manifest, Patch
 
 WINDOW = 8
 CONTEXT = 96
@@ -142,6 +143,13 @@ def make_patch(backbone: Backbone, name: str, *, length: int, seed: int | None =
                         base=base or backbone.identity, reference="none", length=length, width=backbone.width,
                         licence="Apache-2.0", strength=strength)
     return Patch(manifest, prefix)
+
+
+def put(patch: Patch, folder: Path, *, gate: Gate | None = None, **changes: Any) -> Patch:
+    """Save a patch, with a gate and with changes to its manifest, among the patches of a folder."""
+    changed = replace(patch, manifest=replace(patch.manifest, **changes), gate=gate)
+    changed.save_pretrained(folder / changed.manifest.folder_name)
+    return changed
 
 
 def some_ids(count: int, *, seed: int, vocabulary: int = 259) -> list[int]:
