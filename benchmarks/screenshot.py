@@ -8,7 +8,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from patchlab.engine import load_trio
+from patchlab.engine import load
 from patchlab.ui import copy, page
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "screenshot.png"
@@ -37,9 +37,9 @@ def main() -> None:
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not browser:
         sys.exit("no Chromium found; install one to take the screenshot")
-    trio = load_trio("pocket")
-    blocks = page.build(trio)
-    page.warm_up(trio)
+    lab = load("pocket")
+    blocks = page.build(lab)
+    page.warm_up(lab)
     take(page.launch(blocks, port=None, block=False), browser)
     blocks.close(verbose=False)
     print(TARGET)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import context
+from benchmarks.quality import context
 from benchmarks.quality.long_texts import long_ids
 from benchmarks.speed.sizes import made, patches
 from patchlab.engine import Bank

@@ -12,14 +12,14 @@ import torch
 pytest.importorskip("peft", reason="needs peft: pip install -r requirements-dev.txt")
 pytest.importorskip("trl", reason="needs trl: pip install -r requirements-dev.txt")
 
-from benchmarks import methods
+from benchmarks.quality import methods
 from benchmarks.quality.methods_data import QUICK, Data, sample_once
 from benchmarks.quality.methods_read import Instructed
 from benchmarks.quality.methods_train import Clock, dpo_trainer, load, loss_on, prompt_tuning, reading, sft_trainer
 from patchlab.engine.likelihood import pad_texts
 from patchlab.records import Prompt
 from patchlab.training.candidates import read_candidates
-from patchlab.training.pair_selection import stored_pairs
+from patchlab.training.preference_data import stored_pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft")
 
