@@ -271,14 +271,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 _ABOUT = """`python -m benchmarks.quality.context`: the shipped patches, each alone at its calibrated strength, on up to {n}
 held-out prompts a domain behind other turns (chat) or texts of the made world, seed {seed}, 95 % bootstrap intervals.
-*Log-odds moved*: how many nats the patch adds to the log-probability of the reference's reply over that of the base's own (for a
-pronoun: the one stereotype does not expect over the other), both replies as drawn without anything before the prompt. *Base's
-loss* on its own reply (nats a token) says what is left of the base itself at that length: the pocket models learned texts of about 60 tokens, so
-a fading model is not taken for a fading patch. The base that reads long texts is the pocket base trained on for {steps} steps
-on rows of 1, 4, 16 and 64 documents; its patches are trained briefly ({few}), on short prompts but for the last one, half of
-whose batches stand behind earlier turns of up to {behind} tokens. Rates
-count replies that are still language only. Seeded models: a patch of 50 random embeddings before {texts} random texts, root mean
-square change of the next token's logits; *slides away* is what the library does with the same prefix by itself."""
+*Log-odds moved*: how many nats the patch adds to the log-probability of the reference's reply over that of the base's own (for
+a pronoun: the one stereotype does not expect over the other), both replies as drawn without anything before the prompt. *Base's
+loss* on its own reply (nats a token) says what is left of the base itself at that length: the pocket models learned texts of
+about 60 tokens, so a fading model is not taken for a fading patch. The base that reads long texts is the pocket base trained on
+for {steps} steps on rows of 1, 4, 16 and 64 documents; its patches are trained briefly ({few}), on short prompts but for the
+last one, half of whose batches stand behind earlier turns of up to {behind} tokens. Rates count replies that are still language
+only. Seeded models: a patch of 50 random embeddings before {texts} random texts, root mean square change of the next token's
+logits; *slides away* is what the library does with the same prefix by itself."""
 
 
 if __name__ == "__main__":

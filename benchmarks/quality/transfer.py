@@ -136,8 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                       "documents, on its world told by another seed, and every shipped patch on it through `patchlab patches "
                       f"port`, on {size.n} held-out prompts a file, temperature 0.8, seed {SEED}, 95 % bootstrap intervals. "
                       "An effect is how much nearer its rate comes to where it should be (0 toxic, 0.5 stereotyped, 1 refused); "
-                      "*kept* is the effect on this base over that on the patch's own, all lanes paired by prompt. Judged by the first "
-                      "scorer of each claim unless said."}
+                      "*kept* is the effect on this base over that on the patch's own, all lanes paired by prompt. Judged by "
+                      "the first scorer of each claim unless said."}
     found: list[Row] = []
     for row in rows(lab, size, work):
         found.append(row)
