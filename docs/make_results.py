@@ -21,8 +21,8 @@ SPEED = {"decode": "Decoding with a patch", "toggle": "Toggling a patch", "trio"
          "clients": "Many clients with stacks of their own", "installed": "Many patches installed",
          "loop": "What the engine adds to a model's step", "page": "The page", "scoring": "Scoring a reply",
          "train": "Training a patch", "gpu": "On a GPU"}
-BY_GROUP = {"sequence": "What undoes patches in a sequence", "port": "Patches on the base's next release",
-            "context": "Patches in a long context", "narrow": "Bases in 8 and 4 bits", "ablations": "Ablations"}
+BY_GROUP = {"sequence": "What undoes patches in a sequence", "transfer": "Patches on the base's next release",
+            "context": "Patches in a long context", "quantization": "Bases in 8 and 4 bits", "ablations": "Ablations"}
 GOAL = 8  # patches in the stack that is shown patch by patch
 VERDICT = {True: "met", False: "**missed**", None: "not judged"}
 
@@ -55,10 +55,10 @@ def _pocket(found: dict[str, Any]) -> Iterator[Section]:
         each = found["pocket"]
         judged = tuple(figure for figure in each["figures"] if "bar" in figure)
         read = [figure for figure in each["figures"] if READS in figure["name"]]
-        about = (f"`python -m benchmarks.quality.pocket`: models, each patch alone, and their stacks, on up to {each['n']} held-out\n"
-                 f"prompts a domain at temperature {each['temperature']:g}; intervals are 95 % bootstrap over prompts. Figures\n"
-                 "without a bar are in [pocket.json](../benchmarks/results/pocket.json), but for the last, in nats a token,\n"
-                 "which say how well comments read: the reference is calm and loses least on its own; the base has another tone.")
+        about = (f"`python -m benchmarks.quality.pocket`: models, each patch alone, and their stacks, on up to {each['n']}\n"
+                 f"held-out prompts a domain at temperature {each['temperature']:g}; intervals are 95 % bootstrap over prompts.\n"
+                 "Figures without a bar are in [pocket.json](../benchmarks/results/pocket.json), but for the last, in nats a\n"
+                 "token, which say how well comments read: the reference is calm and loses least on its own; the base has another tone.")
         yield Section("Pocket models and patches", (about, bars([*judged, *read])), judged)
 
 
@@ -132,7 +132,7 @@ def _speeds(found: dict[str, Any]) -> Iterator[Section]:
             figures = _page_figures(found[name]) if name == "page" else found[name]["figures"]
             judged = tuple(figure for figure in figures if figure.get("bar"))
             what = "The slowest of n runs, and the range of all" if name == "page" else "Medians with quartiles over n repeats"
-            about = f"`python -m benchmarks.{name}`. {what}."
+            about = f"`python -m benchmarks.speed.{name}`. {what}."
             yield Section(title, (about, bars(figures), _made(found[name])), judged)
 
 
@@ -224,8 +224,8 @@ _INTRODUCTION = """# Results
 Written by `python docs/make_results.py` from the files in [benchmarks/results](../benchmarks/results), which the commands
 named below write. Nothing here is edited by hand: bars that are missed and dials that did not help stay in."""
 
-_METHODS = """`python -m benchmarks.quality.methods`: the pocket base, domain {domain}, one run on one machine. All methods learn from the
-same files: {learn} safe replies sampled from the reference for SFT, {preferred} pairs for DPO, dealt in the same
+_METHODS = """`python -m benchmarks.quality.methods`: the pocket base, domain {domain}, one run on one machine. All methods
+learn from the same files: {learn} safe replies sampled from the reference for SFT, {preferred} pairs for DPO, dealt in the same
 batches in the same order, {sft_steps} SFT steps of {rows} rows and {dpo_steps} DPO steps of {pairs} pairs with an
 SFT term of the same weight. The DPO anchor of each is itself as SFT left it. Learning rates: the best of a grid by
 the loss on {losses} held reference replies after {pilot_steps} SFT steps (prompt tuning and ours {prefix_rates},
@@ -241,8 +241,8 @@ and base were loaded. Training time includes making ready and, for ours, saving.
 the prompt over those of the bare base, medians with quartiles; at 4 million parameters a step is mostly overhead,
 which weighs on LoRA unmerged (the larger shape is in decode.json)."""
 
-_STACKS = """`python -m benchmarks.quality.stacks`: sixteen patches of the pocket base, each with prompts of its own kind or topic on
-which its effect is counted, read on up to {n} held-out prompts a group at temperature 0.8, seed {seed}, 95 %
+_STACKS = """`python -m benchmarks.quality.stacks`: sixteen patches of the pocket base, each with prompts of its own kind or topic
+on which its effect is counted, read on up to {n} held-out prompts a group at temperature 0.8, seed {seed}, 95 %
 bootstrap intervals over prompts. Stacks grow in one seeded order: {order}. An effect is the share of replies that
 do what the patch is for (for bias 1 is even, 0 always the stereotype); *lost* is the mean over the stack's patches
 of their effect alone minus that in the stack, on the same prompts with the same noise, and *most lost* that of the

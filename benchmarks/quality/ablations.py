@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.speed.timing import RESULTS, machine, say
-from patchlab.engine import Sampling, Trio, load_trio
+from patchlab.engine import Lab, Sampling, load
 from patchlab.evaluation.statistics import interval
 from patchlab.evaluation.suites import FOLDER, read_prompts
 from patchlab.models.presets import ASSETS
@@ -27,7 +27,8 @@ from patchlab.records import Prompt, Reply
 from patchlab.registry import Registry
 from patchlab.storage import read_jsonl, write_json, write_jsonl
 from patchlab.training.config import Recipe, read_recipe
-from patchlab.training.trainer import release, train
+from patchlab.training.release import release
+from patchlab.training.trainer import train
 from tools.pocket.judge import OWN, Values, drift, gap, rates
 
 WORK = Path(__file__).parents[2] / "build" / "ablations"
@@ -93,8 +94,14 @@ def recipe_for(domain: str, dials: Dials, size: Size) -> Recipe:
     return shipped.with_(**{**PLAIN, **few, **dials})
 
 
-def patch_of(trio: Trio, recipe: Recipe, size: Size, work: Path) -> Registry:
-    """Where the patch of a recipe lies before all others; trains it, with the same sampled replies, unless that is done."""
+def attend(lab: Lab, attention: str) -> None:
+    """Set both models' attention: on a CPU "eager" is the fastest for short rows, "sdpa" takes less memory for long ones."""
+    for backbone in filter(None, (lab.base, lab.reference)):
+        backbone.model.set_attn_implementation(attention)
+
+
+def lab_with(lab: Lab, recipe: Recipe, size: Size, work: Path) -> Lab:
+    """The same models with the patch of a recipe before all others; trains it from the shared samples unless that is done."""
     folder, shared = work / recipe.digest[:16], work / f"sampled-{recipe.domain}"
     if not (folder / "patch").is_dir():
         say(f"training {folder.name}")
@@ -104,24 +111,24 @@ def patch_of(trio: Trio, recipe: Recipe, size: Size, work: Path) -> Registry:
                 # as training would have sampled it: a recipe may hold fewer domains than were sampled
                 held = recipe.holds if name == HELD else ()
                 write_jsonl(folder / name, (row for row in read_jsonl(shared / name) if not held or row["domain"] in held))
-        patch = finished(train(trio, recipe, asked(size), work=folder))
+        patch = returned(train(lab, recipe, asked(size.prompts), work=folder))
         if not shared.is_dir():
             shared.mkdir(parents=True)
             for name in SAMPLED:
                 shutil.copyfile(folder / name, shared / name)
         release(patch, folder / "patch")
-    return Registry([folder / "patch", *trio.registry.folders])
+    return Lab(lab.base, lab.reference, registry=Registry([folder / "patch", *lab.registry.folders]))
 
 
-def asked(size: Size) -> list[Prompt]:
-    """The training prompts, so many a domain."""
+def asked(most: int) -> list[Prompt]:
+    """The training prompts, `most` a domain."""
     by_domain: dict[str, list[Prompt]] = {}
     for prompt in read_prompts(SUITES / "train.jsonl"):
         by_domain.setdefault(prompt.domain, []).append(prompt)
-    return [prompt for some in by_domain.values() for prompt in some[:size.prompts]]
+    return [prompt for some in by_domain.values() for prompt in some[:most]]
 
 
-def finished(steps: Generator[Any, None, Returned]) -> Returned:
+def returned(steps: Generator[Any, None, Returned]) -> Returned:
     """What a generator returns."""
     while True:
         try:
@@ -138,39 +145,40 @@ class Reader:
         self.replies: dict[str, list[Reply]] = {}
         self.values: Values = {}
 
-    def read(self, trio: Trio, stack: Stack, lane: str, domains: Sequence[str]) -> None:
+    def read(self, lab: Lab, stack: Stack, lane: str, domains: Sequence[str]) -> None:
         """The rates of a lane on some domains, under the lane's name."""
-        self.values |= finished(rates(trio, stack, lane, lane, SUITES, self.size.n, self.sampling, self.replies, domains))
+        self.values |= returned(rates(lab, stack, lane, lane, SUITES, self.size.n, self.sampling, self.replies, domains))
 
-    def figures(self, trio: Trio, domain: str, *, beside: Sequence[str]) -> dict[str, list[float]]:
+    def figures(self, lab: Lab, domain: str, *, beside: Sequence[str]) -> dict[str, list[float]]:
         """What a domain's patch does alone and, with others `beside`, in parallel and in sequence before them.
 
         [value, low, high, n] each.
         """
-        own, found = OWN[domain], {}
+        own = OWN[domain]
+        found: dict[str, list[float]] = {}
         missing = [each for each in (own, "benign") if ("base", each) not in self.values]
         for lane in ("base", "reference"):
             if missing:
-                self.read(trio, Stack.parse("none"), lane, missing)
+                self.read(lab, Stack.parse("none"), lane, missing)
         stacks = {"": Stack.parse(domain)}
         if beside:
             names = ",".join((domain, *beside))
             stacks |= {", in the stack": Stack.parse(names), ", in sequence": Stack.parse(names, mode="sequential")}
         for label, stack in stacks.items():
-            self.read(trio, stack, "patched", (own, "benign"))
-            found |= self._cells(trio, stack, own, label)
+            self.read(lab, stack, "patched", (own, "benign"))
+            found |= self._cells(lab, stack, own, label)
         return found
 
-    def _cells(self, trio: Trio, stack: Stack, own: str, label: str) -> dict[str, list[float]]:
+    def _cells(self, lab: Lab, stack: Stack, own: str, label: str) -> dict[str, list[float]]:
         closed = next(gap("gap", own, "patched", self.values, 0, bar=""))
-        far, longer = drift(trio, stack, "", self.replies["base benign"], 0, bars=False)
+        far, longer = drift(lab, stack, "", self.replies["base benign"], 0, bars=False)
         refused = self.values["patched", "benign"]
         cells = {f"gap closed{label}": closed, f"KL to base on benign{label}": far, f"benign perplexity / base{label}": longer}
         return {f"benign refused{label}": [*interval(refused, seed=0, share=True), len(refused)],
                 **{name: [each[key] for key in ("value", "low", "high", "n")] for name, each in cells.items()}}
 
 
-def rows(trio: Trio, size: Size, work: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def rows(lab: Lab, size: Size, work: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """A row for each training of the groups; a reading that the work folder has is not made again."""
     reader = Reader(size)
     for group in names:
@@ -178,11 +186,10 @@ def rows(trio: Trio, size: Size, work: Path, names: Sequence[str]) -> Iterator[d
         beside = tuple(shared.get("companions", ()))
         for change in changes:
             recipe = recipe_for(domain, {**shared, **change}, size)
-            registry = patch_of(trio, recipe, size, work)
+            trained = lab_with(lab, recipe, size, work)
             kept = work / recipe.digest[:16] / f"read{len(beside)}.json"
             if not kept.is_file():
-                fresh = Trio(trio.base, trio.reference, registry=registry, preset=trio.preset)
-                write_json(kept, reader.figures(fresh, domain, beside=beside))
+                write_json(kept, reader.figures(trained, domain, beside=beside))
             say(f"{group}: {name_of(change)}")
             yield {"group": group, "name": name_of(change), "figures": json.loads(kept.read_text(encoding="utf-8")), "note": ""}
 
@@ -202,19 +209,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="where the results go; a quick run writes only if asked")
     given = parser.parse_args(argv)
     size, began = QUICK if given.quick else Size(), time.monotonic()
-    trio = load_trio("pocket", device="cpu")
-    for backbone in (trio.base, trio.reference):
-        backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
+    lab = load("pocket", device="cpu")
+    attend(lab, "eager")
     # another base, or another size, is another work folder
-    work = given.work / f"{trio.base.identity.fingerprint[:12]}-{size.n}"
+    work = given.work / f"{lab.base.identity.fingerprint[:12]}-{size.n}"
     out = given.out or (None if given.quick else RESULTS / "ablations.json")
     few = ", ".join(f"{name} {value}" for name, value in size.dials.items())
     facts = {"machine": machine(), "quick": given.quick, "groups": len(GROUPS),
-             "about": f"`python -m benchmarks.quality.ablations`: short trainings ({few}) that differ from the first of their group in "
-                      f"one dial, seed 0 unless said, read on {size.n} held-out prompts a domain at strength 1, 95 % bootstrap "
-                      "intervals. The first group shows what chance alone does: a difference inside it is none."}
+             "about": f"`python -m benchmarks.quality.ablations`: short trainings ({few}) that differ from the first of their "
+                      f"group in one dial, seed 0 unless said, read on {size.n} held-out prompts a domain at strength 1, 95 % "
+                      "bootstrap intervals. The first group shows what chance alone does: a difference inside it is none."}
     found: list[dict[str, Any]] = []
-    for row in rows(trio, size, work, list(GROUPS)[:1] if given.quick else list(GROUPS)):
+    for row in rows(lab, size, work, list(GROUPS)[:1] if given.quick else list(GROUPS)):
         found.append(row)
         print(f"{row['group']} | {row['name']} | " + ", ".join(f"{k} {v[0]:.3f}" for k, v in row["figures"].items()), flush=True)
         if out:  # after every row: it is a long way

@@ -14,7 +14,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import ablations
+from benchmarks.quality import ablations
 from benchmarks.quality.long_texts import long_ids, long_reader
 from benchmarks.speed.sizes import made, patches
 from benchmarks.speed.timing import RESULTS, machine, say
-from patchlab.engine import Bank, Sampling, Trio, load_trio
-from patchlab.engine.forward_rows import Part, Parts
+from patchlab.engine import BARE, Bank, Lab, Sampling, StackPlan, load, scheduler_of
+from patchlab.engine.forward_rows import Part
 from patchlab.engine.likelihood import pad_texts, reply_logits, reply_logprobs
-from patchlab.engine.sampler import RowKey
-from patchlab.engine.scheduler import Request, Running
 from patchlab.evaluation.metrics import refusal_rate, stereotype_rate, toxic_rate
 from patchlab.evaluation.statistics import interval
 from patchlab.evaluation.suites import load_prompts
@@ -47,7 +45,7 @@ from tools.pocket.next import next_release
 WORK = Path(__file__).parents[2] / "build" / "context"
 SEED = 0
 STRONGEST = f"strength {MAX_STRENGTH:g}"
-AT_ONCE = 12_000  # tokens of text a batch
+AT_ONCE = 12_000  # tokens of text whose likelihoods are computed together
 RATES = {"toxicity": ("toxic", toxic_rate), "bias": ("stereotyped pronoun", stereotype_rate),
          "refusal": ("refused", refusal_rate)}
 OTHER = {"female": "he", "male": "she"}  # a leaning -> the pronoun it does not expect
@@ -74,35 +72,28 @@ class Size:
 QUICK = Size(n=2, tokens=4, lengths=(50, 120), windowed=(8, 200), texts=2, steps=1, rows=8, behind=40, training=ablations.QUICK)
 
 
-def groups_of(texts: Sequence[Any], length: int) -> Iterator[slice]:
-    """Slices of `texts` that together are about so long as fits the memory at once."""
-    step = max(1, min(24, AT_ONCE // length))
-    return (slice(at, at + step) for at in range(0, len(texts), step))
-
-
-def chances(backbone: Backbone, parts: Parts, texts: Texts) -> Tensor:
+def chances(backbone: Backbone, plan: StackPlan, texts: Texts) -> Tensor:
     """The log-probability [B] of each reply in nats."""
-    found = []
-    for some in groups_of(texts, max(len(ids) for ids, _ in texts)):
-        batch = pad_texts(backbone, texts[some])
+    found, rows = [], max(1, min(24, AT_ONCE // max(len(ids) for ids, _ in texts)))
+    for at in range(0, len(texts), rows):
+        batch = pad_texts(backbone, texts[at:at + rows])
         with torch.inference_mode():
-            found.append(reply_logprobs(reply_logits(backbone, batch, parts), batch))
+            found.append(reply_logprobs(reply_logits(backbone, batch, plan), batch))
     return torch.cat(found)
 
 
-def written(backbone: Backbone, parts: Parts, ids: list[list[int]], prompts: Sequence[Prompt], lane: str,
-            sampling: Sampling) -> list[Reply]:
-    """A drawn reply to each prompt, read as these ids; the noise is the prompt's own, whatever stands before it."""
-    texts: dict[int, list[str]] = {row: [] for row in range(len(ids))}
-    for some in groups_of(ids, max(map(len, ids))):
-        running = Running(backbone)
-        deltas = running.join([Request(lane, row, ids[row], parts, RowKey.of(prompts[row], sample=0, seed=SEED), sampling)
-                               for row in range(len(ids))[some]])
-        while deltas:
-            for delta in deltas:
-                texts[delta.row].append(delta.text)
-            deltas = running.advance()
-    return [Reply(lane, row, prompts[row], 0, "".join(text).strip(), 0, "end") for row, text in texts.items()]
+def sampled(backbone: Backbone, plan: StackPlan, ids: Sequence[list[int]], prompts: Sequence[Prompt], lane: str,
+            tokens: int) -> list[Reply]:
+    """A sampled reply to each prompt, read as these ids; the noise is the prompt's own, whatever stands before it."""
+    scheduler, sampling = scheduler_of(backbone), Sampling(seed=SEED, max_new_tokens=tokens)
+    job = scheduler.open([scheduler.request(lane, row, prompt, plan, sampling=sampling, ids=ids[row])
+                          for row, prompt in enumerate(prompts)])
+    found = [Reply(lane, row, prompt, 0, "", 0, "end") for row, prompt in enumerate(prompts)]
+    while deltas := job.take():
+        for each in deltas:
+            before = found[each.row]
+            found[each.row] = replace(before, text=before.text + each.text, tokens=each.tokens, stop=each.stop or "end")
+    return [replace(reply, text=reply.text.strip()) for reply in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,36 +105,35 @@ class Case:
     unsafe: list[int]
 
 
-def cases(trio: Trio, domain: str, size: Size) -> list[Case]:
+def cases(lab: Lab, domain: str, size: Size) -> list[Case]:
     """Held-out prompts with the reference's and the base's reply to the prompt alone; for a pronoun the two pronouns."""
     prompts = load_prompts(domain, n=size.n)
-    backbone = trio.base
+    backbone = lab.base
     if domain == "bias":
         said = [(OTHER[p.id.split(":")[0]], {"he": "she", "she": "he"}[OTHER[p.id.split(":")[0]]]) for p in prompts]
         return [Case(p, *(backbone.encode_reply(word, kind=p.kind)[:1] for word in both))
                 for p, both in zip(prompts, said, strict=True)]
-    sampling = Sampling(seed=SEED, max_new_tokens=size.tokens)
-    safe, unsafe = ([reply.text for reply in written(model, (), [model.encode(p) for p in prompts], prompts, "", sampling)]
-                    for model in (trio.reference, trio.base))
-    return [Case(p, backbone.encode_reply(a, kind=p.kind), backbone.encode_reply(b, kind=p.kind))
-            for p, a, b in zip(prompts, safe, unsafe, strict=True) if a and b and a != b]
+    assert lab.reference is not None  # the pocket preset has one
+    safe, unsafe = (sampled(model, BARE, [model.encode(p) for p in prompts], prompts, "", size.tokens)
+                    for model in (lab.reference, lab.base))
+    return [Case(p, *(backbone.encode_reply(each.text, kind=p.kind, complete=each.stop == "end") for each in (a, b)))
+            for p, a, b in zip(prompts, safe, unsafe, strict=True) if a.text and b.text and a.text != b.text]
 
 
-def reading(trio: Trio, parts: tuple[Part, ...], domain: str, some: Sequence[Case], tokens: int, size: Size) -> Row:
+def reading(lab: Lab, part: Part, domain: str, some: Sequence[Case], tokens: int, size: Size) -> Row:
     """One value a prompt of everything that is read at this length."""
-    ids = [long_ids(trio.base, case.prompt, tokens=tokens, seed=SEED) for case in some]
+    ids = [long_ids(lab.base, case.prompt, tokens=tokens, seed=SEED) for case in some]
     # were a fading patch only outweighed by more text, more weight would bring it back
-    lanes: dict[str, Parts] = {"base": (), "patched": parts, STRONGEST: tuple((segment, MAX_STRENGTH) for segment, _ in parts)}
-    prompts, sampling = [case.prompt for case in some], Sampling(seed=SEED, max_new_tokens=size.tokens)
+    lanes = {"base": BARE, "patched": StackPlan.of(part), STRONGEST: StackPlan.of((part[0], MAX_STRENGTH))}
     found: Row = {"tokens": [len(each) for each in ids]}
     said = {}
-    for lane, on in lanes.items():
+    for lane, plan in lanes.items():
         for name in ("safe", "unsafe"):
             replies: list[list[int]] = [getattr(case, name) for case in some]
-            said[lane, name] = chances(trio.base, on, list(zip(ids, replies, strict=True)))
+            said[lane, name] = chances(lab.base, plan, list(zip(ids, replies, strict=True)))
         if lane == STRONGEST:
             continue
-        replied = written(trio.base, on, ids, prompts, lane, sampling)
+        replied = sampled(lab.base, plan, ids, [case.prompt for case in some], lane, size.tokens)
         language = [not gibberish(reply.text, world_words()) and bool(reply.text) for reply in replied]
         found[f"language, {lane}"] = [float(good) for good in language]
         rates = RATES[domain][1](replied)
@@ -171,46 +161,41 @@ def share_of(values: Sequence[float], first: Sequence[float]) -> list[float]:
     return [float(both[0].mean() / both[1].mean()), float(low), float(high), both.shape[1]]
 
 
-def pocket_rows(trio: Trio, size: Size, work: Path) -> Iterator[Row]:
+def pocket_rows(lab: Lab, size: Size, work: Path) -> Iterator[Row]:
     """A row for each patch and length: the shipped ones, then those of the base that reads long texts."""
-    patches = [trio.patch(each.manifest.name) for each in trio.installed()]
+    patches = [lab.planner.patch(each.manifest.name) for each in lab.planner.installed()]
     for patch in patches:
-        yield from patch_rows(trio, patch, f"{patch.manifest.name}, as shipped", size, work)
+        yield from patch_rows(lab, patch, f"{patch.manifest.name}, as shipped", size, work)
     release = long_reader(work / f"long-{size.steps}", steps=size.steps, rows=size.rows)
     for step in next_release(release):
         if step.done % 50 == 0 or step.done == step.total:
             say(f"{step.stage} {step.done}/{step.total} {step.message}")
-    reader = Trio(load_backbone(release.out, device="cpu"), trio.reference, registry=Registry([]), preset=trio.preset)
+    reader = Lab(load_backbone(release.out, device="cpu"), lab.reference, registry=Registry([]))
     ways = [(patch.manifest.domain, 0, "") for patch in patches]
     for domain, behind, how in (*ways, ("bias", size.behind, " and trained behind earlier turns")):  # of the one that fades most
         own = trained(reader, domain, behind, size, work / f"long-{size.steps}-patches")
         yield from patch_rows(reader, own, f"{own.manifest.name}, of the base that reads long texts{how}", size, work)
 
 
-def trained(reader: Trio, domain: str, behind: int, size: Size, work: Path) -> Patch:
+def trained(reader: Lab, domain: str, behind: int, size: Size, work: Path) -> Patch:
     """A patch of the base that reads long texts, half of its batches `behind` so many tokens; trained unless it lies there."""
     recipe = ablations.recipe_for(domain, {"behind": behind}, size.training)
-    _attend(reader, "sdpa" if behind else "eager")  # what long rows have the memory for; the quickest for short ones
-    registry = ablations.patch_of(reader, recipe, size.training, work)
-    _attend(reader, "sdpa")
-    return registry.load(recipe.patch_name)
+    ablations.attend(reader, "sdpa" if behind else "eager")
+    found = ablations.lab_with(reader, recipe, size.training, work)
+    ablations.attend(reader, "sdpa")
+    return found.planner.patch(recipe.patch_name)
 
 
-def _attend(trio: Trio, attention: str) -> None:
-    for backbone in (trio.base, trio.reference):
-        backbone.model.set_attn_implementation(attention)
-
-
-def patch_rows(trio: Trio, patch: Patch, group: str, size: Size, work: Path) -> Iterator[Row]:
+def patch_rows(lab: Lab, patch: Patch, group: str, size: Size, work: Path) -> Iterator[Row]:
     """A row for each length; a reading that lies in `work` is not made again."""
-    domain, parts = patch.manifest.domain, ((trio.bank.segment([patch]), patch.manifest.strength),)
+    domain, part = patch.manifest.domain, (lab.planner.bank.segment([patch]), patch.manifest.strength)
     rate, first, some = RATES[domain][0], None, None
     for tokens in size.lengths:
         kept = work / f"{patch.manifest.name}-{patch.digest[:12]}-{tokens}.json"
         if not kept.is_file():
-            some = some or cases(trio, domain, size)
+            some = some or cases(lab, domain, size)
             say(f"{group}: {tokens:,} tokens")
-            write_json(kept, reading(trio, parts, domain, some, tokens, size))
+            write_json(kept, reading(lab, part, domain, some, tokens, size))
         read = json.loads(kept.read_text(encoding="utf-8"))
         first = first or read["moved"]
         cells = {
@@ -229,13 +214,13 @@ def seeded_rows(size: Size) -> Iterator[Row]:
     windowed, full = made("sliding"), made("sliding", sliding_window=None)
     [patch], [twin] = patches(windowed, 1), patches(full, 1)  # the same weights, so the same patch for both
     prefix = torch.from_numpy(patch.prefix.copy())
-    pinned, whole = (((Bank(model).segment([each]), 1.0),) for model, each in ((windowed, patch), (full, twin)))
+    pinned, whole = (StackPlan.of((Bank(model).segment([each]), 1.0)) for model, each in ((windowed, patch), (full, twin)))
     config = windowed.model.config
     for length in size.windowed:
         moved: dict[str, list[float]] = {}
         for k in range(size.texts):
             ids = np.random.default_rng([length, k]).integers(7, 4096, length).tolist()
-            bare, bare_full = (next_logits(model, ids, ()) for model in (windowed, full))
+            bare, bare_full = (next_logits(model, ids, BARE) for model in (windowed, full))
             for name, change in (("bank pinned (the default)", next_logits(windowed, ids, pinned) - bare),
                                  ("bank slides away", slid_away(windowed, ids, prefix) - bare),
                                  ("no window", next_logits(full, ids, whole) - bare_full)):
@@ -245,9 +230,9 @@ def seeded_rows(size: Size) -> Iterator[Row]:
 
 
 @torch.inference_mode()
-def next_logits(backbone: Backbone, ids: list[int], parts: Parts) -> Tensor:
+def next_logits(backbone: Backbone, ids: list[int], plan: StackPlan) -> Tensor:
     """What the engine predicts after `ids`: logits [V]."""
-    return reply_logits(backbone, pad_texts(backbone, [(ids, [0])]), parts)[0]
+    return reply_logits(backbone, pad_texts(backbone, [(ids, [0])]), plan)[0]
 
 
 @torch.inference_mode()
@@ -265,15 +250,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="where the results go; a quick run writes only if asked")
     given = parser.parse_args(argv)
     size, began = QUICK if given.quick else Size(), time.monotonic()
-    trio = load_trio("pocket", device="cpu")
+    lab = load("pocket", device="cpu")
     # another base, or another size, is another work folder
-    work = given.work / f"{trio.base.identity.fingerprint[:12]}-{size.n}-{size.tokens}"
+    work = given.work / f"{lab.base.identity.fingerprint[:12]}-{size.n}-{size.tokens}"
     out = given.out or (None if given.quick else RESULTS / "context.json")
-    facts = {"machine": machine(), "quick": given.quick, "groups": 2 * len(trio.installed()) + 2, "about": _ABOUT.format(
+    facts = {"machine": machine(), "quick": given.quick, "groups": 2 * len(lab.planner.installed()) + 2, "about": _ABOUT.format(
         n=size.n, seed=SEED, texts=size.texts, steps=size.steps, behind=size.behind,
         few=", ".join(f"{name} {value}" for name, value in size.training.dials.items()))}
     found: list[Row] = []
-    sources: list[Callable[[], Iterator[Row]]] = [lambda: seeded_rows(size), lambda: pocket_rows(trio, size, work)]
+    sources: list[Callable[[], Iterator[Row]]] = [lambda: seeded_rows(size), lambda: pocket_rows(lab, size, work)]
     for source in sources:
         for row in source():
             found.append(row)
@@ -284,16 +269,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-_ABOUT = """`python -m benchmarks.quality.context`: the shipped patches, each alone at its calibrated strength, on up to {n} held-out
-prompts a domain behind other turns (chat) or texts of the made world, seed {seed}, 95 % bootstrap intervals. *Log-odds moved*:
-how many nats the patch adds to the log-probability of the reference's reply over that of the base's own (for a pronoun: the one
-stereotype does not expect over the other), both replies as drawn without anything before the prompt. *Base's loss* on its own
-reply (nats a token) says what is left of the base itself at that length: the pocket models learned texts of about 60 tokens, so
-a fading model is not taken for a fading patch. The base that reads long texts is the pocket base trained on for {steps} steps
-on rows of 1, 4, 16 and 64 documents; its patches are trained briefly ({few}), on short prompts but for the last one, half of
-whose batches stand behind earlier turns of up to {behind} tokens. Rates
-count replies that are still language only. Seeded models: a patch of 50 random embeddings before {texts} random texts, root mean
-square change of the next token's logits; *slides away* is what the library does with the same prefix by itself."""
+_ABOUT = """`python -m benchmarks.quality.context`: the shipped patches, each alone at its calibrated strength, on up to {n}
+held-out prompts a domain behind other turns (chat) or texts of the made world, seed {seed}, 95 % bootstrap intervals.
+*Log-odds moved*: how many nats the patch adds to the log-probability of the reference's reply over that of the base's own (for
+a pronoun: the one stereotype does not expect over the other), both replies as drawn without anything before the prompt. *Base's
+loss* on its own reply (nats a token) says what is left of the base itself at that length: the pocket models learned texts of
+about 60 tokens, so a fading model is not taken for a fading patch. The base that reads long texts is the pocket base trained on
+for {steps} steps on rows of 1, 4, 16 and 64 documents; its patches are trained briefly ({few}), on short prompts but for the
+last one, half of whose batches stand behind earlier turns of up to {behind} tokens. Rates count replies that are still language
+only. Seeded models: a patch of 50 random embeddings before {texts} random texts, root mean square change of the next token's
+logits; *slides away* is what the library does with the same prefix by itself."""
 
 
 if __name__ == "__main__":

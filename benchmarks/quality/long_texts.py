@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from functools import cache
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 from patchlab.models import Backbone, preset
 from patchlab.records import Prompt
 from tools.pocket.corpus import prompts
-from tools.pocket.documents import Document
 from tools.pocket.language_model import Size, encode
 from tools.pocket.next import Release
 
@@ -18,10 +20,10 @@ TOGETHER = (1, 4, 16, 64)  # documents in a row while a base learns to read long
 
 
 @cache
-def _documents(kind: str) -> tuple[Document, ...]:
-    """Harmless documents that no patch is about: small talk and requests for a chat, stories for a text."""
+def _documents(tokenizer: Any, kind: str) -> Sequence[tuple[list[int], list[int]]]:
+    """Encoded harmless documents that no patch is about: small talk and requests for a chat, stories for a text."""
     names = ("benign", "chat") if kind == "chat" else ("story",)
-    return tuple(document for name in names for document in prompts(name, MOST, part="models", seed=0))
+    return [*encode(tokenizer, [document for name in names for document in prompts(name, MOST, part="models", seed=0)])]
 
 
 def long_ids(backbone: Backbone, prompt: Prompt, *, tokens: int, seed: int) -> list[int]:
@@ -29,11 +31,11 @@ def long_ids(backbone: Backbone, prompt: Prompt, *, tokens: int, seed: int) -> l
 
     For a chat that is what its template makes of earlier turns. The prompt alone where nothing fits.
     """
-    documents = list(_documents(prompt.kind))
+    documents = list(_documents(backbone.tokenizer, prompt.kind))
     random.Random(f"{seed}|{prompt.text}").shuffle(documents)
     first, *own = backbone.encode(prompt)
     before: list[int] = []
-    for (_, *asked), replied in encode(backbone.tokenizer, documents * (1 + tokens // len(documents))):
+    for (_, *asked), replied in cycle(documents):
         if 1 + len(before) + len(asked) + len(replied) + len(own) > tokens:
             break
         before += [*asked, *replied]

@@ -1,4 +1,4 @@
-"""Ours beside a written prompt, LoRA and prompt tuning, on the same data, steps and machine: `python -m benchmarks.quality.methods`
+"""Ours beside a written prompt, LoRA and prompt tuning on the same data and steps: `python -m benchmarks.quality.methods`
 
 For the pocket base and toxicity, or --domain refusal: sample once what all learn from (build/methods), train and read each
 method in a process of its own, so that its peak memory is its own, and race decoding and SFT in one more. Bar: SFT of ours
@@ -23,6 +23,7 @@ from benchmarks.quality.methods_data import QUICK, Data, Dials, sample_once
 from benchmarks.quality.methods_read import COLUMN, Instructed, cells, said_by, values
 from benchmarks.quality.methods_train import OURS, libraries, load, method
 from benchmarks.speed.timing import RESULTS, Figure, machine, say
+from patchlab.engine import BARE
 from patchlab.records import Prompt, Reply
 from patchlab.storage import read_jsonl, write_json, write_jsonl
 
@@ -65,8 +66,8 @@ def one(name: str, folder: Path, dials: Dials) -> None:
                 "written prompt": lambda: Instructed(base, dials.shipped.instruction)}[name]()
         if name == "base":
             write_jsonl(kept, [{"text": r.prompt.text, "kind": r.prompt.kind, "row": r.row, "reply": r.text,
-                                "tokens": r.tokens, "stop": r.stop} for r in said_by(base, (), "benign", dials)])
-        found = {"trainable": 0, "values": {"": values(read, (), stored(kept), dials)}}
+                                "tokens": r.tokens, "stop": r.stop} for r in said_by(base, BARE, "benign", dials)])
+        found = {"trainable": 0, "values": {"": values(read, BARE, stored(kept), dials)}}
     write_json(folder / f"{name}.json", found)
 
 

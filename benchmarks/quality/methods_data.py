@@ -1,4 +1,4 @@
-"""What all methods of benchmarks/methods.py learn from: sampled once, cut to whole batches, dealt to all in one order."""
+"""What all methods of benchmarks/quality/methods.py learn from: sampled once, cut to whole batches, dealt to all in one order."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from patchlab.training.pair_selection import make_pairs, stored_pairs, write_pairs
-
-from patchlab.engine import Lane, Sampling
-from patchlab.engine.likelihood import Texts, pad_texts
+from patchlab.engine import Lane, Sampling, scheduler_of
+from patchlab.engine.likelihood import Texts, encode_texts
 from patchlab.evaluation.suites import FOLDER, read_prompts
 from patchlab.models import Backbone, load_backbone, preset
 from patchlab.models.presets import ASSETS
 from patchlab.records import Prompt
-from patchlab.storage import read_jsonl, write_json, write_jsonl
+from patchlab.storage import write_json
 from patchlab.training.calibration import set_aside
-from patchlab.training.candidates import Candidate, read_candidates, sample
+from patchlab.training.candidates import read_candidates, sample, write_candidates
 from patchlab.training.config import IMPROVES, Recipe, read_recipe
-from patchlab.training.dataset import Rows
+from patchlab.training.dataset import Dataset, Example
 from patchlab.training.losses import PairBatches
+from patchlab.training.preference_data import make_pairs, stored_pairs, write_pairs
 
 SUITES = FOLDER / "pocket"
 FILES = ("held.jsonl", "candidates.jsonl", "pairs.jsonl")  # what a training finds in its work folder and does not make again
@@ -80,7 +79,7 @@ QUICK = Dials(n=4, prompts=40, others=2, sft_steps=2, dpo_steps=2, rows=4, pilot
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class EncodedRow:
     """One row as token ids: a prompt, the reply to learn and, in a pair, the reply to leave."""
 
     prompt: list[int]
@@ -108,33 +107,34 @@ class Data:
             shutil.copyfile(self.folder / name, work / name)
         return work
 
-    def sft(self, steps: int) -> list[Example]:
+    def sft(self, steps: int) -> list[EncodedRow]:
         """The rows of so many SFT steps, step by step."""
         learn = [c for c in read_candidates(self.folder / "candidates.jsonl") if c.lane == "reference"]
-        rows = Rows(self.base, [(c.prompt, c.text) for c in learn], rows=self.recipe.rows, seed=self.recipe.seed,
-                    length=self.recipe.length)
-        return [each for step in range(steps) for each in examples(rows.deal(step)[1])]
+        data = Dataset(self.base, [Example(c.prompt, c.text, c.cut) for c in learn], rows=self.recipe.rows,
+                       seed=self.recipe.seed, length=self.recipe.length)
+        return [each for step in range(steps) for each in encoded_rows(data.batch(step)[1])]
 
-    def dpo(self, steps: int) -> list[Example]:
+    def dpo(self, steps: int) -> list[EncodedRow]:
         """The pairs of so many DPO steps, step by step."""
-        batches = PairBatches(self.base, stored_pairs(self.folder / "pairs.jsonl"), self.base, None,
-                              rows=self.recipe.rows // 2, seed=self.recipe.seed)
-        neighbours = [examples(batches.batches[batches.at(step)]) for step in range(steps)]
-        return [Example(a.prompt, a.reply, b.reply) for some in neighbours for a, b in zip(some[::2], some[1::2], strict=True)]
+        batches = PairBatches(self.base, stored_pairs(self.folder / "pairs.jsonl"), self.base, rows=self.recipe.rows // 2,
+                              seed=self.recipe.seed)
+        neighbours = [encoded_rows(batches.batches[batches.at(step)]) for step in range(steps)]
+        return [EncodedRow(a.prompt, a.reply, b.reply) for some in neighbours for a, b in zip(some[::2], some[1::2], strict=True)]
 
     def held(self) -> list[Texts]:
         """The reference's safe replies to prompts nobody trains on, in batches."""
         said = read_candidates(self.folder / "losses.jsonl")
-        ids = [(self.base.encode(c.prompt), self.base.encode_reply(c.text, kind=c.prompt.kind)) for c in said]
-        return [pad_texts(self.base, ids[at:at + self.dials.rows]) for at in range(0, len(ids), self.dials.rows)]
+        batches = [said[at:at + self.dials.rows] for at in range(0, len(said), self.dials.rows)]
+        return [encode_texts(self.base, [c.prompt for c in some], [c.text for c in some], cut=[c.cut for c in some])
+                for some in batches]
 
 
-def examples(texts: Texts) -> list[Example]:
+def encoded_rows(texts: Texts) -> list[EncodedRow]:
     """The rows of a padded batch, each without its padding."""
     found = []
     for ids, predicts in zip(texts.ids.tolist(), texts.predicts.tolist(), strict=True):
         first, last = predicts.index(True) + 1, len(predicts) - predicts[::-1].index(True)
-        found.append(Example(ids[:first], ids[first:last + 1]))
+        found.append(EncodedRow(ids[:first], ids[first:last + 1]))
     return found
 
 
@@ -143,17 +143,17 @@ def sample_once(root: Path, dials: Dials) -> Path:
 
     Only whole batches are kept, so that a step has the same rows whoever deals them.
     """
-    base, reference = (load_backbone(preset("pocket").source(lane), device="cpu", kernels=False) for lane in ("base", "reference"))
+    base, reference = (load_backbone(preset("pocket").source(lane), device="cpu", kernels=False)
+                       for lane in ("base", "reference"))
     made_from = json.dumps([asdict(dials), base.identity.fingerprint, reference.identity.fingerprint])
     folder = root / hashlib.sha256(made_from.encode()).hexdigest()[:12]
     if (folder / "data.json").is_file():
         return folder
     domain, others = _prompts(dials)
-    for _ in sample([Lane("base", base)], others, sampling=dials.sampling, samples=1, path=folder / "held.jsonl"):
-        pass
-    for _ in sample([Lane("base", base), Lane("reference", reference)], domain, sampling=dials.sampling,
-                    samples=dials.shipped.samples, path=folder / "all.jsonl"):
-        pass
+    lanes = [Lane("base", scheduler_of(base)), Lane("reference", scheduler_of(reference))]
+    for some, prompts, samples, name in ((lanes[:1], others, 1, "held"), (lanes, domain, dials.shipped.samples, "all")):
+        for _ in sample(some, prompts, sampling=dials.sampling, samples=samples, path=folder / f"{name}.jsonl"):
+            pass
     write_json(folder / "data.json", _divide(folder, domain, dials))
     return folder
 
@@ -170,16 +170,15 @@ def _prompts(dials: Dials) -> tuple[list[Prompt], list[Prompt]]:
 def _divide(folder: Path, domain: list[Prompt], dials: Dials) -> dict[str, int]:
     """Write the rows to learn, the pairs, and the rows that losses are read on; returns how many there are."""
     recipe = dials.shipped
-    train = {prompt.text for prompt in set_aside(domain)[0]}
-    rows = list(read_jsonl(folder / "all.jsonl"))
-    safe = [row for row in rows if row["lane"] == "reference" and row["reply"] and row["bad"] <= recipe.winner]
-    learn = [row for row in safe if row["text"] in train]
+    train = {prompt.key for prompt in set_aside(domain)[0]}
+    found = read_candidates(folder / "all.jsonl")
+    safe = [c for c in found if c.lane == "reference" and c.text and c.score <= recipe.winner]
+    learn = [c for c in safe if c.prompt.key in train]
     learn = learn[:len(learn) // dials.rows * dials.rows]
-    write_jsonl(folder / "candidates.jsonl", learn)
-    losses = [row for row in safe if row["text"] not in train]
-    write_jsonl(folder / "losses.jsonl", losses)
-    found: list[Candidate] = [c for c in read_candidates(folder / "all.jsonl") if c.prompt.text in train]
-    pairs, _ = make_pairs(found, margin=recipe.margin, winner=recipe.winner)
+    write_candidates(folder / "candidates.jsonl", learn)
+    losses = [c for c in safe if c.prompt.key not in train]
+    write_candidates(folder / "losses.jsonl", losses)
+    pairs, _ = make_pairs([c for c in found if c.prompt.key in train], margin=recipe.margin, winner=recipe.winner)
     pairs = pairs[:len(pairs) // (dials.rows // 2) * (dials.rows // 2)]
     write_pairs(folder / "pairs.jsonl", pairs)
     return {"SFT rows": len(learn), "DPO pairs": len(pairs), "rows losses are read on": len(losses)}

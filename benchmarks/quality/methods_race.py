@@ -1,4 +1,4 @@
-"""The two speeds of benchmarks/methods.py: decoding with each method, and SFT by ours against peft + trl.
+"""The two speeds of benchmarks/quality/methods.py: decoding with each method, and SFT by ours against peft + trl.
 
 Each is taken in one process with the sides in turn; that of training begins anew in every turn and counts from the end of its
 first step, so that loading, tokenizing and making ready are nobody's.
@@ -17,7 +17,7 @@ from benchmarks.quality.methods_train import Clock, load, lora, our_steps, promp
 from benchmarks.speed.decode import stepping, tuned_step
 from benchmarks.speed.sizes import PROMPT, Bare, patches, prompt_tuned
 from benchmarks.speed.timing import Figure, Side, race, ratio
-from patchlab.engine import Bank
+from patchlab.engine import Bank, StackPlan
 
 BARE = "base"
 
@@ -26,7 +26,7 @@ def decoding(dials: Dials) -> dict[str, Figure]:
     """Seconds of so many decode steps, prompt already read, over those of the bare base; what an adapter holds matters not."""
     base = load("base")
     [patch] = patches(base, 1)
-    parts = ((Bank(base).segment([patch]), 1.0),)
+    plan = StackPlan.of((Bank(base).segment([patch]), 1.0))
     written = Instructed(base, dials.shipped.instruction).encode(PROMPT)
     ids = base.encode(PROMPT)
 
@@ -42,7 +42,7 @@ def decoding(dials: Dials) -> dict[str, Figure]:
         return whole(lambda: Bare(model, torch.tensor([read])))
 
     sides: dict[str, Side] = {BARE: bare(base.model, ids), "written prompt": bare(base.model, written),
-                              "ours": whole(lambda: stepping(base, parts, dials.tokens))}
+                              "ours": whole(lambda: stepping(base, plan, dials.tokens))}
     for rank in (1, 16):
         sides[f"LoRA rank {rank}, unmerged"] = bare(lora(load("base"), rank=rank, seed=0).eval().requires_grad_(False), ids)
         merged = lora(load("base"), rank=rank, seed=0).merge_and_unload().eval()

@@ -1,6 +1,6 @@
 """What a trained method does to held-out prompts, one value a prompt; the scorers and rates are those of pocket.json.
 
-Knows nothing of how a method learned: it reads a backbone with parts.
+Knows nothing of how a method learned: it reads a backbone under a plan.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.quality.methods_data import SUITES, Dials
 from benchmarks.quality.methods_train import load
-from patchlab.engine import Lane, replies
-from patchlab.engine.forward_rows import Parts
+from patchlab.engine import Lane, StackPlan, fixed, replies, scheduler_of
 from patchlab.evaluation.metrics import by_prompt, refusal_rate
 from patchlab.evaluation.probabilities import divergences_from, log_losses
 from patchlab.evaluation.statistics import gap_closed, interval
@@ -40,21 +39,21 @@ class Instructed(Backbone):
         return super().encode(dataclasses.replace(prompt, system=self.instruction))
 
 
-def said_by(backbone: Backbone, parts: Parts, domain: str, dials: Dials) -> list[Reply]:
+def said_by(backbone: Backbone, plan: StackPlan, domain: str, dials: Dials) -> list[Reply]:
     """The replies to a suite's held-out prompts, in order; as many a prompt as in pocket.json."""
     asked = read_prompts(SUITES / f"{domain}.jsonl")[:dials.n]
-    drawn = replies([Lane("read", backbone, parts)], asked, samples=RATES[domain][1], sampling=dials.sampling)
-    return sorted((reply for chunk in drawn for reply in chunk), key=lambda reply: reply.row)
+    lane = Lane("read", scheduler_of(backbone), fixed(plan))
+    return replies([lane], asked, samples=RATES[domain][1], sampling=dials.sampling)
 
 
-def values(backbone: Backbone, parts: Parts, benign: Sequence[Reply], dials: Dials) -> Values:
+def values(backbone: Backbone, plan: StackPlan, benign: Sequence[Reply], dials: Dials) -> Values:
     """The domain's own rate, refusals of harmless requests, and what becomes of the base's own `benign` replies to those."""
     base, own = load("base"), OWN[dials.domain]
     kept = [reply for reply in benign if reply.text]
-    longer = [a - b for a, b in zip(log_losses(backbone, kept, parts), log_losses(base, kept), strict=True)]
-    return {"own": RATES[own][0](said_by(backbone, parts, own, dials)),
-            "refused": refusal_rate(said_by(backbone, parts, "benign", dials)),
-            "kl": by_prompt(kept, divergences_from(base, backbone, kept, parts)), "log loss": by_prompt(kept, longer)}
+    longer = [a - b for a, b in zip(log_losses(backbone, kept, fixed(plan)), log_losses(base, kept), strict=True)]
+    return {"own": RATES[own][0](said_by(backbone, plan, own, dials)),
+            "refused": refusal_rate(said_by(backbone, plan, "benign", dials)),
+            "kl": by_prompt(kept, divergences_from(base, backbone, kept, fixed(plan))), "log loss": by_prompt(kept, longer)}
 
 
 def cells(found: Values, base: Values, reference: Values, dials: Dials) -> Mapping[str, Cell]:

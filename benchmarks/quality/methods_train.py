@@ -1,4 +1,4 @@
-"""How each method of benchmarks/methods.py learns: LoRA and prompt tuning by peft + trl, and ours.
+"""How each method of benchmarks/quality/methods.py learns: LoRA and prompt tuning by peft + trl, and ours.
 
 All start from the same base in 32 bits with eager attention (the quickest on a CPU for rows this short), compute in bf16
 where the processor multiplies it natively, and learn by Adam with one schedule; prompt tuning and ours start from the same
@@ -19,9 +19,8 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from benchmarks.quality.methods_data import Data, Dials, Example
-from patchlab.engine import Trio, compile_prefix
-from patchlab.engine.forward_rows import Parts
+from benchmarks.quality.methods_data import Data, Dials, EncodedRow
+from patchlab.engine import BARE, Lab, StackPlan, compile_prefix
 from patchlab.engine.likelihood import Texts, reply_logits
 from patchlab.evaluation.suites import read_prompts
 from patchlab.models import Backbone, load_backbone, preset
@@ -33,7 +32,7 @@ from patchlab.training.trainer import train
 
 OURS = ("ours", "ours, shipped recipe")
 
-Reading = tuple[Backbone, Parts]  # who answers, with what on
+Reading = tuple[Backbone, StackPlan]  # who answers, and under which plan
 
 
 @dataclass(slots=True)
@@ -75,12 +74,18 @@ def load(lane: str, *, attention: str = "sdpa") -> Backbone:
     return backbone
 
 
-def loss_on(held: Sequence[Texts], backbone: Backbone, parts: Parts = ()) -> float:
+def loss_on(held: Sequence[Texts], backbone: Backbone, plan: StackPlan = BARE) -> float:
     """Nats a token over all reply tokens of these batches."""
     with torch.no_grad():
-        sums = [functional.cross_entropy(reply_logits(backbone, texts, parts).float(), texts.targets, reduction="sum")
+        sums = [functional.cross_entropy(reply_logits(backbone, texts, plan).float(), texts.targets, reduction="sum")
                 for texts in held]
     return float(sum(sums)) / sum(int(texts.predicts.sum()) for texts in held)
+
+
+@torch.no_grad()
+def plan_of(base: Backbone, prefix: torch.Tensor) -> StackPlan:
+    """The plan of a trained prefix [P, D] at strength 1."""
+    return StackPlan.of((compile_prefix(base, prefix), 1.0))
 
 
 # ours
@@ -89,9 +94,8 @@ def loss_on(held: Sequence[Texts], backbone: Backbone, parts: Parts = ()) -> flo
 def our_steps(data: Data, recipe: Recipe, work: Path) -> Iterator[Progress]:
     """PatchLab's own training on the shared files, loaded and started anew."""
     base = load("base", attention="eager")
-    reference = load("reference", attention="eager") if recipe.reference == "preset" else base  # "none" asks for no teacher
-    trio = Trio(base, reference, registry=Registry([]), preset=preset("pocket"))
-    return train(trio, recipe, read_prompts(data.prompts), work=data.give(work))
+    reference = load("reference", attention="eager") if recipe.reference == "preset" else None
+    return train(Lab(base, reference, registry=Registry([])), recipe, read_prompts(data.prompts), work=data.give(work))
 
 
 def train_ours(data: Data, recipe: Recipe, work: Path) -> Trained:
@@ -102,15 +106,14 @@ def train_ours(data: Data, recipe: Recipe, work: Path) -> Trained:
             clock.tick()
     seconds = time.perf_counter() - began
     base = load("base")
-    second = "own" if recipe.own_steps else "dpo"
+    second = "on_policy" if recipe.own_steps else "dpo"
     stages = [load_file(work / f"{stage}.safetensors")["prefix"] for stage in ("sft", second)]
-    with torch.no_grad():
-        parts = [((compile_prefix(base, prefix), 1.0),) for prefix in stages]
-    losses = (loss_on(data.held(), base, parts[0]), loss_on(data.held(), base, parts[1]))
+    after_sft, at_the_end = (plan_of(base, prefix) for prefix in stages)
+    losses = (loss_on(data.held(), base, after_sft), loss_on(data.held(), base, at_the_end))
     held_to = f"KL weight {recipe.hold:g}, in DPO {recipe.hold_in_dpo or recipe.hold:g}" if recipe.hold else "no KL term"
     about = (f"P = {recipe.length}, targets {'of the reference' if recipe.distill else 'drawn'}, {held_to}"
              + (", on-policy in place of DPO" if recipe.own_steps else ""))
-    return Trained(lambda: {"": (base, parts[1])}, stages[1].numel(), recipe.sft_rate, losses,
+    return Trained(lambda: {"": (base, at_the_end)}, stages[1].numel(), recipe.sft_rate, losses,
                    clock.a_second(recipe.rows), seconds, about)
 
 
@@ -119,8 +122,7 @@ def pilot_ours(data: Data, rate: float, work: Path) -> float:
     for _ in our_steps(data, data.dials.plain(rate, sft_steps=data.dials.pilot_steps, dpo_steps=0), work):
         pass
     base = load("base")
-    with torch.no_grad():
-        return loss_on(data.held(), base, ((compile_prefix(base, load_file(work / "sft.safetensors")["prefix"]), 1.0),))
+    return loss_on(data.held(), base, plan_of(base, load_file(work / "sft.safetensors")["prefix"]))
 
 
 # peft + trl
@@ -145,7 +147,7 @@ def prompt_tuning(backbone: Backbone, recipe: Recipe) -> Any:
     return wrapped
 
 
-def sft_trainer(wrapped: Any, backbone: Backbone, rows: Sequence[Example], *, recipe: Recipe, folder: Path,
+def sft_trainer(wrapped: Any, backbone: Backbone, rows: Sequence[EncodedRow], *, recipe: Recipe, folder: Path,
                 clock: Clock) -> Any:
     """trl's SFTTrainer on rows that are in the order ours takes them."""
     from datasets import Dataset
@@ -159,7 +161,7 @@ def sft_trainer(wrapped: Any, backbone: Backbone, rows: Sequence[Example], *, re
     return _by_adam(trainer, recipe.sft_rate, recipe.sft_steps)
 
 
-def dpo_trainer(wrapped: Any, backbone: Backbone, pairs: Sequence[Example], *, recipe: Recipe, folder: Path,
+def dpo_trainer(wrapped: Any, backbone: Backbone, pairs: Sequence[EncodedRow], *, recipe: Recipe, folder: Path,
                 clock: Clock) -> Any:
     """trl's DPOTrainer on the same pairs as ours; its anchor is a copy of the adapter as SFT left it, as ours is."""
     from datasets import Dataset
@@ -244,13 +246,12 @@ def reading(wrapped: Any, base: Backbone) -> Reading:
     """An adapter as the engine reads it: peft's virtual tokens as a compiled patch (equal, by law), LoRA in its layers."""
     wrapped.eval()
     if hasattr(wrapped, "prompt_encoder"):
-        with torch.no_grad():
-            return base, ((compile_prefix(base, wrapped.prompt_encoder["default"].embedding.weight), 1.0),)
+        return base, plan_of(base, wrapped.prompt_encoder["default"].embedding.weight)
     trained = [p for p in wrapped.parameters() if p.requires_grad]
     backbone = Backbone(wrapped.get_base_model(), base.tokenizer, name="lora")  # freezes what it is given
     for parameter in trained:
         parameter.requires_grad_(True)
-    return backbone, ()
+    return backbone, BARE
 
 
 def readings(wrapped: Any, base: Backbone) -> dict[str, Reading]:
@@ -258,7 +259,7 @@ def readings(wrapped: Any, base: Backbone) -> dict[str, Reading]:
     if hasattr(wrapped, "prompt_encoder"):
         return {"": reading(wrapped, base)}
     merged = Backbone(copy.deepcopy(wrapped).merge_and_unload(), base.tokenizer, name="merged")
-    return {"unmerged": reading(wrapped, base), "merged": (merged, ())}
+    return {"unmerged": reading(wrapped, base), "merged": (merged, BARE)}
 
 
 def best_rate(pilot: Callable[[float], float], rates: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from patchlab.engine import load_trio
+from patchlab.engine import load
 from patchlab.evaluation.suites import FOLDER
 from patchlab.records import Progress
 from patchlab.storage import write_json
@@ -29,8 +29,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     found: dict = {}
-    for each in judge(load_trio("pocket"), folder=FOLDER / "pocket", n=given.n, seed=given.seed,
-                      orders=given.orders):
+    for each in judge(load("pocket"), folder=FOLDER / "pocket", n=given.n, seed=given.seed, orders=given.orders):
         if isinstance(each, Progress):
             print(f"\r{each.stage} {each.done}/{each.total}".ljust(60), end="", file=sys.stderr)
         else:

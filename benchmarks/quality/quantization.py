@@ -2,7 +2,7 @@
 
 The shipped patches, made on weights as they are, on the pocket models with their layers in 8 and in 4 bits: what each patch
 still does, beside base and reference of as many bits; and for a seeded 120 M Llama the memory of its layers and the time of a
-decode step. About ten minutes on one core; writes benchmarks/results/narrow.json. It needs bitsandbytes.
+decode step. About ten minutes on one core; writes benchmarks/results/quantization.json. It needs bitsandbytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.quality.ablations import QUICK, Reader, Size
 from benchmarks.speed.sizes import PROMPT, made, patches
 from benchmarks.speed.timing import RESULTS, Figure, machine, race, ratio, say
-from patchlab.engine import Bank, Lane, Sampling, load_trio, stream
+from patchlab.engine import Bank, Lane, Sampling, Scheduler, StackPlan, fixed, load, stream
 from patchlab.models import Backbone
 from patchlab.models.cpu_kernels import pack
 from patchlab.models.quantization import narrow
@@ -36,12 +36,12 @@ def name_of(bits: int | None) -> str:
 def effects(size: Size) -> Iterator[Row]:
     """A row for each patch and width."""
     for bits in BITS:
-        trio, reader = load_trio("pocket", device="cpu", bits=bits), Reader(size)
-        for each in trio.installed():
+        lab, reader = load("pocket", device="cpu", bits=bits), Reader(size)
+        for each in lab.planner.installed():
             say(f"reading {each.manifest.name}, {name_of(bits)}")
             domain = each.manifest.domain
-            figures = reader.figures(trio, domain, beside=())
-            own = {f"{lane} rate": _mean(reader.values[lane, OWN[domain]]) for lane in trio.lanes}
+            figures = reader.figures(lab, domain, beside=())
+            own = {f"{lane} rate": _mean(reader.values[lane, OWN[domain]]) for lane in lab.lane_names}
             yield {"group": "What a patch does", "name": f"{each.manifest.name}, {name_of(bits)}", "figures": own | figures}
 
 
@@ -59,7 +59,8 @@ def costs(label: str, *, repeats: int, tokens: int) -> Iterator[Row]:
             narrow(backbone.model, bits)
         pack(backbone.model)  # what is left of 32 bits, as loading does
         [patch] = patches(backbone, 1)
-        lanes[name_of(bits)] = Lane("patched", backbone, ((Bank(backbone).segment([patch]), 1.0),))
+        plan = StackPlan.of((Bank(backbone).segment([patch]), 1.0))
+        lanes[name_of(bits)] = Lane("patched", Scheduler(backbone), fixed(plan))
         sizes[name_of(bits)] = held(backbone)
 
     def answer(lane: Lane) -> None:
@@ -89,11 +90,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="where the results go; a quick run writes only if asked")
     given = parser.parse_args(argv)
     size, began = QUICK if given.quick else Size(n=100), time.monotonic()
-    out = given.out or (None if given.quick else RESULTS / "narrow.json")
+    out = given.out or (None if given.quick else RESULTS / "quantization.json")
     facts = {"machine": machine(), "quick": given.quick,
-             "about": f"`python -m benchmarks.quality.quantization`: {size.n} held-out prompts a domain, temperature 0.8, seed 0, 95 % "
-                      "bootstrap intervals; each patch at the strength of its manifest; base and reference have as many bits as "
-                      "the patched lane. A reply is 16 tokens; medians with quartiles."}
+             "about": f"`python -m benchmarks.quality.quantization`: {size.n} held-out prompts a domain, temperature 0.8, seed "
+                      "0, 95 % bootstrap intervals; each patch at the strength of its manifest; base and reference have as many "
+                      "bits as the patched lane. A reply is 16 tokens; medians with quartiles."}
     found: list[Row] = []
     costs_of = costs("tiny", repeats=2, tokens=2) if given.quick else costs("120M", repeats=7, tokens=16)
     for row in (*effects(size), *costs_of):

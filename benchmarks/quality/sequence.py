@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from benchmarks.speed.timing import RESULTS, machine, say
-from patchlab.engine import Lane, Sampling, Segment, Trio, compile_prefix, load_trio, replies
+from patchlab.engine import Lab, Lane, Sampling, Segment, StackPlan, compile_prefix, fixed, load, replies
 from patchlab.engine.forward_rows import Part
 from patchlab.engine.masks import smallest
 from patchlab.evaluation.statistics import gap_closed, interval
@@ -62,22 +62,22 @@ def cut(whole: Segment, lengths: Sequence[int], strength: float) -> tuple[Part, 
                  for length, end in zip(lengths, ends, strict=True))
 
 
-def stacks(trio: Trio, names: Sequence[str]) -> Iterator[tuple[str, str, tuple[Part, ...]]]:
+def stacks(lab: Lab, names: Sequence[str]) -> Iterator[tuple[str, str, tuple[Part, ...]]]:
     """What is read: a group, a name and the parts that are on, all at the strength that a sequence of these patches has."""
-    prefixes = {name: torch.from_numpy(trio.patch(name).prefix.copy()) for name in names}
-    strength = common_strength([trio.patch(name).manifest.strength for name in names])
+    prefixes = {name: torch.from_numpy(lab.planner.patch(name).prefix.copy()) for name in names}
+    strength = common_strength([lab.planner.patch(name).manifest.strength for name in names])
     with torch.no_grad():
-        single = {name: compile_prefix(trio.base, prefix) for name, prefix in prefixes.items()}
+        single = {name: compile_prefix(lab.base, prefix) for name, prefix in prefixes.items()}
     for order in (tuple(names), tuple(reversed(names))):
         group, some = f"In the order {', '.join(order)}", [prefixes[name] for name in order]
         lengths = [len(each) for each in some]
         behind, same = torch.arange(sum(lengths)), torch.cat([torch.arange(each) for each in lengths])
         yield group, "in parallel", tuple((single[name], strength) for name in order)
         yield group, "at the places of a sequence, hidden from each other", (
-            (compiled(trio.base, some, read=False, places=behind), strength),)
+            (compiled(lab.base, some, read=False, places=behind), strength),)
         yield group, "each reads those before it, at its own places", cut(
-            compiled(trio.base, some, read=True, places=same), lengths, strength)
-        yield group, "in sequence", ((compiled(trio.base, some, read=True, places=behind), strength),)
+            compiled(lab.base, some, read=True, places=same), lengths, strength)
+        yield group, "in sequence", ((compiled(lab.base, some, read=True, places=behind), strength),)
     for name in names:
         for room in ROOM:
             yield "One patch, further from the text", f"{name}, {room} positions", (
@@ -87,24 +87,22 @@ def stacks(trio: Trio, names: Sequence[str]) -> Iterator[tuple[str, str, tuple[P
 class Reader:
     """Rates of lanes on held-out prompts."""
 
-    def __init__(self, trio: Trio, n: int, tokens: int) -> None:
-        self.trio, self.sampling = trio, Sampling(seed=0, max_new_tokens=tokens)
+    def __init__(self, lab: Lab, n: int, tokens: int) -> None:
+        self.lab, self.sampling = lab, Sampling(seed=0, max_new_tokens=tokens)
         self.prompts = {domain: read_prompts(FOLDER / "pocket" / f"{domain}.jsonl")[:n] for domain in (*OWN.values(), HARMLESS)}
-        self.ends = {lane.name: {domain: self.values(lane, domain) for domain in OWN.values()} for lane in trio.lane_list(
+        self.ends = {lane.name: {domain: self.values(lane, domain) for domain in OWN.values()} for lane in lab.lanes(
             Stack.parse("none"), ["base", "reference"])}
 
     def values(self, lane: Lane, domain: str) -> list[float]:
         """One value a prompt."""
         rate, samples = RATES[domain]
-        said = [reply for chunk in replies([lane], self.prompts[domain], samples=samples, sampling=self.sampling)
-                for reply in chunk]
-        return rate(sorted(said, key=lambda reply: reply.row))
+        return rate(replies([lane], self.prompts[domain], samples=samples, sampling=self.sampling))
 
     def figures(self, parts: tuple[Part, ...], names: Sequence[str]) -> dict[str, list[float]]:
         """How much of each patch's gap is closed, and harmless requests refused: [value, low, high, n] each."""
-        lane, found = Lane("patched", self.trio.base, parts), {}
+        lane, found = Lane("patched", self.lab.scheduler, fixed(StackPlan.of(*parts))), {}
         for name in names:
-            domain = OWN[self.trio.patch(name).manifest.domain]
+            domain = OWN[self.lab.planner.patch(name).manifest.domain]
             three = zip(self.ends["base"][domain], self.values(lane, domain), self.ends["reference"][domain], strict=True)
             known = [each for each in three if not any(map(math.isnan, each))]
             base, patched, reference = ([each[k] for each in known] for k in range(3))
@@ -122,14 +120,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     (n, tokens), began = (2, 4) if given.quick else (100, 64), time.monotonic()
     out = given.out or (None if given.quick else RESULTS / "sequence.json")
-    trio = load_trio("pocket", device="cpu")
-    names = [each.manifest.name for each in trio.installed()]
-    reader, found = Reader(trio, n, tokens), []
+    lab = load("pocket", device="cpu")
+    names = [each.manifest.name for each in lab.planner.installed()]
+    reader, found = Reader(lab, n, tokens), []
     about = ("`python -m benchmarks.quality.sequence`: the shipped patches at the strength that a sequence of them has, on "
              f"{n} held-out prompts a domain, temperature 0.8, seed 0, 95 % bootstrap intervals. The two middle rows of an "
              "order are no modes of the engine: each is half of what a sequence is. Room is positions left free behind a "
              "patch, as others would take them.")
-    for group, name, parts in stacks(trio, names):
+    for group, name, parts in stacks(lab, names):
         say(f"{group}: {name}")
         own = [name.split(",")[0]] if group.startswith("One") else names
         found.append({"group": group, "name": name, "figures": reader.figures(parts, own)})

@@ -13,18 +13,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.quality.ablations import attend
 from benchmarks.quality.stacks_family import POLICIES, order
 from benchmarks.quality.stacks_read import CLOSE, Reader, Values, figures, loss_beside
 from benchmarks.quality.stacks_train import QUICK, Plan, Workshop, short
 from benchmarks.speed.timing import RESULTS, machine
-from patchlab.engine import Blend, Segment, Trio, compile_prefix, load_trio, normalised
-from patchlab.engine.gates import Wanted
+from patchlab.engine import Lab, StackPlan, blend, compile_prefix, fixed, load, normalised, parallel
+from patchlab.engine.forward_rows import ForwardRow, Part
+from patchlab.engine.lanes import Plans, unpatched
 from patchlab.patches import Stack
 from patchlab.storage import write_json
 
@@ -35,28 +36,34 @@ ENOUGH = 0.02  # what a patch may lose on training prompts before it trains on: 
 GOAL = 8  # patches in a stack of the default mode that are to keep their effect
 
 Row = dict[str, Any]
-# what may help patches that meet for the first time: in words, its label, whose patches, and what becomes of the parts
-WAYS: tuple[tuple[str, str, str, Callable[[Any, Segment], Wanted]], ...] = (
-    ("as they are", "apart-parallel", "apart", lambda parts, _: parts),
-    ("gates on", "apart-parallel-gates-0", "gated", lambda parts, _: parts),
-    ("strengths that add up to 1", "sum-1", "apart", lambda parts, _: normalised(parts)),
-    ("strengths that add up to 2", "sum-2", "apart", lambda parts, _: normalised(parts, most=2.0)),
-    ("strengths that add up to 4", "sum-4", "apart", lambda parts, _: normalised(parts, most=4.0)),
-    ("an attention sink beside", "sink", "apart", lambda parts, sink: (*parts, (sink, 4.0))),
-    ("practised with neutral companions", "practised", "practised", lambda parts, _: parts),
-    ("practised, strengths that add up to 4", "practised-sum-4", "practised", lambda parts, _: normalised(parts, most=4.0)),
-    ("blend", "apart-blend", "apart", lambda parts, _: Blend(tuple(parts))),
-    ("blend that averages", "mean", "apart", lambda parts, _: Blend(tuple(parts), mean=True)))
+# what may help patches that meet for the first time: in words, its label, whose patches, and the forward rows made of their
+# segments and an attention sink; None is the planner's own plan
+WAYS: tuple[tuple[str, str, str, Callable[[Sequence[Part], Part], tuple[ForwardRow, ...]] | None], ...] = (
+    ("as they are", "apart-parallel", "apart", None),
+    ("gates on", "apart-parallel-gates-0", "gated", None),
+    ("strengths that add up to 1", "sum-1", "apart", lambda parts, _: parallel(normalised(parts))),
+    ("strengths that add up to 2", "sum-2", "apart", lambda parts, _: parallel(normalised(parts, 2.0))),
+    ("strengths that add up to 4", "sum-4", "apart", lambda parts, _: parallel(normalised(parts, 4.0))),
+    ("an attention sink beside", "sink", "apart", lambda parts, sink: parallel([*parts, sink])),
+    ("practised with neutral companions", "practised", "practised", None),
+    ("practised, strengths that add up to 4", "practised-sum-4", "practised", lambda parts, _: parallel(normalised(parts, 4.0))),
+    ("blend", "apart-blend", "apart", lambda parts, _: blend(parts)),
+    ("blend that averages", "mean", "apart", lambda parts, _: blend(parts, averaging=True)))
+
+
+def plans_of(lab: Lab, stack: Stack | str) -> Plans:
+    """The plans of a stack for prompts."""
+    return lab.lanes(stack, ["patched"])[0].plans
 
 
 class Bench:
     """The families, and their stacks read."""
 
-    def __init__(self, trio: Trio, plan: Plan, work: Path) -> None:
+    def __init__(self, lab: Lab, plan: Plan, work: Path) -> None:
         self.plan, self.names = plan, order(plan.seed)
-        self.shop = Workshop(trio, plan, work)
-        self.reader = Reader(trio.base, plan, work / "read")
-        self.dev = Reader(trio.base, plan, work / "dev", part="train")
+        self.shop = Workshop(lab, plan, work)
+        self.reader = Reader(lab.base, plan, work / "read")
+        self.dev = Reader(lab.base, plan, work / "dev", part="train")
         self.members = self.names[:max(plan.sizes)]  # all sixteen, but in a quick run
 
     @property
@@ -75,7 +82,7 @@ class Bench:
         self.shop.joint(self.names[:self.middle])
         self.shop.practised(self.names[:self.middle])
 
-    def together(self) -> Trio:
+    def together(self) -> Lab:
         """The family trained to live together, with rounds more for those that lose beside the others on training prompts."""
         met, names = self.shop.together(self.members), self.names[:self.middle]
         for number in range(self.plan.further):
@@ -85,11 +92,11 @@ class Bench:
             met = self.shop.round(some, self.members, met, len(self.plan.rounds) + number)
         return met
 
-    def _lost(self, name: str, names: Sequence[str], met: Trio) -> float:
+    def _lost(self, name: str, names: Sequence[str], met: Lab) -> float:
         """What a patch loses in the stack of `names`, on training prompts."""
-        key = short([met.patch(each).digest for each in names])
-        alone, beside = (self.dev.read(label, lambda stack=stack: met.parts(Stack.parse(stack)), [name], costs=False)[name]
-                         for label, stack in ((f"alone-{name}-{met.patch(name).digest[:8]}", name),
+        key = short([met.planner.patch(each).digest for each in names])
+        alone, beside = (self.dev.read(label, plans_of(met, stack), [name], costs=False)[name]
+                         for label, stack in ((f"alone-{name}-{met.planner.patch(name).digest[:8]}", name),
                                               (f"beside-{name}-{key}", ",".join(names))))
         return loss_beside(POLICIES[name], alone, beside)
 
@@ -97,52 +104,52 @@ class Bench:
         """A row for each stack; what the issue of many patches turns on comes first."""
         apart, together = self.shop.apart(self.members), self.together()
         families = ((TOGETHER, "together", together), (APART, "apart", apart))
-        for group, family, trio in families:
-            yield from self._modes(group, family, trio, "parallel")
+        for group, family, lab in families:
+            yield from self._modes(group, family, lab, "parallel")
             yield from self._modes(group, family, self.shop.gated(family), "parallel", gates=True)
         yield from self._helped(apart)
         names = self.names[:self.middle]
         joint, name = self.shop.joint(names), f"joint-{self.middle}"
-        yield self._row(JOINT, f"{self.middle} in one", "apart", name, names, lambda: joint.parts(Stack.parse(name)))
-        for group, family, trio in families:
-            yield from self._modes(group, family, trio, "sequential")
-        for group, family, trio in families:  # a row of the largest would take seventeen rows of a batch
-            yield from self._modes(group, family, trio, "blend", sizes=self.plan.sizes[:-1])
+        yield self._row(JOINT, f"{self.middle} in one", "apart", name, names, plans_of(joint, name))
+        for group, family, lab in families:
+            yield from self._modes(group, family, lab, "sequential")
+        for group, family, lab in families:  # a reply of the largest would take seventeen forward rows
+            yield from self._modes(group, family, lab, "blend", sizes=self.plan.sizes[:-1])
 
-    def _modes(self, group: str, family: str, trio: Trio, mode: Any, *, gates: bool = False,
+    def _modes(self, group: str, family: str, lab: Lab, mode: Any, *, gates: bool = False,
                sizes: Sequence[int] = ()) -> Iterator[Row]:
         for size in sizes or self.plan.sizes:
             names = self.names[:size]
             stack = Stack.parse(",".join(names), mode=mode, gates=gates)
             how = f"{mode}{', gates on' if gates else ''}"
             yield self._row(group, f"{size}, {how}", family, f"{family}-{mode}{'-gates-0' if gates else ''}-{size}", names,
-                            lambda stack=stack: trio.parts(stack))
+                            plans_of(lab, stack))
 
-    def _helped(self, apart: Trio) -> Iterator[Row]:
+    def _helped(self, apart: Lab) -> Iterator[Row]:
         """What may help patches that meet for the first time."""
         names = self.names[:self.middle]
         practised, gated = self.shop.practised(names), self.shop.gated("apart")
         with torch.no_grad():
             opening = apart.base.embeddings[apart.base.tokenizer.bos_token_id or 0][None].detach()
-            sink = compile_prefix(apart.base, opening)
+            sink = compile_prefix(apart.base, opening), 4.0
         for way, label, family, change in WAYS:
-            trio = {"practised": practised, "gated": gated}.get(family, apart)
+            lab = {"practised": practised, "gated": gated}.get(family, apart)
             stack = Stack.parse(",".join(names), gates=family == "gated")
+            plans = fixed(StackPlan(change(lab.planner.plan(stack).rows[0].parts, sink))) if change else plans_of(lab, stack)
             yield self._row(HELP, f"{self.middle}, {way}", "practised" if family == "practised" else "apart",
-                            f"{label}-{self.middle}", names,
-                            lambda trio=trio, stack=stack, change=change: change(trio.parts(stack), sink))
+                            f"{label}-{self.middle}", names, plans)
 
-    def _row(self, group: str, name: str, family: str, label: str, names: Sequence[str], parts: Callable[[], Wanted]) -> Row:
+    def _row(self, group: str, name: str, family: str, label: str, names: Sequence[str], plans: Plans) -> Row:
         """One stack beside each of its patches alone, as its family made them, and beside the base."""
-        trio = self.shop.family(family)
+        lab = self.shop.family(family)
         single: dict[str, Values] = {}
         for each in names:
-            alone = partial(trio.parts, Stack.parse(each))
-            single[each] = self.reader.read(f"{family}-alone-{each}-{trio.patch(each).digest[:8]}", alone, [each], costs=False)
-        base = self.reader.read("base", tuple, self.members)
-        made = self.shop.family("joint").patch(label) if group == JOINT else None
-        key = short([made.digest] if made else [trio.patch(each).digest for each in names])
-        values = self.reader.read(f"{label}-{key}", parts, names)
+            label_alone = f"{family}-alone-{each}-{lab.planner.patch(each).digest[:8]}"
+            single[each] = self.reader.read(label_alone, plans_of(lab, each), [each], costs=False)
+        base = self.reader.read("base", unpatched, self.members)
+        made = self.shop.family("joint").planner.patch(label) if group == JOINT else None
+        key = short([made.digest] if made else [lab.planner.patch(each).digest for each in names])
+        values = self.reader.read(f"{label}-{key}", plans, names)
         return {"group": group, "name": name, **figures(single, values, base, names, seed=self.plan.seed)}
 
 
@@ -168,11 +175,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="where the results go; a quick run writes only if asked")
     given = parser.parse_args(argv)
     plan, began = QUICK if given.quick else Plan(), time.monotonic()
-    trio = load_trio("pocket", device="cpu")
-    for backbone in (trio.base, trio.reference):
-        backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
+    lab = load("pocket", device="cpu")
+    attend(lab, "eager")
     # another base, or other dials, is another work folder
-    bench = Bench(trio, plan, given.work / f"{trio.base.identity.fingerprint[:12]}-{plan.digest}")
+    bench = Bench(lab, plan, given.work / f"{lab.base.identity.fingerprint[:12]}-{plan.digest}")
     if given.train:
         bench.train()
         return 0

@@ -1,4 +1,4 @@
-"""The sixteen patches of benchmarks/stacks.py: what each is to change, on which prompts, and how that is counted.
+"""The sixteen patches of benchmarks/quality/stacks.py: what each is to change, on which prompts, and how that is counted.
 
 Every prompt of the made world belongs to one group, by its kind or its topic. A patch improves some groups and is held on all
 others. Where two patches change one group they want the same of it, so that what each does can be counted beside the others.

@@ -1,11 +1,11 @@
-"""Reads stacks for benchmarks/stacks.py: each patch's own effect, and what the stack costs where no patch is to act."""
+"""Reads stacks for benchmarks/quality/stacks.py: each patch's own effect, and what the stack costs where no patch is to act."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ import numpy as np
 from benchmarks.quality.stacks_family import POLICIES, SAMPLES, TOKENS, Policy, prompts
 from benchmarks.quality.stacks_train import Plan
 from benchmarks.speed.timing import say
-from patchlab.engine import Lane, replies
-from patchlab.engine.gates import Wanted
+from patchlab.engine import Lane, replies, scheduler_of
+from patchlab.engine.lanes import Plans, unpatched
 from patchlab.evaluation.metrics import by_prompt, refusal_rate
 from patchlab.evaluation.probabilities import divergences, log_losses
 from patchlab.evaluation.statistics import RESAMPLES, interval
@@ -31,30 +31,30 @@ Values = dict[str, list[float]]  # what was read -> one value a prompt, in the o
 
 
 class Reader:
-    """Reads the base with parts on, on prompts of one part; a reading that the folder has is not made again."""
+    """Reads the base with stacks on, on prompts of one part of the world; a reading that the folder has is not made again."""
 
     def __init__(self, base: Backbone, plan: Plan, folder: Path, *, part: Part = "held") -> None:
         self.base, self.plan, self.folder, self.part = base, plan, folder, part
 
-    def read(self, label: str, parts: Callable[[], Wanted], names: Sequence[str], *, costs: bool = True) -> Values:
+    def read(self, label: str, plans: Plans, names: Sequence[str], *, costs: bool = True) -> Values:
         """For every policy named its effect, under its name; with `costs` refusals, drift and fluency on harmless requests."""
         path = self.folder / f"{label}.json"
         if path.is_file():
             found: Values = json.loads(path.read_text(encoding="utf-8"))
             return found
         say(f"reading {label}")
-        on, said, found = parts(), {}, {}
+        said, found = {}, {}
         for name in names:
             policy = POLICIES[name]
             for group in policy.improves:
                 if group not in said:
-                    said[group] = self._said(group, on)
+                    said[group] = self._said(group, plans)
             found[name] = policy.effect([reply for group in policy.improves for reply in said[group]])
         if costs:
             for group in HARMLESS:
-                found[f"{group} refused"] = refusal_rate(self._said(group, on))
-            found["KL"] = by_prompt(self.harmless, divergences(self.base, self.harmless, on))
-            losses = (log_losses(self.base, self.harmless, each) for each in (on, ()))
+                found[f"{group} refused"] = refusal_rate(self._said(group, plans))
+            found["KL"] = by_prompt(self.harmless, divergences(self.base, self.harmless, plans))
+            losses = (log_losses(self.base, self.harmless, each) for each in (plans, unpatched))
             found["log loss"] = by_prompt(self.harmless, [a - b for a, b in zip(*losses, strict=True)])
         write_json(path, found)
         return found
@@ -62,15 +62,14 @@ class Reader:
     @cached_property
     def harmless(self) -> list[Reply]:
         """What the bare base says to harmless requests that no patch is to change."""
-        return [reply for reply in self._said("benign", ()) if reply.text]
+        return [reply for reply in self._said("benign", unpatched) if reply.text]
 
-    def _said(self, group: str, parts: Wanted) -> list[Reply]:
+    def _said(self, group: str, plans: Plans) -> list[Reply]:
         asked = prompts(group, self.plan.n, part=self.part, seed=self.plan.seed)
         most = min(self.plan.tokens, TOKENS.get(group, self.plan.tokens))
         sampling = dataclasses.replace(self.plan.sampling, max_new_tokens=most)
-        lane = Lane("patched", self.base, parts)
-        chunks = replies([lane], asked, samples=SAMPLES.get(group, 1), sampling=sampling, rows=48)
-        return [reply for chunk in chunks for reply in chunk]
+        lane = Lane("patched", scheduler_of(self.base), plans)
+        return replies([lane], asked, samples=SAMPLES.get(group, 1), sampling=sampling)
 
 
 def figures(single: Mapping[str, Values], values: Values, base: Values, names: Sequence[str], *, seed: int) -> dict[str, Any]:

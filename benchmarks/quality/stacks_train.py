@@ -1,4 +1,4 @@
-"""Trains the families of benchmarks/stacks.py, each patch once; whatever lies in the work folder is not done again."""
+"""Trains the families of benchmarks/quality/stacks.py, each patch once; whatever lies in the work folder is not done again."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any
 
 import torch
 
-from benchmarks.quality.ablations import finished
+from benchmarks.quality.ablations import returned
 from benchmarks.quality.stacks_family import GROUPS, POLICIES, Policy, prompts
 from benchmarks.speed.timing import say
-from patchlab.engine import Lane, Sampling, Trio
+from patchlab.engine import Lab, Lane, Sampling, scheduler_of
 from patchlab.models import Backbone
 from patchlab.models.presets import ASSETS
 from patchlab.patches import Manifest, Patch
 from patchlab.records import Pair, Prompt
 from patchlab.registry import Registry
-from patchlab.storage import write_jsonl
-from patchlab.training.candidates import Candidate, _row, read_candidates, sample
+from patchlab.training.candidates import Candidate, read_candidates, sample, write_candidates
 from patchlab.training.config import Recipe
 from patchlab.training.gates import fit_gate
-from patchlab.training.trainer import release, train
+from patchlab.training.release import release
+from patchlab.training.trainer import train
 
 LEARNED = ("toxicity", "bias", "drugs", "personal", "harmful")  # groups whose reference replies are learned
 KIT = 8  # neutral companions
@@ -64,8 +64,8 @@ QUICK = Plan(sizes=(2, 4), n=2, prompts=3, steps=1, rounds=(1, 1), further=1, ro
 class Said:
     """What base and reference say to the training prompts, drawn once for all trainings."""
 
-    def __init__(self, trio: Trio, plan: Plan, folder: Path) -> None:
-        self.trio, self.plan, self.folder = trio, plan, folder
+    def __init__(self, lab: Lab, plan: Plan, folder: Path) -> None:
+        self.lab, self.plan, self.folder = lab, plan, folder
 
     @cached_property
     def prompts(self) -> dict[str, list[Prompt]]:
@@ -75,18 +75,20 @@ class Said:
     @cached_property
     def base(self) -> list[Candidate]:
         """One reply of the base to every training prompt."""
-        return self._drawn("base", self.trio.base, [p for some in self.prompts.values() for p in some])
+        return self._drawn("base", self.lab.base, [p for some in self.prompts.values() for p in some])
 
     @cached_property
     def reference(self) -> list[Candidate]:
         """The reference's replies to prompts of the groups where they are learned."""
-        return self._drawn("reference", self.trio.reference, [p for group in LEARNED for p in self.prompts[group]])
+        assert self.lab.reference is not None  # the pocket preset has one
+        return self._drawn("reference", self.lab.reference, [p for group in LEARNED for p in self.prompts[group]])
 
     def _drawn(self, lane: str, backbone: Backbone, asked: Sequence[Prompt]) -> list[Candidate]:
         path = self.folder / f"{lane}.jsonl"
         if not path.is_file():
             say(f"sampling {len(asked)} replies of the {lane}")
-            for _ in sample([Lane(lane, backbone)], asked, sampling=self.plan.sampling, samples=1, path=path):
+            lanes = [Lane(lane, scheduler_of(backbone))]
+            for _ in sample(lanes, asked, sampling=self.plan.sampling, samples=1, path=path):
                 pass
         return read_candidates(path)
 
@@ -94,41 +96,45 @@ class Said:
         """What a policy's patch is to say over what the base says: by its rule, or as the reference does."""
         mine = [c for c in self.base if c.prompt.domain in policy.improves and c.text]
         if policy.rule:
-            return [Pair(c.prompt, policy.rule(c.text), c.text) for c in mine]
-        better = {c.prompt.text: c.text for c in self.reference if c.text}
-        return [Pair(c.prompt, better[c.prompt.text], c.text) for c in mine if c.prompt.text in better]
+            ruled = [(c, policy.rule(c.text)) for c in mine]
+            # a rule that drops a reply's end also drops where the length limit cut it
+            return [Pair(c.prompt, chosen, c.text, chosen_cut=c.cut and chosen.endswith(c.text), rejected_cut=c.cut)
+                    for c, chosen in ruled]
+        better = {c.prompt.key: c for c in self.reference if c.text}
+        return [Pair(c.prompt, better[c.prompt.key].text, c.text, chosen_cut=better[c.prompt.key].cut, rejected_cut=c.cut)
+                for c in mine if c.prompt.key in better]
 
 
 class Workshop:
     """Trains patches into families: folders of patches of the same names, made in different company."""
 
-    def __init__(self, trio: Trio, plan: Plan, work: Path) -> None:
-        self.trio, self.plan, self.work = trio, plan, work
-        self.said = Said(trio, plan, work / "said")
+    def __init__(self, lab: Lab, plan: Plan, work: Path) -> None:
+        self.lab, self.plan, self.work = lab, plan, work
+        self.said = Said(lab, plan, work / "said")
         self.folders: dict[str, dict[str, Path]] = {}  # family -> patch -> where it lies
 
-    def family(self, *names: str) -> Trio:
+    def family(self, *names: str) -> Lab:
         """The models with the patches of families."""
         folders = [folder for name in names for folder in self.folders.get(name, {}).values()]
-        return Trio(self.trio.base, self.trio.reference, registry=Registry(folders), preset=self.trio.preset)
+        return Lab(self.lab.base, self.lab.reference, registry=Registry(folders))
 
-    def apart(self, names: Sequence[str]) -> Trio:
+    def apart(self, names: Sequence[str]) -> Lab:
         """Every patch trained alone, by vendors who never met; the three that come with PatchLab are taken as they are."""
         for name in names:
             if POLICIES[name].shipped:
                 self.folders.setdefault("apart", {})[name] = ASSETS / "patches"
             else:
-                self._train("apart", recipe(POLICIES[name], self.plan, steps=self.plan.steps), self.trio)
+                self._train("apart", recipe(POLICIES[name], self.plan, steps=self.plan.steps), self.lab)
         return self.family("apart")
 
-    def together(self, names: Sequence[str]) -> Trio:
+    def together(self, names: Sequence[str]) -> Lab:
         """Every patch trained on with others present at random, however many, in rounds."""
         met = self.apart(names)
         for number in range(len(self.plan.rounds)):
             met = self.round(names, names, met, number)
         return met
 
-    def round(self, some: Sequence[str], names: Sequence[str], met: Trio, number: int) -> Trio:
+    def round(self, some: Sequence[str], names: Sequence[str], met: Lab, number: int) -> Lab:
         """Some of the patches trained on beside the others as the last round left them; later rounds are as long as the last.
 
         Not with those that change the same prompts as it does: where one of them is on, there is nothing left to learn.
@@ -141,21 +147,21 @@ class Workshop:
             self._train("together", made.with_(seed=made.seed + 10 * number), met)
         return self.family("together")
 
-    def practised(self, names: Sequence[str]) -> Trio:
+    def practised(self, names: Sequence[str]) -> Lab:
         """Every patch trained on by its own vendor with neutral companions that stand for patches it has never met."""
         self.apart(names)
         kit = tuple(f"neutral-{number}" for number in range(KIT))
         for number, name in enumerate(kit):
             self.folders.setdefault("kit", {})[name] = self.work / "kit" / name
             if not (self.work / "kit" / name).is_dir():
-                release(_neutral(self.trio.base, name, self.plan.length, 1000 + number), self.work / "kit" / name)
+                release(_neutral(self.lab.base, name, self.plan.length, 1000 + number), self.work / "kit" / name)
         room = self.family("apart", "kit")
         for name in names:
             self._train("practised", recipe(POLICIES[name], self.plan, steps=self.plan.rounds[0], continue_from=name,
                                             companions=kit, presence="number"), room)
         return self.family("practised")
 
-    def gated(self, family: str) -> Trio:
+    def gated(self, family: str) -> Lab:
         """A family with a gate for each patch, fitted on training prompts: those it is for against all others.
 
         Where many patches meet, one that is on for a prompt it is not for is somebody's neighbour: none of the others' dev
@@ -164,35 +170,35 @@ class Workshop:
         dev = [prompt for some in self.said.prompts.values() for prompt in some[1::4]]
         train = [prompt for some in self.said.prompts.values() for prompt in some if prompt not in dev]
         made, gates = self.family(family), {}
-        for each in made.installed():
-            patch, improves = made.patch(each.manifest.name), POLICIES[each.manifest.name].improves
+        for each in made.planner.installed():
+            patch, improves = made.planner.patch(each.manifest.name), POLICIES[each.manifest.name].improves
             folder = self.work / "gated" / short([patch.digest, improves, KEPT])
             self.folders.setdefault(f"gated {family}", {})[each.manifest.name] = folder
             if folder.is_dir():
                 continue
             if improves not in gates:
                 say(f"fitting a gate for {each.manifest.name}")
-                gates[improves] = finished(fit_gate(made.base, patch.manifest.domain, train, dev, improves=improves,
+                gates[improves] = returned(fit_gate(made.base, patch.manifest.domain, train, dev, improves=improves,
                                                     kept=KEPT)).gate
             release(replace(patch, gate=gates[improves]), folder)
         return self.family(f"gated {family}")
 
-    def joint(self, names: Sequence[str]) -> Trio:
+    def joint(self, names: Sequence[str]) -> Lab:
         """One patch trained once for all that these patches do, in as many steps as half of them would take."""
         policies = [POLICIES[name] for name in names]
         improves = tuple(dict.fromkeys(group for policy in policies for group in policy.improves))
         whole = Policy(name=f"joint-{len(names)}", improves=improves, about="all of them", lead=6.0,
                        instruction="You are a careful and polite assistant. Keep to the rules of the house.")
-        pairs = {(pair.prompt.text, pair.chosen): pair for policy in policies for pair in self.said.pairs(policy)}
+        pairs = {(pair.prompt.key, pair.chosen): pair for policy in policies for pair in self.said.pairs(policy)}
         steps = max(1, self.plan.steps * len(names) // 2)
         made = recipe(whole, self.plan, steps=steps).with_(distill=0.0)
-        self._train("joint", made, self.trio, list(pairs.values()))
+        self._train("joint", made, self.lab, list(pairs.values()))
         return self.family("joint")
 
-    def _train(self, family: str, made: Recipe, room: Trio, pairs: Sequence[Pair] | None = None) -> None:
+    def _train(self, family: str, made: Recipe, room: Lab, pairs: Sequence[Pair] | None = None) -> None:
         """Train a patch of a family, unless that was done by the same recipe in the same company."""
         name = made.patch_name
-        company = [room.patch(each).digest for each in (*made.companions, made.continue_from) if each]
+        company = [room.planner.patch(each).digest for each in (*made.companions, made.continue_from) if each]
         folder = self.work / family / f"{name}-{short([made.digest, *company])}"
         self.folders.setdefault(family, {})[name] = folder / "patch"
         if (folder / "patch").is_dir():
@@ -205,9 +211,9 @@ class Workshop:
                  "candidates": [c for c in self.said.reference if c.prompt.domain in made.improved]}
         for file, rows in given.items():
             if not (folder / f"{file}.jsonl").is_file():
-                write_jsonl(folder / f"{file}.jsonl", map(_row, rows))
+                write_candidates(folder / f"{file}.jsonl", rows)
         asked = [prompt for some in self.said.prompts.values() for prompt in some]
-        release(finished(train(room, made, asked, pairs=pairs, work=folder)), folder / "patch")
+        release(returned(train(room, made, asked, pairs=pairs, work=folder)), folder / "patch")
 
 
 def _neutral(base: Backbone, name: str, length: int, seed: int) -> Patch:

@@ -1,7 +1,7 @@
 """What is a patch worth on the next release of its base? `python -m benchmarks.quality.transfer [--quick]`
 
-Trains the pocket base on, at two distances, and puts every shipped patch through a port check on each. Releases, replies and
-checks lie in build/port; a run that was stopped goes on. About twenty minutes on one core; writes benchmarks/results/port.json.
+Trains the pocket base on, at two distances, and checks every shipped patch on each. Releases, replies and checks lie in
+build/transfer; a run that was stopped goes on. About twenty minutes on one core; writes benchmarks/results/transfer.json.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.timing import RESULTS, machine, say
-from patchlab.engine import Lane, Sampling, Trio, finished, load_trio
+from patchlab.engine import Lab, Lane, Sampling, load, replies, scheduler_of
 from patchlab.evaluation.metrics import by_prompt
 from patchlab.evaluation.probabilities import divergences_from, log_losses
 from patchlab.evaluation.statistics import interval
@@ -29,7 +29,7 @@ from patchlab.storage import write_json
 from tools.pocket.language_model import Size as ModelSize
 from tools.pocket.next import Release, next_release
 
-WORK = Path(__file__).parents[2] / "build" / "port"
+WORK = Path(__file__).parents[2] / "build" / "transfer"
 SEED = 0
 
 Row = dict[str, Any]
@@ -66,20 +66,20 @@ def _eager(backbone: Backbone) -> Backbone:
 def distance(old: Backbone, new: Backbone, size: Size) -> Row:
     """How far the release is from the base on harmless requests, by the old base's own replies to them."""
     sampling = Sampling(seed=SEED, max_new_tokens=size.tokens)
-    said = sorted(finished([Lane("base", old)], load_prompts("drift", n=size.n), sampling=sampling), key=lambda r: r.row)
+    said = replies([Lane("base", scheduler_of(old))], load_prompts("drift", n=size.n), sampling=sampling)
     said = [reply for reply in said if reply.text]
-    far = by_prompt(said, divergences_from(old, new, said, ()))
+    far = by_prompt(said, divergences_from(old, new, said))
     more = [b - a for a, b in zip(log_losses(old, said), log_losses(new, said), strict=True)]
     return {"KL of the old base to it, harmless": [*interval(far, seed=SEED), len(far)],
             "nats a token more for the old base's replies": [*interval(more, seed=SEED), len(more)]}
 
 
-def checked(patch: Patch, trio: Trio, new: Backbone, size: Size, folder: Path) -> Row:
-    """The port check of a patch, as JSON; one that lies in `folder` is not made again."""
-    kept = folder / "port.json"
+def checked(patch: Patch, lab: Lab, new: Backbone, size: Size, folder: Path) -> Row:
+    """The check of a patch on a release, as JSON; one that lies in `folder` is not made again."""
+    kept = folder / "check.json"
     if not kept.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        for found in check_port(patch, made_for=trio.base, base=new, n=size.n, seed=SEED, out=folder,
+        for found in check_port(patch, made_for=lab.base, base=new, n=size.n, seed=SEED, out=folder,
                                 sampling=Sampling(seed=SEED, max_new_tokens=size.tokens)):
             if isinstance(found, Progress):
                 if found.done in (0, found.total):
@@ -105,15 +105,15 @@ def figures(check: Row) -> Row:
     return {name: value for name, value in found.items() if value}
 
 
-def rows(trio: Trio, size: Size, work: Path) -> Iterator[Row]:
+def rows(lab: Lab, size: Size, work: Path) -> Iterator[Row]:
     """For each release a row of its own, then one for each shipped patch."""
-    patches = [trio.patch(each.manifest.name) for each in trio.installed()]
+    patches = [lab.planner.patch(each.manifest.name) for each in lab.planner.installed()]
     for steps in size.steps:
         new, group = released(steps, size, work), f"{steps:,} steps further"
-        yield {"group": group, "name": "the release itself", "figures": distance(trio.base, new, size), "note": ""}
+        yield {"group": group, "name": "the release itself", "figures": distance(lab.base, new, size), "note": ""}
         for patch in patches:
             name = patch.manifest.name
-            check = checked(patch, trio, new, size, work / f"{steps}-{name}-{patch.digest[:12]}")
+            check = checked(patch, lab, new, size, work / f"{steps}-{name}-{patch.digest[:12]}")
             yield {"group": group, "name": name, "figures": figures(check), "note": f"{check['verdict']}: {check['why']}",
                    "measures": check["measures"], "effects": check["effects"]}
 
@@ -126,20 +126,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="where the results go; a quick run writes only if asked")
     given = parser.parse_args(argv)
     size, began = QUICK if given.quick else Size(), time.monotonic()
-    trio = load_trio("pocket", device="cpu")
-    _eager(trio.base)
+    lab = load("pocket", device="cpu")
+    _eager(lab.base)
     # another base, or another size, is another work folder
-    work = given.work / f"{trio.base.identity.fingerprint[:12]}-{size.n}"
-    out = given.out or (None if given.quick else RESULTS / "port.json")
+    work = given.work / f"{lab.base.identity.fingerprint[:12]}-{size.n}"
+    out = given.out or (None if given.quick else RESULTS / "transfer.json")
     facts = {"machine": machine(), "quick": given.quick, "groups": len(size.steps),
-             "about": f"`python -m benchmarks.quality.transfer`: the pocket base trained on for some steps of {size.rows} documents, on its "
-                      "world told by another seed, and every shipped patch on it through `patchlab patches port`, on "
-                      f"{size.n} held-out prompts a file, temperature 0.8, seed {SEED}, 95 % bootstrap intervals. An effect is "
-                      "how much nearer its rate comes to where it should be (0 toxic, 0.5 stereotyped, 1 refused); *kept* is "
-                      "the effect on this base over that on the patch's own, all lanes paired by prompt. Judged by the first "
-                      "scorer of each claim unless said."}
+             "about": f"`python -m benchmarks.quality.transfer`: the pocket base trained on for some steps of {size.rows} "
+                      "documents, on its world told by another seed, and every shipped patch on it through `patchlab patches "
+                      f"port`, on {size.n} held-out prompts a file, temperature 0.8, seed {SEED}, 95 % bootstrap intervals. "
+                      "An effect is how much nearer its rate comes to where it should be (0 toxic, 0.5 stereotyped, 1 refused); "
+                      "*kept* is the effect on this base over that on the patch's own, all lanes paired by prompt. Judged by "
+                      "the first scorer of each claim unless said."}
     found: list[Row] = []
-    for row in rows(trio, size, work):
+    for row in rows(lab, size, work):
         found.append(row)
         print(f"{row['group']} | {row['name']} | " + ", ".join(f"{k} {v[0]:.3f}" for k, v in row["figures"].items())
               + (f" | {row['note']}" if row["note"] else ""), flush=True)

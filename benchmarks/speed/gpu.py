@@ -19,19 +19,21 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import clients, decode, installed, loop, toggle, trio
+from benchmarks.speed import clients, decode, installed, loop, toggle, trio
 from benchmarks.speed.sizes import PROMPT, made, patches
 from benchmarks.speed.timing import RESULTS, Figure, Side, machine, milliseconds, race, ratio, report, say
-from patchlab.engine import Bank
+from patchlab.engine import Bank, StackPlan, scheduler_of
 from patchlab.engine.cuda_graph import PATIENCE
 from patchlab.engine.decode import Batch, Row
 from patchlab.models import Backbone
 from patchlab.records import Pair, Prompt
 from patchlab.training.checkpoints import StepLog
+from patchlab.training.companions import Companions
 from patchlab.training.config import Recipe
-from patchlab.training.dataset import Rows
-from patchlab.training.kl_regularizer import Companions, Hold
-from patchlab.training.losses import Desk, dpo_steps
+from patchlab.training.dataset import Dataset, Example
+from patchlab.training.kl_regularizer import KLRegularizer
+from patchlab.training.loop import TrainingContext
+from patchlab.training.losses import dpo_steps
 from patchlab.training.prefix import PrefixTrainer, initial_prefix
 
 LAST_START = 7 * 60  # seconds after which nothing new begins, so that the whole stays under eight minutes
@@ -51,12 +53,12 @@ def floor(backbone: Backbone, label: str, *, rate: float, repeats: int, turns: i
     """A patched decode step against the time its bytes need: every weight once, keys and values of all it attends to."""
     model, config = backbone.model, backbone.model.config
     segment = Bank(backbone).segment(patches(backbone, 1))
-    row = Row(backbone.encode(PROMPT), ((segment, 1.0),))
+    plan, prompt = StackPlan.of((segment, 1.0)), backbone.encode(PROMPT)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     if not config.tie_word_embeddings:  # an input table of its own is read one line a token
         weights -= backbone.embeddings.numel() * backbone.embeddings.element_size()
-    keys = segment.size // segment.length * (segment.length + len(row.ids) + turns // 2)
-    side: Side = lambda: decode.stepping(backbone, row.parts, turns)  # noqa: E731
+    keys = segment.size // segment.length * (segment.length + len(prompt) + turns // 2)
+    side: Side = lambda: decode.stepping(backbone, plan, turns)  # noqa: E731
     taken = race({"step": side}, repeats=repeats, turns=turns, device=backbone.device)
     least = (weights + keys) / rate
     return [Figure.of(f"{label}: a patched decode step / memory-bandwidth floor ({1000 * least:.3g} ms)",
@@ -65,19 +67,19 @@ def floor(backbone: Backbone, label: str, *, rate: float, repeats: int, turns: i
 
 def replayed(backbone: Backbone, label: str, *, repeats: int, turns: int) -> list[Figure]:
     """Decode steps replayed as one CUDA graph over those launched kernel by kernel, one row and sixteen, all patched."""
-    fixed, found = copy.copy(backbone), []
-    fixed.static = True
-    parts = ((Bank(backbone).segment(patches(backbone, 1)), 1.0),)
+    graphed, found = copy.copy(backbone), []
+    graphed.static = True
+    plan = StackPlan.of((Bank(backbone).segment(patches(backbone, 1)), 1.0))
 
     def stepping(engine: Backbone, rows: int) -> Callable[[], object]:
-        batch = Batch(engine, [Row(engine.encode(PROMPT), parts)] * rows, room=turns + PATIENCE + 1)
+        batch = Batch(engine, [Row(engine.encode(PROMPT), plan)] * rows, room=turns + PATIENCE + 1)
         batch.prefill()
         for _ in range(PATIENCE):  # the graph is recorded in the last of these
             batch.step([5] * rows)
         return lambda: batch.step([5] * rows)
 
     for rows in (1, 16):
-        taken = race({"graph": lambda rows=rows: stepping(fixed, rows), "launches": lambda rows=rows: stepping(backbone, rows)},
+        taken = race({"graph": lambda rows=rows: stepping(graphed, rows), "launches": lambda rows=rows: stepping(backbone, rows)},
                      repeats=repeats, turns=turns, device=backbone.device)
         found.append(ratio(f"{label}: a step of {rows} as one graph / launch by launch", taken, "graph", "launches"))
     return found
@@ -93,11 +95,13 @@ def dpo(backbone: Backbone, label: str, *, steps: int, rows: int) -> list[Figure
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     with tempfile.TemporaryDirectory() as folder:
-        hold = Hold(backbone, Rows(backbone, [(prompt, good) for prompt in ask], rows=rows, seed=0, length=recipe.length))
-        desk = Desk(trainer=PrefixTrainer(backbone, initial_prefix(backbone, recipe)), recipe=recipe, hold=hold,
-                    companions=Companions(backbone, [], seed=0), log=StepLog(Path(folder) / "log.jsonl"), folder=Path(folder))
+        data = Dataset(backbone, [Example(prompt, good) for prompt in ask], rows=rows, seed=0, length=recipe.length)
+        context = TrainingContext(
+            prefix=PrefixTrainer(backbone, initial_prefix(backbone, recipe)), scheduler=scheduler_of(backbone), recipe=recipe,
+            regularizer=KLRegularizer(backbone, data), companions=Companions(backbone, [], seed=0),
+            log=StepLog(Path(folder) / "log.jsonl"), folder=Path(folder))
         # the first step also reads what the anchor and the base say, which is kept; the last one saves
-        running = dpo_steps(desk, [Pair(prompt, good, bad) for prompt in ask[:rows // 2]], backbone)
+        running = dpo_steps(context, [Pair(prompt, good, bad) for prompt in ask[:rows // 2]], backbone)
         taken = race({"step": lambda: lambda: next(running)}, repeats=steps, device=device)
         next(running)
         running.close()  # type: ignore[attr-defined]
@@ -125,8 +129,7 @@ def families(base: Backbone, label: str, *, rate: float, quick: bool) -> Iterato
     yield "dpo", lambda: dpo(base, label, steps=few, rows=4 if quick else 16)
     yield "clients", lambda: clients.measure(base, label, repeats=few, tokens=tokens)
     yield "trio", with_reference
-    yield "installed", lambda: installed.measure(base, base, label, repeats=few, tokens=tokens,
-                                                   most=4 if quick else installed.MOST)
+    yield "installed", lambda: installed.measure(base, label, repeats=few, tokens=tokens, most=4 if quick else installed.MOST)
     yield "loop", lambda: loop.measure(base, label, rows=16, patched=True, repeats=few, turns=turns)
 
 

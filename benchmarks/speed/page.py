@@ -80,7 +80,8 @@ def first_words(address: str) -> list[float]:
 
 def main() -> int:
     """Measure, print, write; 0 where both bars are met."""
-    starts, words = [], []
+    starts: list[float] = []
+    words: list[float] = []
     for k in range(STARTS):
         process, address, seconds = start()
         starts.append(seconds)

@@ -13,25 +13,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.ablations import finished
+from benchmarks.quality.ablations import attend, returned
 from benchmarks.speed.timing import Figure, command, say
-from patchlab.engine import Trio, load_trio
+from patchlab.engine import Lab, load
 from patchlab.evaluation.suites import FOLDER, read_prompts
 from patchlab.models.presets import ASSETS
 from patchlab.records import Prompt
 from patchlab.training.config import Recipe, read_recipe
-from patchlab.training.trainer import release, train
+from patchlab.training.release import release
+from patchlab.training.trainer import train
 
 STAGES = ("sft_steps", "own_steps", "dpo_steps")
 TOY: dict[str, Any] = {"rows": 2, "hold_rows": 2, "max_new_tokens": 8, "margin": 0.0, "winner": 1.0, "drift_budget": 0.0}
 
 
-def minutes(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt]) -> Figure:
+def minutes(lab: Lab, recipe: Recipe, prompts: Sequence[Prompt]) -> Figure:
     """What one patch takes."""
     say(f"training {recipe.domain}")
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
-        release(finished(train(trio, recipe, prompts, work=Path(folder) / "work")), Path(folder))
+        release(returned(train(lab, recipe, prompts, work=Path(folder) / "work")), Path(folder))
         taken = (time.monotonic() - began) / 60
     steps = recipe.sft_steps + recipe.own_steps + recipe.dpo_steps * recipe.rounds
     return Figure.of(f"{recipe.domain}: {steps:,} steps, from prompts to a released patch", [taken], unit="minutes", bar="<= 10")
@@ -39,15 +40,14 @@ def minutes(trio: Trio, recipe: Recipe, prompts: Sequence[Prompt]) -> Figure:
 
 def figures(quick: bool) -> list[Figure]:
     """The figure of this file."""
-    trio = load_trio("pocket", device="cpu")
-    for backbone in (trio.base, trio.reference):
-        backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
+    lab = load("pocket", device="cpu")
+    attend(lab, "eager")
     asked = read_prompts(FOLDER / "pocket" / "train.jsonl")
     recipe = read_recipe(ASSETS / "recipes" / "alone" / "toxicity.yaml")
     if quick:
         asked = [p for domain in dict.fromkeys(p.domain for p in asked) for p in [q for q in asked if q.domain == domain][:6]]
         recipe = recipe.with_(**TOY, **{name: min(1, getattr(recipe, name)) for name in STAGES})
-    return [minutes(trio, recipe, asked)]
+    return [minutes(lab, recipe, asked)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

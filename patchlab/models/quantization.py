@@ -1,7 +1,7 @@
 """A base in 8 or 4 bits: the weights of its layers by bitsandbytes, and nothing else of it.
 
 The base keeps its identity, so that patches fit as they are: what a patch adds are keys and values, in the dtype of before.
-Replies are close to those of the full weights and not the same; `benchmarks/narrow.py` measures the difference.
+Replies are close to those of the full weights and not the same; `benchmarks/quality/quantization.py` measures the difference.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def sample(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, sampling: Sampli
         found = yield from store.draw(lanes, prompts, samples, sampling, "candidates")
     finally:
         store.close()
-    write_jsonl(path, map(_row, scored(found)))
+    write_candidates(path, scored(found))
     shutil.rmtree(unfinished)
 
 
@@ -68,13 +68,14 @@ def scored(replies: Sequence[Reply]) -> list[Candidate]:
     return [Candidate(r.prompt, r.lane, r.text, round(scores[k], 5), r.stop) for k, r in enumerate(replies)]
 
 
-def _row(candidate: Candidate) -> dict[str, Any]:
-    return {**prompt_row(candidate.prompt), "lane": candidate.lane, "reply": candidate.text, "stop": candidate.stop,
-            "score": candidate.score}
+def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
+    """Write candidates, one JSON line each."""
+    write_jsonl(path, ({**prompt_row(c.prompt), "lane": c.lane, "reply": c.text, "stop": c.stop, "score": c.score}
+                       for c in candidates))
 
 
 def read_candidates(path: Path) -> list[Candidate]:
-    """The candidates `sample` wrote."""
+    """The candidates `write_candidates` wrote."""
     return [Candidate(prompt_of(row), row["lane"], row["reply"], row["score"], row["stop"]) for row in read_jsonl(path)]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.quality.ablations import GROUPS, QUICK, main, patch_of, recipe_for
-from patchlab.engine import load_trio
+from benchmarks.quality.ablations import GROUPS, QUICK, lab_with, main, recipe_for
+from patchlab.engine import Lab, load
 from patchlab.storage import read_jsonl, write_jsonl
 from patchlab.training.config import Recipe
 
@@ -42,12 +42,12 @@ def test_a_recipe_that_holds_less_is_given_less_to_hold(tmp_path: Path, monkeypa
     write_jsonl(tmp_path / "sampled-toxicity" / "held.jsonl", held)
     given: list[list[str]] = []
 
-    def trained(trio: Any, recipe: Recipe, prompts: Any, work: Path) -> Iterator[None]:
+    def trained(lab: Lab, recipe: Recipe, prompts: Any, work: Path) -> Iterator[None]:
         given.append([row["domain"] for row in read_jsonl(work / "held.jsonl")])
         yield
 
     monkeypatch.setattr("benchmarks.quality.ablations.train", trained)
     monkeypatch.setattr("benchmarks.quality.ablations.release", lambda patch, folder: folder)
     for change in ({}, {"holds": ("benign",)}):
-        patch_of(load_trio("pocket"), recipe_for("toxicity", change, QUICK), QUICK, tmp_path)
+        lab_with(load("pocket"), recipe_for("toxicity", change, QUICK), QUICK, tmp_path)
     assert given == [["benign", "bias"], ["benign"]]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import context
+from benchmarks.quality import context
 from benchmarks.quality.long_texts import long_ids
 from benchmarks.speed.sizes import made, patches
-from patchlab.engine import Bank
+from patchlab.engine import BARE, Bank, StackPlan
 from patchlab.models import Backbone, load_backbone, preset
 from patchlab.records import Prompt
 
@@ -36,15 +36,15 @@ def test_a_long_prompt_is_the_prompt_behind_other_texts(prompt: Prompt, pocket: 
 def test_a_bank_that_slides_away_is_gone_and_a_pinned_one_is_not() -> None:
     backbone = made("sliding")
     [patch] = patches(backbone, 1)
-    parts, prefix = ((Bank(backbone).segment([patch]), 1.0),), torch.from_numpy(patch.prefix.copy())
+    plan, prefix = StackPlan.of((Bank(backbone).segment([patch]), 1.0)), torch.from_numpy(patch.prefix.copy())
     config = backbone.model.config
     gone = config.num_hidden_layers * config.sliding_window  # what one token saw, one layer on others see
 
     def moved(length: int) -> tuple[float, float]:
         ids = np.random.default_rng(length).integers(7, 4096, length).tolist()
-        bare = context.next_logits(backbone, ids, ())
+        bare = context.next_logits(backbone, ids, BARE)
         return tuple(float((logits - bare).abs().max()) for logits in (  # type: ignore[return-value]
-            context.next_logits(backbone, ids, parts), context.slid_away(backbone, ids, prefix)))
+            context.next_logits(backbone, ids, plan), context.slid_away(backbone, ids, prefix)))
 
     pinned, sliding = moved(4)
     assert pinned == pytest.approx(sliding, abs=1e-4), "as long as all is in the window they are one thing"

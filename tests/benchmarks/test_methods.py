@@ -12,14 +12,14 @@ import torch
 pytest.importorskip("peft", reason="needs peft: pip install -r requirements-dev.txt")
 pytest.importorskip("trl", reason="needs trl: pip install -r requirements-dev.txt")
 
-from benchmarks import methods
+from benchmarks.quality import methods
 from benchmarks.quality.methods_data import QUICK, Data, sample_once
 from benchmarks.quality.methods_read import Instructed
 from benchmarks.quality.methods_train import Clock, dpo_trainer, load, loss_on, prompt_tuning, reading, sft_trainer
 from patchlab.engine.likelihood import pad_texts
 from patchlab.records import Prompt
 from patchlab.training.candidates import read_candidates
-from patchlab.training.pair_selection import stored_pairs
+from patchlab.training.preference_data import stored_pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft")
 
@@ -53,12 +53,13 @@ def test_all_methods_are_dealt_the_rows_of_the_files(folder: Path) -> None:
     data = Data(folder, QUICK, base)
     rows = data.sft(QUICK.sft_steps)
     assert len(rows) == QUICK.sft_steps * QUICK.rows
-    known = [base.encode(c.prompt) + base.encode_reply(c.text, kind=c.prompt.kind)
+    known = [base.encode(c.prompt) + base.encode_reply(c.text, kind=c.prompt.kind, complete=not c.cut)
              for c in read_candidates(folder / "candidates.jsonl")]
     assert len(known) % QUICK.rows == 0 and all(row.prompt + row.reply in known for row in rows)
     pairs = data.dpo(QUICK.dpo_steps)
     assert len(pairs) == QUICK.dpo_steps * QUICK.rows // 2
-    texts = {(tuple(base.encode(p.prompt)), *(tuple(base.encode_reply(t, kind=p.prompt.kind)) for t in (p.chosen, p.rejected)))
+    texts = {(tuple(base.encode(p.prompt)), *(tuple(base.encode_reply(text, kind=p.prompt.kind, complete=not cut))
+                                              for text, cut in ((p.chosen, p.chosen_cut), (p.rejected, p.rejected_cut))))
              for p in stored_pairs(folder / "pairs.jsonl")}
     assert {(tuple(p.prompt), tuple(p.reply), tuple(p.rejected or [])) for p in pairs} <= texts
 
@@ -71,8 +72,8 @@ def test_trl_reads_the_same_loss_as_ours(folder: Path, tmp_path: Path) -> None:
     rows, clock = data.sft(1), Clock()
     trainer = sft_trainer(wrapped, base, rows, recipe=recipe, folder=tmp_path, clock=clock)
     theirs = trainer.train().training_loss
-    backbone, parts = reading(wrapped, base)
-    ours = loss_on([pad_texts(backbone, [(row.prompt, row.reply) for row in rows])], backbone, parts)
+    backbone, plan = reading(wrapped, base)
+    ours = loss_on([pad_texts(backbone, [(row.prompt, row.reply) for row in rows])], backbone, plan)
     assert theirs == pytest.approx(ours, abs=0.03)  # theirs is computed in 16 bits where the processor can
     assert len(clock.ticks) == 1
     wrapped.train()

@@ -70,7 +70,7 @@ def test_ablations_are_tables_by_group_with_their_notes(make: Make, tmp_path: Pa
     assert "| 8 | 0.500 (0.400 to 0.600) |" in page
 
 
-@pytest.mark.parametrize(("name", "title"), [("port", "next release"), ("context", "long context")])
+@pytest.mark.parametrize(("name", "title"), [("transfer", "next release"), ("context", "long context")])
 def test_other_grouped_results_have_sections_of_their_own(name: str, title: str, make: Make, tmp_path: Path) -> None:
     rows = [{"group": "one", "name": "toxicity", "figures": {"effect kept": [0.9, 0.8, 1.0, 300]}, "note": "kept: all of it"}]
     (tmp_path / f"{name}.json").write_text(json.dumps({"about": "What was done.", "groups": 2, "rows": rows}))

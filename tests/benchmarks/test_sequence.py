@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from benchmarks.quality.sequence import ROOM, compiled, cut, main
-from patchlab.engine import Segment, Trio, compile_prefix, load_trio
+from patchlab.engine import Lab, Segment, compile_prefix, load
 
 
 @pytest.fixture(scope="module")
-def trio() -> Trio:
-    return load_trio("pocket", device="cpu")
+def lab() -> Lab:
+    return load("pocket", device="cpu")
 
 
 def alike(one: Segment, other: Segment) -> bool:
@@ -22,20 +22,20 @@ def alike(one: Segment, other: Segment) -> bool:
     return all(torch.allclose(a, b, atol=1e-5) for a, b in pairs)
 
 
-def test_both_halves_are_the_sequence_and_neither_is_the_parallel_stack(trio: Trio) -> None:
-    some = [torch.randn(length, trio.base.width) for length in (4, 3)]
+def test_both_halves_are_the_sequence_and_neither_is_the_parallel_stack(lab: Lab) -> None:
+    some = [torch.randn(length, lab.base.width) for length in (4, 3)]
     behind, same = torch.arange(7), torch.tensor([0, 1, 2, 3, 0, 1, 2])
     with torch.no_grad():
-        whole = compile_prefix(trio.base, torch.cat(some))
-        single = [compile_prefix(trio.base, each) for each in some]
-    assert alike(compiled(trio.base, some, read=True, places=behind), whole)
-    apart = cut(compiled(trio.base, some, read=False, places=same), (4, 3), 2.0)
+        whole = compile_prefix(lab.base, torch.cat(some))
+        single = [compile_prefix(lab.base, each) for each in some]
+    assert alike(compiled(lab.base, some, read=True, places=behind), whole)
+    apart = cut(compiled(lab.base, some, read=False, places=same), (4, 3), 2.0)
     assert [segment.length for segment, _ in apart] == [4, 3]
     assert all(alike(segment, alone) for (segment, _), alone in zip(apart, single, strict=True))
     for read, places in ((False, behind), (True, same)):
-        half = cut(compiled(trio.base, some, read=read, places=places), (4, 3), 2.0)
+        half = cut(compiled(lab.base, some, read=read, places=places), (4, 3), 2.0)
         assert alike(half[0][0], single[0]) and not alike(half[1][0], single[1])
-        assert not alike(compiled(trio.base, some, read=read, places=places), whole)
+        assert not alike(compiled(lab.base, some, read=read, places=places), whole)
 
 
 def test_it_runs_and_reads_every_patch(tmp_path: Path) -> None:

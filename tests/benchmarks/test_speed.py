@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("peft")
 
-from benchmarks import clients, decode, gpu, installed, loop, scoring, toggle, train, trio
+from benchmarks.speed import clients, decode, gpu, installed, loop, scoring, toggle, train, trio
 from benchmarks.speed.timing import Figure, race, ratio, report
 
 pytestmark = pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft")

@@ -21,7 +21,7 @@ def test_a_second_run_reads_what_is_there(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(found["rows"]) == found["expected"] and found["quick"] and found["figures"] == []
     assert all(set(row["patches"]) == set(found["order"][:int(row["name"].split()[0].strip(","))]) for row in found["rows"])
     for what in ("train", "replies"):
-        monkeypatch.setattr(f"benchmarks._stacks_{'train' if what == 'train' else 'read'}.{what}",
+        monkeypatch.setattr(f"benchmarks.quality.stacks_{'train' if what == 'train' else 'read'}.{what}",
                             lambda *_, **__: pytest.fail("done again"))
     assert main(asked) == 0
     assert json.loads((tmp_path / "found.json").read_text())["rows"] == found["rows"]

@@ -1,4 +1,4 @@
-"""The port benchmark makes releases at growing distances, checks every patch on each, and does nothing twice."""
+"""The transfer benchmark makes releases at growing distances, checks every patch on each, and does nothing twice."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import port
+from benchmarks.quality import transfer
 
 
 def test_every_patch_is_checked_on_every_release_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = ["--quick", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "found.json")]
-    assert port.main(asked) == 0
+    assert transfer.main(asked) == 0
     found = json.loads((tmp_path / "found.json").read_text())
     groups = dict.fromkeys(row["group"] for row in found["rows"])
     assert found["quick"] and len(groups) == found["groups"] == 2
@@ -29,5 +29,5 @@ def test_every_patch_is_checked_on_every_release_once(tmp_path: Path, monkeypatc
     for name in ("check_port", "train_model"):
         where = "tools.pocket.next" if name == "train_model" else "benchmarks.quality.transfer"
         monkeypatch.setattr(f"{where}.{name}", lambda *_, **__: pytest.fail("done again"))
-    assert port.main(asked) == 0
+    assert transfer.main(asked) == 0
     assert json.loads((tmp_path / "found.json").read_text())["rows"] == found["rows"]
