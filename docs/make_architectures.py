@@ -31,6 +31,7 @@ LAWS = {
     "test_compiled_is_recomputed": "a patch compiled = compiled again",
     "test_dropping_finished_rows_changes_no_other": "rows that leave change no other",
     "test_rows_that_join_and_leave_at_random_have_the_logits_they_have_alone": "rows that join late = the rows alone",
+    "test_prompts_read_in_pieces_have_the_logits_of_prompts_read_at_once": "a prompt read in pieces = the prompt read at once",
     "test_far_beyond_the_window_the_bank_stays_and_text_leaves": "sliding windows: text leaves, a patch stays",
     "test_given_replies_have_the_logits_of_decoding": "likelihoods of given replies = those of decoding",
     "test_gradients_reach_the_prefix_as_through_full_embeddings": "gradients of a patch = those through full embeddings",

@@ -56,11 +56,14 @@ def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1
     if not (lanes and prompts and samples >= 1):
         raise InputError(f"{len(lanes)} lanes, {len(prompts)} prompts and {samples} samples", expected="one or more of each",
                          do="ask for something")
+    names = [lane.name for lane in lanes]
+    if len({*names}) < len(names):
+        raise InputError(f"lanes {', '.join(names)}", expected="each name once", do="ask for more samples instead")
     groups: dict[int, list[Lane]] = {}
     for lane in lanes:
         groups.setdefault(id(lane.scheduler), []).append(lane)
     requests = [(each[0].scheduler, _requests(each, prompts, samples, sampling)) for each in groups.values()]
-    return _steps(requests, [lane.name for lane in lanes], stop)
+    return _steps(requests, names, stop)
 
 
 def _requests(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int, sampling: Sampling) -> list[Request]:
@@ -77,7 +80,8 @@ def _steps(requests: Sequence[tuple[Scheduler, list[Request]]],
     place = {name: k for k, name in enumerate(order)}
     jobs: list[Job] = []
     try:
-        jobs += [scheduler.open(some, stop=stop) for scheduler, some in requests]
+        for scheduler, some in requests:
+            jobs.append(scheduler.open(some, stop=stop))
         while deltas := [delta for job in jobs for delta in job.take()]:
             # the sort is stable: several deltas of one row, after steps that others took, stay in their order
             yield tuple(sorted(deltas, key=lambda delta: (place[delta.lane], delta.row)))

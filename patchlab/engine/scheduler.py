@@ -37,8 +37,8 @@ WHOLE = 8192  # prompt tokens read at once where nobody else waits
 class Scheduler:
     """At most `rows` forward rows in flight, `memory` bytes of keys and values, and `waiting` jobs in line.
 
-    A blended request takes a row of the base and one a patch. By default memory is a quarter of what is free on the device, at
-    most 4 GiB on a CPU.
+    A blended request takes a row of the base and one a patch. By default memory is a quarter of what is free on a GPU, and
+    4 GiB on a CPU.
     """
 
     def __init__(self, backbone: Backbone, *, rows: int = 96, memory: int | None = None, waiting: int = 256) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 
 import pytest
 import torch
-from made_batches import segment_of, texts
+from made_batches import asked, drained, joined, segment_of, text_alone, texts
 from made_models import CONTEXT, make_backbone, some_ids
 
 from patchlab.engine import Lane, Sampling, Scheduler, StackPlan, blend, finished, fixed, replies, stream
 from patchlab.engine.decode import Batch, Row
 from patchlab.engine.forward_rows import Part
-from patchlab.errors import ContextError, InputError
+from patchlab.errors import BusyError, ContextError, InputError
 from patchlab.models import Backbone
 from patchlab.records import Delta, Message, Prompt
 
@@ -225,6 +225,20 @@ def test_the_context_error_counts_what_is_needed(llama: Backbone) -> None:
 def test_nothing_asked_is_an_error_and_not_a_crash(llama: Backbone, prompts: list[Prompt], samples: int) -> None:
     with pytest.raises(InputError, match="one or more"):
         stream([base_of(llama)], prompts, samples=samples)
+
+
+def test_lanes_that_cannot_be_told_apart_are_refused(llama: Backbone) -> None:
+    with pytest.raises(InputError, match="lanes base, base; expected each name once"):
+        stream([base_of(llama), base_of(llama)], PROMPTS)
+
+
+def test_a_stream_that_finds_one_line_full_leaves_the_other(llama: Backbone) -> None:
+    """Of two models the second is asked too much: nothing of the stream may be left with the first."""
+    mine, full = Scheduler(llama), Scheduler(make_backbone("mistral"), waiting=1)
+    waiting = asked(full, PROMPTS[1])
+    with pytest.raises(BusyError):
+        next(stream([base_of(mine), Lane("reference", full)], PROMPTS, sampling=WARM))
+    assert not mine._line.jobs and joined(drained(waiting)) == text_alone(full.backbone, PROMPTS[1])
 
 
 def test_a_stream_is_the_batch_sampled(llama: Backbone) -> None:
