@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_models import make_backbone, make_patch, saved
 
 from patchlab.cli import compare, main, progress
 from patchlab.patches import Patch
@@ -272,3 +273,18 @@ def test_train_refuses_what_it_cannot_use(pocket: Path, tmp_path: Path, capsys: 
         [line] = capsys.readouterr().err.splitlines()
         assert said in line
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt2"])
+def test_any_base_is_compared_without_a_reference(family: str, tmp_path: Path, home: Path,
+                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    base = make_backbone(family)
+    folder = saved(base, tmp_path / "model")
+    found = lines(capsys, "compare", "hi there", "--base", str(folder), *SHORT)
+    assert [lane["lane"] for lane in found[0]["lanes"]] == ["base", "patched"]
+    assert found[0]["lanes"][0]["text"] == found[0]["lanes"][1]["text"]
+    make_patch(base, "calm", length=3, strength=2.0).save_pretrained(home / "patches" / "calm-1.0.0")
+    on = lines(capsys, "compare", "hi there", "--base", str(folder), "--stack", "calm", "--temperature", "0", *SHORT)[0]["lanes"]
+    assert on[0]["text"] != on[1]["text"]
+    with pytest.raises(SystemExit, match="2"):
+        main(["compare", "hi", "--base", str(folder), "--preset", "pocket"])
