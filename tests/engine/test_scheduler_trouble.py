@@ -16,7 +16,7 @@ from patchlab.engine.decode import Batch
 from patchlab.engine.written_rows import Request
 from patchlab.errors import ModelError
 from patchlab.models import Backbone
-from patchlab.records import Prompt
+from patchlab.records import Delta, Prompt
 
 Held = Callable[[], list[Any]]
 
@@ -103,9 +103,11 @@ def test_whoever_fails_at_the_next_request_is_told_and_its_rows_end(llama: Backb
 
     job = scheduler.open(requests())
     other = asked(scheduler, Prompt("row 1"), sampling=Sampling(temperature=1.0, max_new_tokens=3))
+    deltas: list[Delta] = []
     with pytest.raises(ValueError, match="no more prompts") as caught:
-        drained(job)
-    assert 'ValueError("no more prompts")' in caught.value.__notes__[0] and job.deltas == []
+        while got := job.take():
+            deltas += got
+    assert 'ValueError("no more prompts")' in caught.value.__notes__[0] and not any(delta.done for delta in deltas)
     assert {block().shape[0] for block in held()} <= {1}  # the other's at most
     drained(other)
     assert held() == [] and goes_on(scheduler)

@@ -108,3 +108,22 @@ def test_threads_on_one_lab_get_what_one_after_the_other_gets(base: Backbone, fo
     for threads in (2, 4):
         together, again = all_of(threads)
         assert together == alone and again == decided
+
+
+@pytest.mark.usefixtures("_restless")
+def test_streams_that_threads_close_midway_leave_the_others_as_they_are(base: Backbone, folder: Path) -> None:
+    lab = Lab(base, registry=Registry([folder]))
+    expected = [call.answered(lab) for call in ASKED[:16]]
+
+    def read(k: int) -> object:
+        if k % 2 == 0:
+            return ASKED[k].answered(lab)
+        running = lab.stream(ASKED[k].prompts, stack=ASKED[k].stack, samples=5, sampling=ASKED[k].sampling)
+        for _ in range(k % 3):
+            next(running)
+        running.close()
+        return expected[k]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(read, range(16))) == expected
+    assert lab.scheduler.in_flight == 0 and not lab.scheduler._line.jobs
