@@ -1,4 +1,4 @@
-"""Layer 1: what a patch is: its manifest, its prefix and its folder on disk, and stacks of patches. Loads no model library."""
+"""Layer 1: patches, with their manifest, prefix and folder on disk, and stacks of patches. Loads no model library."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What speaks against a stack, in sentences: a patch with one it supersedes, declared conflicts, pairs known to fight.
+"""Warnings about a stack: patches that supersede each other, conflicts declared in manifests, pairs measured to fight.
 
-None of it is refused: who stacks such patches may have reasons, and is told.
+A stack with warnings still runs: whether to use it is the caller's decision.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from patchlab.patches.interactions import Cell, Interactions, Row, label
 from patchlab.patches.manifest import Manifest
 from patchlab.patches.stack import Mode
 
-Called = Callable[[Manifest], str]  # what a patch is called where the sentence is read
+Called = Callable[[Manifest], str]  # the words for a patch in a sentence
 
 SIDE = {"parallel": "side by side", "sequential": "in this order", "blend": "blended"}
 
 
 def supersedes(one: Manifest, other: Manifest) -> bool:
-    """Whether `one` says that it takes the place of `other`, which it can only on the same base.
+    """Whether `one` names `other` in `supersedes`, on the same base.
 
     A patch that names itself without a version means its own older versions.
     """
@@ -30,42 +30,42 @@ def supersedes(one: Manifest, other: Manifest) -> bool:
 
 
 def superseded_by(manifest: Manifest, others: Iterable[Manifest]) -> list[Manifest]:
-    """Those of `others` that take the place of `manifest`."""
+    """Those of `others` that supersede `manifest`."""
     return [other for other in others if supersedes(other, manifest)]
 
 
 def conflicts(one: Manifest, other: Manifest) -> bool:
-    """Whether `one` says that it cannot stand together with `other`."""
+    """Whether `one` names `other` in `conflicts`."""
     return label(one) != label(other) and bool({other.name, label(other)} & {*one.conflicts})
 
 
 def warnings(manifests: Sequence[Manifest], mode: Mode, interactions: Interactions, *, fingerprints: Collection[str] = (),
              called: Called = lambda manifest: repr(manifest.name)) -> list[str]:
-    """A sentence for each thing that speaks against a stack of these patches, in this order; none where nothing does.
+    """One sentence for each warning about a stack of these patches, in this order; an empty list without any.
 
-    `fingerprints` are those of the base that is asked: what was measured on another base says nothing about it. Without any,
-    the patches' own bases are meant.
+    `fingerprints` are those of the base in use: measurements on other bases are ignored. Without fingerprints, measurements
+    on the bases that the patches were made for are used.
     """
     measured = interactions.fights(manifests, mode, fingerprints=fingerprints)
     return list(dict.fromkeys([*_declared(manifests, called), *_measured(manifests, measured, mode, called)]))
 
 
 def _declared(manifests: Sequence[Manifest], called: Called) -> Iterator[str]:
-    told: set[frozenset[str]] = set()
+    reported: set[frozenset[str]] = set()
     for one, other in permutations(manifests, 2):
         if supersedes(one, other):
-            yield (f"{called(one)} takes the place of {called(other)} (its makers say that it supersedes {label(other)}): use "
+            yield (f"{called(one)} takes the place of {called(other)} (its manifest lists {label(other)} under supersedes): use "
                    "one of them.")
         pair = frozenset((one.name, other.name))
-        if conflicts(one, other) and pair not in told:
-            told.add(pair)
-            yield f"{called(one)} and {called(other)} should not be on together: the makers of {called(one)} say so."
+        if conflicts(one, other) and pair not in reported:
+            reported.add(pair)
+            yield f"{called(one)} and {called(other)} should not be on together: the manifest of {called(one)} lists a conflict."
 
 
 def _measured(manifests: Sequence[Manifest], rows: Iterable[Row], mode: Mode, called: Called) -> Iterator[str]:
     names = {label(manifest): called(manifest) for manifest in manifests}
     for row in rows:
-        first, second = (names[each] for each in row.stack)
+        first, second = (names[name] for name in row.stack)
         counts = sorted({cell.change.n for cell in row.fights if cell.change})
         n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
         losses = ", ".join(_loss(cell, names) for cell in row.fights)
@@ -73,7 +73,7 @@ def _measured(manifests: Sequence[Manifest], rows: Iterable[Row], mode: Mode, ca
 
 
 def _loss(cell: Cell, names: dict[str, str]) -> str:
-    """What a figure that says fight says, as half a sentence."""
+    """The change of one figure of `Row.fights`, as a clause."""
     assert cell.change is not None
     interval = f"({-cell.change.high:.1f} to {-cell.change.low:.1f})"
     if cell.patch:

@@ -1,7 +1,8 @@
-"""Patches in repositories of the Hugging Face Hub: only files of a patch travel, and only of sizes that a patch can have."""
+"""Downloads patches from and uploads them to the Hugging Face Hub, limited to the file names and sizes a patch can have."""
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import tempfile
@@ -22,20 +23,23 @@ def is_repository(text: str) -> bool:
 
 @contextmanager
 def downloaded(repository: str, *, revision: str | None) -> Iterator[Path]:
-    """A folder with the files of a patch in a repository, for as long as it is used; without network from the Hub's cache.
+    """A temporary folder with the patch files of a repository; without a network they come from the Hub's local cache.
 
-    Raises NotFoundError for a repository or revision that is not there or cannot be reached, PatchFormatError for files that
-    are larger than any patch's, before they are downloaded.
+    Raises NotFoundError for a repository or revision that does not exist or cannot be reached, PatchFormatError before the
+    download for a file that is larger than in any patch.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
     from huggingface_hub.utils import httpx
 
     try:
-        with suppress(OfflineModeIsEnabled, httpx.RequestError):  # the Hub's cache may have it
+        with suppress(OfflineModeIsEnabled, httpx.RequestError):  # the local cache may have it
             info = HfApi().model_info(repository, revision=revision, files_metadata=True)
-            _check_sizes(repository, {each.rfilename: each.size or 0 for each in info.siblings or ()})
-        kept = snapshot_download(repository, revision=revision, allow_patterns=[*KNOWN])
+            for file in info.siblings or ():
+                if (file.size or 0) > CAPS.get(file.rfilename, math.inf):
+                    raise PatchFormatError(f"{file.rfilename} of {repository} has {file.size} bytes",
+                                           expected=f"at most {CAPS[file.rfilename]}", do="check the name of the repository")
+        cached = snapshot_download(repository, revision=revision, allow_patterns=[*KNOWN])
     except (RepositoryNotFoundError, RevisionNotFoundError):
         asked = repr(repository) + (f" with revision {revision!r}" if revision else "")
         raise NotFoundError(f"no folder and no Hub repository {asked}",
@@ -47,14 +51,14 @@ def downloaded(repository: str, *, revision: str | None) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "patch"
         folder.mkdir()
-        for name in KNOWN:  # the Hub's cache holds links, which a patch folder may not
-            if (Path(kept) / name).is_file():
-                shutil.copyfile(Path(kept) / name, folder / name)
+        for name in KNOWN:  # the cache holds symbolic links, which a patch folder may not contain
+            if (Path(cached) / name).is_file():
+                shutil.copyfile(Path(cached) / name, folder / name)
         yield folder
 
 
 def upload(files: Mapping[str, bytes], repository: str, *, private: bool | None, revision: str | None, message: str) -> str:
-    """Make a repository hold these files of a patch, in one commit, and return its address. Raises InputError."""
+    """Commit these files of a patch to a repository, delete its other patch files, and return the URL. Raises InputError."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import httpx
@@ -64,21 +68,14 @@ def upload(files: Mapping[str, bytes], repository: str, *, private: bool | None,
         hub.create_repo(repository, private=private, exist_ok=True)
         if revision:
             hub.create_branch(repository, branch=revision, exist_ok=True)
-        gone = ({*KNOWN} - files.keys()) & {*hub.list_repo_files(repository, revision=revision)}
+        obsolete = ({*KNOWN} - files.keys()) & {*hub.list_repo_files(repository, revision=revision)}
         changes = [CommitOperationAdd(name, data) for name, data in files.items()]
-        done = hub.create_commit(repository, [*changes, *map(CommitOperationDelete, sorted(gone))], revision=revision,
-                                 commit_message=message)
+        commit = hub.create_commit(repository, [*changes, *map(CommitOperationDelete, sorted(obsolete))], revision=revision,
+                                   commit_message=message)
     except (httpx.HTTPError, HFValidationError, OSError) as error:
         raise InputError(f"the Hub repository {repository[:100]!r} cannot be written ({_reason(error)})",
                          expected="a network and a repository of your own", do="log in with `hf auth login`") from None
-    return str(done.commit_url)
-
-
-def _check_sizes(repository: str, sizes: Mapping[str, int]) -> None:
-    for name in KNOWN:
-        if sizes.get(name, 0) > CAPS[name]:
-            raise PatchFormatError(f"{name} of {repository} has {sizes[name]} bytes", expected=f"at most {CAPS[name]}",
-                                   do="check the name of the repository")
+    return str(commit.commit_url)
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,6 @@
-"""What a patch says about itself: patch.json as a checked, frozen value. Knows no files and no tensors.
+"""The manifest of a patch, patch.json, as a frozen value. Reads no files and no tensors.
 
-A Manifest cannot exist with a bad value: its constructor checks, so what is written can always be read again.
+The constructor checks every field, so a Manifest that exists is valid and can be read again once written.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ CARD_FILE = "README.md"
 SIGNATURE_FILE = "model.sig"
 GATE_FILE = "gate.safetensors"
 CURVE_FILE = "curve.json"
-FILES = (CARD_FILE, CONFIG_FILE, WEIGHTS_FILE,
-         MANIFEST_FILE)  # every patch folder holds these, perhaps some of the optional ones, and perhaps a signature
+FILES = (CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, MANIFEST_FILE)  # in every patch folder
 OPTIONAL = (GATE_FILE, CURVE_FILE)
 
 NAME = re.compile(r"(?=.{1,64}\Z)[a-z][a-z0-9]*(-[a-z0-9]+)*")
-RESERVED_NAMES = ("none",)  # what an empty stack is called
+RESERVED_NAME = "none"  # the text form of the empty stack
 _NUMBER = r"(0|[1-9][0-9]*)"
 _TAG = r"(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 VERSION = re.compile(
@@ -44,19 +43,19 @@ _IDENTITY = re.compile(r"[0-9A-Za-z:._/+=-]{1,256}")
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` can name a patch: lower-case letters, digits and single hyphens, 64 at most."""
-    return NAME.fullmatch(text) is not None and text not in RESERVED_NAMES
+    """Whether `text` is a patch name: at most 64 lower-case letters, digits and single hyphens, and not "none"."""
+    return NAME.fullmatch(text) is not None and text != RESERVED_NAME
 
 
 def is_version(text: str) -> bool:
-    """Whether `text` is a semantic version (semver.org 2.0.0), 64 characters at most."""
+    """Whether `text` is a semantic version (semver.org 2.0.0) of at most 64 characters."""
     return VERSION.fullmatch(text) is not None
 
 
 def version_key(version: str) -> tuple[Any, ...]:
-    """The one sort key among the versions of a patch, the preferred one last: every release comes after every pre-release.
+    """The sort key of a patch's versions: every pre-release before every release, so that the preferred version is the last.
 
-    Both are in semantic-version order (semver.org 2.0.0, § 11); build tags break ties.
+    Within both groups the order is that of semantic versioning (semver.org 2.0.0, section 11); build tags break ties.
     """
     core, _, build = version.partition("+")
     release, _, tags = core.partition("-")
@@ -70,13 +69,13 @@ def _is_reference(text: str) -> bool:
 
 
 def check_measure(measure: Measure) -> Measure:
-    """The figure as it is. Raises Unfit, naming the field, for one without words, finite numbers and prompts."""
+    """Return the measure unchanged. Raises Unfit naming the first field that is empty, not finite or out of range."""
     for name in ("suite", "lane", "metric", "scorer"):
         text = getattr(measure, name)
         if not is_line(text, 256):
             raise Unfit("one line of 1 to 256 printable characters", field=name, found=repr(text)[:80])
     for name in ("value", "low", "high"):
-        if not abs(getattr(measure, name)) < 1e300:  # NaN is not smaller than anything
+        if not abs(getattr(measure, name)) < 1e300:  # also false for NaN
             raise Unfit("a finite number", field=name, found=repr(getattr(measure, name)))
     if measure.low > measure.high:
         raise Unfit("an interval from low to high", found=f"low {measure.low:g} over high {measure.high:g}")
@@ -86,15 +85,15 @@ def check_measure(measure: Measure) -> Measure:
 
 
 Line = Annotated[str, one_line(256)]
-Identity = Annotated[str, such(lambda text: bool(_IDENTITY.fullmatch(text)), "letters, digits and :._/+=-, 256 at most")]
+Identity = Annotated[str, such(lambda text: bool(_IDENTITY.fullmatch(text)), "at most 256 letters, digits and :._/+=-")]
 Perhaps = Annotated[str, such(lambda text: not text or bool(_IDENTITY.fullmatch(text)),
-                              "letters, digits and :._/+=-, 256 at most, or nothing")]
+                              "at most 256 letters, digits and :._/+=-, or empty")]
 Named = Annotated[tuple[Annotated[str, such(_is_reference, "patches as 'name' or 'name@version'")], ...],
                   Field(max_length=MAX_MEASURES), FailFast()]
 Figure = Annotated[Measure, AfterValidator(check_measure)]
 Sha256 = Annotated[str, such(lambda text: bool(_DIGEST.fullmatch(text)), "a sha256 in hex")]
 Files = dict[Annotated[str, such(lambda name: name in (*FILES, *OPTIONAL), f"only {', '.join((*FILES, *OPTIONAL))}")], Sha256]
-# the figures are made elsewhere and are plain records: their types are checked here
+# a Measure is a plain dataclass, whose field types are only checked when it becomes part of a manifest
 _CONFIG = STRICT | {"revalidate_instances": "always"}
 _DO = "correct the field or get the patch again from its vendor"
 
@@ -102,9 +101,9 @@ _DO = "correct the field or get the patch again from its vendor"
 @checked("manifest", do=_DO, error=PatchFormatError)
 @dataclass(frozen=True, slots=True, config=STRICT)
 class BaseIdentity:
-    """Which base a patch was made for: its id and revision in words, the rest as identities that must match.
+    """The base a patch was made for: `id` and `revision` for readers, fingerprint and digests for comparison with a loaded base.
 
-    `revision` and `template_digest` are empty where a base has none. Raises PatchFormatError.
+    `revision` and `template_digest` are empty for a base without them. Raises PatchFormatError.
     """
 
     id: Line
@@ -119,17 +118,17 @@ class BaseIdentity:
 class Manifest:
     """The contents of patch.json.
 
-    `length` is P, `width` is D, `strength` the calibrated default in (0, 4]. `supersedes` and `conflicts`
-    hold patches as "name" or "name@version". `files` maps each file of a saved patch to its sha256, the optional ones
-    where it has them, and is empty before the first save. Raises PatchFormatError naming the field that is wrong.
+    `length` is P, `width` is D, `strength` is the calibrated default in (0, 4]. `supersedes` and `conflicts` list patches
+    as "name" or "name@version". `files` maps each file of a saved patch to its sha256 and is empty before the first save.
+    Raises PatchFormatError naming the invalid field.
     """
 
     schema: Literal[1] = SCHEMA
-    name: Annotated[str, such(is_name, "lower-case letters, digits and single hyphens, as 'toxicity'")]
-    version: Annotated[str, such(is_version, "a semantic version, as 1.0.0")]
+    name: Annotated[str, such(is_name, "lower-case letters, digits and single hyphens, such as 'toxicity'")]
+    version: Annotated[str, such(is_version, "a semantic version such as 1.0.0")]
     title: Annotated[str, one_line(120)]
     summary: Annotated[str, one_line(2000)]
-    domain: Annotated[str, such(lambda text: bool(NAME.fullmatch(text)), "one word, as 'toxicity', 'bias' or 'refusal'")]
+    domain: Annotated[str, such(lambda text: bool(NAME.fullmatch(text)), "one word such as 'toxicity', 'bias' or 'refusal'")]
     base: BaseIdentity
     reference: Line
     placement: Literal["prefix"] = "prefix"
@@ -150,12 +149,12 @@ class Manifest:
 
     @property
     def folder_name(self) -> str:
-        """The name of the patch's folder, as "toxicity-1.0.0"."""
+        """The name of the patch's folder, such as "toxicity-1.0.0"."""
         return f"{self.name}-{self.version}"
 
     @property
     def digest(self) -> str:
-        """One sha256 for the whole saved patch, its signature aside; empty before the first save."""
+        """The sha256 of the saved patch without its signature; empty before the first save."""
         return self.files.get(MANIFEST_FILE, "")
 
     @property
@@ -165,7 +164,7 @@ class Manifest:
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """The sort key of its version, see `version_key`."""
+        """The sort key of the version, see `version_key`."""
         return version_key(self.version)
 
     def to_json(self) -> dict[str, Any]:
@@ -174,5 +173,5 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: bytes, *, where: str = MANIFEST_FILE) -> Manifest:
-        """The manifest in the bytes of a patch.json; `where` names the file in errors. Raises PatchFormatError."""
+        """Parse the bytes of a patch.json; `where` names the file in errors. Raises PatchFormatError."""
         return parse(cls, data, where=where, schema=SCHEMA)

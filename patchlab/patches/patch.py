@@ -1,4 +1,4 @@
-"""A patch as a value, loaded from and saved as a folder that PEFT opens as it is. Knows no models."""
+"""A patch in memory, loaded from and saved to a folder that PEFT opens unchanged. Loads no model."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from patchlab.patches.folder import read_files, sealed, write_files
 from patchlab.patches.gate import Gate, decode_gate, encode_gate
 from patchlab.patches.manifest import CARD_FILE, CURVE_FILE, GATE_FILE, WEIGHTS_FILE, BaseIdentity, Manifest
 from patchlab.patches.peft_folder import read_adapter
-from patchlab.patches.weights import Prefix, decode, encode
+from patchlab.patches.weights import Prefix, decode, encode, frozen_copy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Patch:
-    """A prefix [P, D] float32, read-only, its manifest, and a gate and a curve where it has them. Equal when all are.
+    """A read-only prefix [P, D] float32 with its manifest and, optionally, a gate and a curve. Equal when all four are.
 
-    `digest` stands for what is compiled: the numbers and shape of the prefix, saved or not.
-    Raises PatchFormatError when prefix or gate are not what the manifest says.
+    `digest` is the sha256 of the prefix's shape and values, also before the first save.
+    Raises PatchFormatError when prefix or gate disagree with the manifest.
     """
 
     manifest: Manifest
@@ -35,13 +35,11 @@ class Patch:
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        wanted = (self.manifest.length, self.manifest.width)
-        array = isinstance(self.prefix, np.ndarray)
-        if not array or self.prefix.dtype != np.float32 or self.prefix.shape != wanted:
+        shape = (self.manifest.length, self.manifest.width)
+        if not isinstance(self.prefix, np.ndarray) or self.prefix.dtype != np.float32 or self.prefix.shape != shape:
             kind = getattr(self.prefix, "dtype", type(self.prefix).__name__)
-            got = f"{kind} {list(getattr(self.prefix, 'shape', ()))}"
-            raise PatchFormatError(f"a prefix of {got}",
-                                   expected=f"[P, D] = float32 {list(wanted)} (manifest)",
+            raise PatchFormatError(f"a prefix of {kind} {list(getattr(self.prefix, 'shape', ()))}",
+                                   expected=f"[P, D] = float32 {list(shape)} (manifest)",
                                    do="convert the prefix or correct the manifest")
         if not np.isfinite(self.prefix).all():
             raise PatchFormatError("a prefix with NaN or infinite numbers", expected="finite numbers only",
@@ -49,10 +47,8 @@ class Patch:
         if self.gate and len(self.gate.weight) != self.manifest.width:
             raise PatchFormatError(f"a gate of width {len(self.gate.weight)}", expected=f"{self.manifest.width} (manifest)",
                                    do="fit the gate on the patch's own base")
-        own = np.array(self.prefix, order="C")
-        own.flags.writeable = False
-        object.__setattr__(self, "prefix", own)
-        object.__setattr__(self, "digest", hashlib.sha256(f"{wanted}".encode() + own.tobytes()).hexdigest())
+        object.__setattr__(self, "prefix", frozen_copy(self.prefix))
+        object.__setattr__(self, "digest", hashlib.sha256(f"{shape}".encode() + self.prefix.tobytes()).hexdigest())
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Patch):
@@ -65,10 +61,11 @@ class Patch:
 
     @classmethod
     def from_pretrained(cls, source: Path | str, *, revision: str | None = None) -> Patch:
-        """The patch in a folder, or in a Hub repository ("owner/name", where there is no such folder), checked whole.
+        """Load a patch from a folder or, when there is no such folder, from the Hub repository "owner/name".
 
-        `revision` is a branch, tag or commit of the repository; a Path is always a folder. Raises PatchFormatError for what
-        is not a patch, TamperedError naming the file for changed bytes, NotFoundError for a repository that cannot be had.
+        Every file is checked before its contents are used. `revision` is a branch, tag or commit of the repository; a Path is
+        always a folder. Raises PatchFormatError for anything that is not a patch, TamperedError naming a file whose bytes
+        were changed, NotFoundError for a repository that does not exist or cannot be reached.
         """
         if isinstance(source, Path) or Path(source).exists() or not hub.is_repository(source):
             return cls.of_files(*read_files(Path(source)))
@@ -78,10 +75,10 @@ class Patch:
     @classmethod
     def from_peft(cls, folder: Path | str, *, base: BaseIdentity, name: str, domain: str, version: str = "1.0.0",
                   title: str = "", summary: str = "", reference: str = "none", licence: str = "unknown") -> Patch:
-        """The adapter that PEFT's prompt tuning saved in `folder`, as a patch of `base`.
+        """Load a prompt-tuning adapter that PEFT saved in `folder` as a patch of `base`.
 
-        PEFT does not record what the other arguments say; title and summary are filled in where they are empty.
-        Raises PatchFormatError for another kind of adapter, for pickled weights and for a wrong argument.
+        The other arguments go into the manifest, since PEFT does not record them; an empty title or summary is filled in.
+        Raises PatchFormatError for another kind of adapter, for pickled weights and for an invalid argument.
         """
         prefix = read_adapter(Path(folder))
         length, width = prefix.shape
@@ -93,13 +90,13 @@ class Patch:
 
     @classmethod
     def of_files(cls, manifest: Manifest, files: Mapping[str, bytes]) -> Patch:
-        """The patch in the bytes of its files. Raises PatchFormatError."""
+        """The patch with this manifest in the bytes of its files, by file name. Raises PatchFormatError."""
         gate = decode_gate(files[GATE_FILE], width=manifest.width) if GATE_FILE in files else None
         curve = decode_curve(files[CURVE_FILE]) if CURVE_FILE in files else None
         return cls(manifest, decode(files[WEIGHTS_FILE], length=manifest.length, width=manifest.width), gate, curve)
 
     def to_files(self, *, card: str | None = None) -> dict[str, bytes]:
-        """The bytes of every file of this patch; the same patch gives the same bytes. `card` as in `save_pretrained`."""
+        """The bytes of every file, by file name; equal patches give equal bytes. `card` as in `save_pretrained`."""
         unsaved = replace(self.manifest, files={})
         files = {CARD_FILE: (model_card(unsaved) if card is None else card).encode("utf-8"), WEIGHTS_FILE: encode(self.prefix)}
         if self.gate:
@@ -109,18 +106,18 @@ class Patch:
         return sealed(unsaved, files)
 
     def save_pretrained(self, folder: Path | str, *, card: str | None = None) -> Path:
-        """Write this patch as `folder` (the patch's own folder) and return it.
+        """Save this patch in `folder`, which holds nothing else, and return the folder.
 
-        `card` replaces the README.md that is otherwise written from the manifest. A patch already there is
-        replaced whole, in one step. Raises InputError when `folder` holds something else.
+        `card` replaces the README.md that is otherwise rendered from the manifest. A patch that is already there is replaced
+        atomically. Raises InputError when `folder` holds anything but a patch.
         """
         return write_files(Path(folder), self.to_files(card=card))
 
     def push_to_hub(self, repository: str, *, private: bool | None = None, revision: str | None = None) -> str:
-        """Make the Hub repository "owner/name" hold this patch, in one commit, and return the commit's address.
+        """Upload this patch to the Hub repository "owner/name" in one commit and return the commit's URL.
 
-        A repository that is not there is made, `private` or as the Hub's settings say; `revision` is a branch, made where
-        there is none. Raises InputError for a repository that cannot be written.
+        A missing repository is created, `private` or by the account's default; `revision` is a branch, created when
+        missing. Raises InputError for a repository that cannot be written.
         """
         return hub.upload(self.to_files(), repository, private=private, revision=revision,
                           message=f"{self.manifest.name} {self.manifest.version}")

@@ -1,4 +1,4 @@
-"""A folder that PEFT's prompt tuning saved, read as a prefix. PEFT itself is not needed."""
+"""Reads the prefix of a folder that PEFT's prompt tuning saved. PEFT itself is not needed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from patchlab.validation import parse_object
 
 
 def read_adapter(folder: Path) -> Prefix:
-    """The prefix [P, D] of a prompt-tuning adapter, P and D as its config says. Raises PatchFormatError."""
+    """The prefix [P, D] of a prompt-tuning adapter, with P and D from its config. Raises PatchFormatError."""
     where = f"{CONFIG_FILE} in {folder}"
     config = parse_object(read_file(folder, CONFIG_FILE, cap=CAPS[CONFIG_FILE]), where=where)
-    wanted = {"peft_type": "PROMPT_TUNING", "num_transformer_submodules": 1}
-    for key, value in wanted.items():
+    for key, value in {"peft_type": "PROMPT_TUNING", "num_transformer_submodules": 1}.items():
         if config.get(key) != value:
             raise PatchFormatError(f"{where} has {key} {str(config.get(key))[:80]!r}", expected=repr(value),
                                    do="save an adapter of PEFT's prompt tuning for a causal language model")
-    length, width = (found if type(found := config.get(key)) is int else 0 for key in ("num_virtual_tokens", "token_dim"))
-    if not (1 <= length <= MAX_LENGTH and 1 <= width <= MAX_WIDTH and length * width * 4 <= MAX_PREFIX_BYTES):
+    length, width = config.get("num_virtual_tokens"), config.get("token_dim")
+    if not (type(length) is int and type(width) is int and 1 <= length <= MAX_LENGTH and 1 <= width <= MAX_WIDTH
+            and length * width * 4 <= MAX_PREFIX_BYTES):
         raise PatchFormatError(
-            f"{where} has num_virtual_tokens {str(config.get('num_virtual_tokens'))[:40]} and token_dim "
-            f"{str(config.get('token_dim'))[:40]}",
+            f"{where} has num_virtual_tokens {str(length)[:40]} and token_dim {str(width)[:40]}",
             expected=f"whole numbers up to {MAX_LENGTH} and {MAX_WIDTH}, {MAX_PREFIX_BYTES // 2**20} MiB at most",
             do="save the adapter again with PEFT")
     if (folder / "adapter_model.bin").exists() and not (folder / WEIGHTS_FILE).exists():

@@ -1,7 +1,6 @@
-"""Which patches are on, how strongly and how combined: a frozen value with a text form. Knows only names.
+"""A stack: which patches are on, at which strengths and how they are combined, as a frozen value with a text form.
 
-Text form: NAME[@VERSION][:STRENGTH], joined by commas; "none" is the empty stack. `str` and `Stack.parse` are
-inverses.
+Text form: NAME[@VERSION][:STRENGTH], joined by commas; "none" is the empty stack. `str` and `Stack.parse` are inverses.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ _STRENGTH = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One patch of a stack. Strength None is the patch's calibrated one, version None the newest installed.
+    """One patch of a stack. Strength None is the patch's calibrated strength, version None the newest installed.
 
-    Strength 0 is off, 1 the patch as compiled, 4 the most. Raises StackError.
+    Strength 0 is off, 1 is as trained, 4 is the maximum. Raises StackError.
     """
 
     name: str
@@ -38,11 +37,11 @@ class Entry:
             _bad_name(self.name)
         if self.version is not None and not (isinstance(self.version, str) and is_version(self.version)):
             raise StackError(f"patch {self.name!r} with version {str(self.version)[:80]!r}",
-                             expected="a semantic version, as 1.0.0",
+                             expected="a semantic version such as 1.0.0",
                              do=f"write {self.name}@1.0.0, or no @ for the newest")
         if self.strength is not None:
             number = isinstance(self.strength, (int, float)) and not isinstance(self.strength, bool)
-            if not number or not 0 <= self.strength <= MAX_STRENGTH:  # NaN is in no range
+            if not number or not 0 <= self.strength <= MAX_STRENGTH:  # also false for NaN
                 _bad_strength(self.name, self.strength)
             object.__setattr__(self, "strength", float(self.strength) + 0.0)  # + 0.0 turns -0.0 into 0.0
 
@@ -53,21 +52,20 @@ class Entry:
 
 
 def common_strength(strengths: Sequence[float]) -> float:
-    """The strength of a sequence of patches that were calibrated to these, each alone: their geometric mean.
+    """The strength of a sequence of patches with these calibrated strengths: their geometric mean, 1 without any.
 
-    A sequence is one segment with one strength, whose logarithm is added to what its positions score; so logarithms average.
+    A sequence has one strength, whose logarithm is added to the attention scores of its slots, so logarithms are averaged.
     """
     return round(geometric_mean(strengths), 2) if strengths else 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Patches in order, each once, with the mode that combines them. Every change gives a new stack.
+    """Patches in order, each once, with the mode that combines them. Methods return new stacks.
 
-    With `gates` a patch that has a gate is on only for prompts that its gate does not let through; without, gates count
-    for nothing. In sequential mode the patches are one segment, so the strengths that are given, but for 0, must be equal and
-    hold for all; where none is given it is `common_strength` of the calibrated ones of those that are on.
-    Raises StackError.
+    With `gates` a patch that has a gate is off for prompts that its gate skips; otherwise gates are ignored. In sequential
+    mode the patches share one strength: the nonzero strengths given must be equal and apply to all patches, and without any
+    the strength is `common_strength` of the calibrated strengths of the patches that are on. Raises StackError.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -77,28 +75,25 @@ class Stack:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             near = difflib.get_close_matches(str(self.mode), MODES, n=1)
-            raise StackError(f"unknown stack mode {str(self.mode)[:80]!r}",
-                             expected=f"one of: {', '.join(MODES)}",
+            raise StackError(f"unknown stack mode {str(self.mode)[:80]!r}", expected=f"one of: {', '.join(MODES)}",
                              do=f"did you mean {near[0]!r}?" if near else "choose one of those")
         if not isinstance(self.entries, tuple) or not all(isinstance(entry, Entry) for entry in self.entries):
             raise StackError("stack entries that are not a tuple of Entry", expected="Entry values",
                              do="use Stack.parse('name:strength')")
         if not isinstance(self.gates, bool):
-            raise StackError(f"gates {str(self.gates)[:80]!r}", expected="True or False", do="leave it out for off")
-        repeated = {name for name in self.names if self.names.count(name) > 1}
-        if repeated:
+            raise StackError(f"gates {str(self.gates)[:80]!r}", expected="True or False", do="leave it out for False")
+        if repeated := {name for name in self.names if self.names.count(name) > 1}:
             raise StackError(f"patch {min(repeated)!r} twice in one stack", expected="each patch once",
-                             do="name it once, with a higher strength if it should weigh more")
+                             do="name it once, with a higher strength for a stronger effect")
         given = {entry.strength for entry in self.entries if entry.strength}
         if self.mode == "sequential" and len(given) > 1:
             shown = ", ".join(f"{strength:g}" for strength in sorted(given))
-            raise StackError(f"strengths {shown} in a sequential stack",
-                             expected="one strength, since it is one segment",
-                             do="use mode parallel for a strength a patch")
+            raise StackError(f"strengths {shown} in a sequential stack", expected="one strength, shared by all its patches",
+                             do="use mode parallel for a strength per patch")
 
     @classmethod
     def parse(cls, text: str, *, mode: Mode = "parallel", gates: bool = False) -> Stack:
-        """The stack written in `text`, as "toxicity,refusal@1.0.0:0.5". Raises StackError saying how to."""
+        """Parse text such as "toxicity,refusal@1.0.0:0.5". Raises StackError with the correct form."""
         if text.strip() in ("", EMPTY):
             return cls((), mode, gates)
         return cls(tuple(_parse_entry(part.strip(), text) for part in text.split(",")), mode, gates)
@@ -109,26 +104,15 @@ class Stack:
         return tuple(entry.name for entry in self.entries)
 
     def with_strength(self, name: str, strength: float | None) -> Stack:
-        """This stack with `name` at `strength`, None for calibrated. Raises NotFoundError, StackError."""
+        """This stack with patch `name` at `strength`, None for the calibrated one. Raises NotFoundError, StackError."""
         index = self._index(name)
         changed = replace(self.entries[index], strength=strength)
         return replace(self, entries=(*self.entries[:index], changed, *self.entries[index + 1:]))
 
     def without(self, name: str) -> Stack:
-        """This stack with `name` taken out. Raises NotFoundError."""
+        """This stack without patch `name`. Raises NotFoundError."""
         index = self._index(name)
         return replace(self, entries=self.entries[:index] + self.entries[index + 1:])
-
-    def moved(self, name: str, index: int) -> Stack:
-        """This stack with `name` at position `index`, from 0. Raises NotFoundError, StackError."""
-        entry = self.entries[self._index(name)]
-        if type(index) is not int or not 0 <= index < len(self.entries):
-            raise StackError(f"position {index} in a stack of {len(self.entries)}",
-                             expected=f"a whole number from 0 to {len(self.entries) - 1}",
-                             do="choose a position inside")
-        others = list(self.without(name).entries)
-        others.insert(index, entry)
-        return replace(self, entries=tuple(others))
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -144,12 +128,10 @@ class Stack:
 
 def _parse_entry(part: str, whole: str) -> Entry:
     if not part:
-        raise StackError(f"an empty place in the stack {whole[:80]!r}",
-                         expected="a patch between every two commas",
-                         do="remove the comma that is too many")
+        raise StackError(f"an empty entry in the stack {whole[:80]!r}", expected="a patch between commas",
+                         do="remove the comma without a patch beside it")
     if part == EMPTY:
-        raise StackError(f"{EMPTY!r} beside other patches in {whole[:80]!r}",
-                         expected=f"{EMPTY!r} alone, or patches",
+        raise StackError(f"{EMPTY!r} together with patches in {whole[:80]!r}", expected=f"{EMPTY!r} alone, or patches",
                          do=f"remove {EMPTY!r}")
     left, colon, strength = part.partition(":")
     name, at, version = left.partition("@")

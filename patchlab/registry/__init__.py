@@ -1,4 +1,4 @@
-"""Layer 2: the patches at hand: found in folders, looked up by name and version, installed from elsewhere."""
+"""Layer 2: installed patches, listed from folders, looked up by name and version, installed from other folders."""
 
 from patchlab.registry.index import Installed, Registry, default_registry, install, lookup
 

@@ -1,4 +1,4 @@
-"""Where measured interactions lie: a file among the folders of patches, which are the only things a registry lists there."""
+"""Finds and reads interactions.json, the file of measured interactions that lies beside the folders of the patches."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ FILE = "interactions.json"
 
 
 def place_of(installed: Iterable[Installed]) -> Path:
-    """Where the interactions of these patches belong: beside them where they lie together, else in the home folder."""
-    folders = {one.folder.parent for one in installed}
+    """The path for interactions of these patches: beside them if all are in one folder, else in the home folder."""
+    folders = {each.folder.parent for each in installed}
     return (folders.pop() if len(folders) == 1 else home_folder() / PATCHES) / FILE
 
 
 def find_interactions(registry: Registry, *, fingerprints: Collection[str] = ()) -> tuple[Interactions, list[str]]:
-    """The fresh rows of all files beside the registry's patches, and why a file cannot be used.
+    """The rows without stale patches of every interactions.json in the registry's folders, and why any file is unusable.
 
-    With the `fingerprints` of a base only what was measured on it, see `Interactions.fresh`.
+    With the `fingerprints` of a base, only rows measured on it, see `Interactions.fresh`.
     """
-    found, broken = Interactions(), []
-    manifests = [one.manifest for one in registry.list()]
+    interactions, broken = Interactions(), []
+    manifests = [each.manifest for each in registry.list()]
     for folder in registry.folders:
         path = folder / FILE
         if not path.exists():
             continue
         try:
-            found = found.joined(_loaded(path, identity(path)).fresh(manifests, fingerprints=fingerprints))
+            interactions = interactions.joined(_loaded(path, identity(path)).fresh(manifests, fingerprints=fingerprints))
         except (PatchFormatError, OSError) as error:
             broken.append(f"{path} cannot be used: {error}")
-    return found, broken
+    return interactions, broken
 
 
 @lru_cache(maxsize=8)
 def _loaded(path: Path, now: tuple[int, ...] | None) -> Interactions:
-    """The interactions in a file, read once as long as it is the same one."""
+    """The interactions in a file, cached while its identity `now` is the same."""
     return load_interactions(path)

@@ -1,4 +1,4 @@
-"""What speaks against a stack: superseded patches, declared conflicts, pairs known to fight."""
+"""Warnings about a stack: superseded patches, declared conflicts, pairs known to fight."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def test_every_reason_is_one_sentence(manifest: Manifest) -> None:
     newer = replace(saved(manifest, "calm", version="2.0.0"), supersedes=("toxicity@1.0.0",))
     for stack in ((newer, refusal, toxicity), (toxicity, newer)):
         [words] = warnings(stack, "parallel", Interactions())
-        assert "'calm' takes the place of 'toxicity'" in words and "supersedes toxicity@1.0.0" in words
+        assert "'calm' takes the place of 'toxicity'" in words and "lists toxicity@1.0.0 under supersedes" in words
 
     for names in (("refusal",), ("refusal@1.0.0",)):
         foe = replace(saved(manifest, "foe"), conflicts=names)
         assert conflicts(foe, refusal) and not conflicts(refusal, foe)
         [words] = warnings((refusal, foe), "sequential", Interactions())
-        assert "the makers of 'foe' say so" in words
+        assert "the manifest of 'foe' lists a conflict" in words
     both = (replace(refusal, conflicts=("foe",)), foe)
-    assert len(warnings(both, "parallel", Interactions())) == 1, "said by both, told once"
+    assert len(warnings(both, "parallel", Interactions())) == 1, "both manifests list it, one warning"
     assert warnings((replace(saved(manifest, "foe"), conflicts=("refusal@2.0.0",)), refusal), "parallel", Interactions()) == []
 
 

@@ -111,7 +111,7 @@ def test_what_is_not_plain_json_is_refused(tmp_path: Path, data: bytes) -> None:
 
 
 def test_a_folder_and_a_flood_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(PatchFormatError, match="is no file"):
+    with pytest.raises(PatchFormatError, match="is not a file"):
         load_interactions(tmp_path)
     monkeypatch.setattr("patchlab.patches.interactions.MAX_BYTES", 10)
     save_interactions(Interactions(), tmp_path / FILE)

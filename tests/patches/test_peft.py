@@ -71,7 +71,7 @@ def trained(llama: LlamaForCausalLM, folder: Path, **more: Any) -> Path:
 def test_what_peft_saved_is_a_patch_and_computes_the_same(llama: LlamaForCausalLM, manifest: Manifest, tmp_path: Path) -> None:
     torch.manual_seed(4)
     folder = trained(llama, tmp_path / "theirs")
-    with pytest.raises(PatchFormatError, match=r"an adapter of PEFT and no patch\.json.*Patch\.from_peft"):
+    with pytest.raises(PatchFormatError, match=r"a PEFT adapter and no patch\.json.*Patch\.from_peft"):
         Patch.from_pretrained(folder)
     patch = Patch.from_peft(folder, base=manifest.base, name="calm", domain="toxicity")
     assert (patch.manifest.length, patch.manifest.width, patch.manifest.base) == (5, 32, manifest.base)

@@ -90,23 +90,13 @@ def test_changes_give_new_stacks() -> None:
     assert str(stack.with_strength("a", 2)) == "a:2,b:0.5,c@1.0.0"
     assert str(stack.with_strength("b", None)) == "a,b,c@1.0.0"
     assert str(stack.without("b")) == "a,c@1.0.0"
-    assert str(stack.moved("c", 0)) == "c@1.0.0,a,b:0.5"
-    assert str(stack.moved("a", 2)) == "b:0.5,c@1.0.0,a"
-    assert stack.moved("b", 1) == stack
     assert str(stack.without("a").without("b").without("c")) == "none"
-    assert stack.without("a").mode == stack.with_strength("a", 1).mode == stack.moved("a", 1).mode == "blend"
+    assert stack.without("a").mode == stack.with_strength("a", 1).mode == "blend"
     assert str(stack) == "a,b:0.5,c@1.0.0"
-
-
-@pytest.mark.parametrize("index", [-1, 3, True, 1.0])
-def test_a_position_outside_is_refused(index: Any) -> None:
-    with pytest.raises(StackError, match="from 0 to 2"):
-        Stack.parse("a,b,c").moved("a", index)
 
 
 def test_a_name_not_in_the_stack_is_answered_with_the_near_one() -> None:
     stack = Stack.parse("toxicity,refusal")
-    for change in (lambda: stack.with_strength("toxicty", 1), lambda: stack.without("toxicty"),
-                   lambda: stack.moved("toxicty", 0)):
+    for change in (lambda: stack.with_strength("toxicty", 1), lambda: stack.without("toxicty")):
         with pytest.raises(NotFoundError, match="did you mean 'toxicity'"):
             change()

@@ -115,7 +115,7 @@ def test_install_refuses_a_changed_patch_and_other_bytes_of_one_version(place: P
         install(bad, home)
     assert not home.exists()
     install(good, home)
-    with pytest.raises(InputError, match=r"other bytes of toxicity 1\.0\.0"):
+    with pytest.raises(InputError, match=r"toxicity 1\.0\.0 with other contents"):
         install(other, home)
     assert Patch.from_pretrained(home / "patches" / "toxicity-1.0.0") == Patch.from_pretrained(good)
 
