@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patchlab.cli.options import (
+    FILES,
     add_json,
     add_models,
     add_stack,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from patchlab.cli.options import Verbs
 
 
-
 def add(verbs: Verbs) -> None:
     """Add the verb to the parser."""
     parser = verbs.add_parser(
@@ -37,8 +37,7 @@ def add(verbs: Verbs) -> None:
     add_models(parser)
     add_stack(parser)
     add_suites(parser, "suites to measure on (default: all embedded ones: toxicity, bias, refusal, overrefusal, fluency, drift, "
-                       "helpfulness). Other prompts by NAME=FILE (JSON Lines, JSON, CSV, TSV, Parquet, gzip of the texts; - for standard "
-                       "input) or NAME=hub:OWNER/DATASET#SPLIT; so given, NAME may also be a public set: realtoxicityprompts, "
+                       f"helpfulness). Other prompts by NAME={FILES}; so given, NAME may also be a public set: realtoxicityprompts, "
                        "xstest, harmbench, advbench, strongreject, jailbreakbench, simplesafetytests, beavertails, winogender or "
                        "bold")
     add_strict(parser)

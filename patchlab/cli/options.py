@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # the class has parameters for type checkers only
     Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+FILES = "FILE (JSON Lines, JSON, CSV, TSV, Parquet, gzip of the texts), - for standard input, or hub:OWNER/DATASET[#SPLIT]"
+
+
 def add_models(parser: argparse.ArgumentParser) -> None:
     """Which models: a preset, or any base with or without a reference."""
     parser.add_argument("--preset", metavar="NAME",
