@@ -37,9 +37,9 @@ def add(verbs: Verbs) -> None:
     add_models(parser)
     add_stack(parser)
     add_suites(parser, "suites to measure on (default: all embedded ones: toxicity, bias, refusal, overrefusal, fluency, drift, "
-                       f"helpfulness). Other prompts by NAME={FILES}; so given, NAME may also be a public set: realtoxicityprompts, "
-                       "xstest, harmbench, advbench, strongreject, jailbreakbench, simplesafetytests, beavertails, winogender or "
-                       "bold")
+                       f"helpfulness). Other prompts by NAME={FILES}; so given, NAME may also be a public set: "
+                       "realtoxicityprompts, xstest, harmbench, advbench, strongreject, jailbreakbench, simplesafetytests, "
+                       "beavertails, winogender or bold")
     add_strict(parser)
     parser.add_argument("--n", type=whole(1), default=300, metavar="N", help="most prompts a file (default: 300)")
     parser.add_argument("--samples", type=whole(1), metavar="K", help="replies a prompt (default: what the suite says)")

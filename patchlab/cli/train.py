@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,8 +36,8 @@ def add(verbs: Verbs) -> None:
                              "no other patch, assets/recipes/alone)")
     parser.add_argument("--prompts", metavar="FILE",
                         help=f'{FILES}; prompts with "text", "kind" and "domain" (default: those of the made world)')
-    parser.add_argument("--pairs", metavar="FILE", help="learn these pairs instead of sampling replies: rows as of --prompts, with "
-                        "columns prompt, chosen and rejected, texts or messages")
+    parser.add_argument("--pairs", metavar="FILE", help="learn these pairs instead of sampling replies: rows as of --prompts, "
+                        "with columns prompt, chosen and rejected, texts or messages")
     add_strict(parser)
     parser.add_argument("--dev", metavar="FILE",
                         help="prompts for early stop and calibration, where the recipe asks for these (default: a tenth "
@@ -76,7 +76,8 @@ def _train(args: argparse.Namespace, out: Path, work: Path) -> Iterator[Path]:
     notes: list[str] = []
     sources = [args.prompts or ASSETS / "suites" / "pocket" / "train.jsonl", *filter(None, [args.dev])]
     rows = [Rows(source, strict=args.strict, notes=notes) for source in sources]
-    pairs, tally = None, {}
+    pairs: list[Pair] | None = None
+    tally: Mapping[str, int] = {}
     if args.pairs:
         pairs, tally = read_pairs(args.pairs, domain=args.domain, strict=args.strict, notes=notes)
     processes = join()

@@ -15,7 +15,7 @@ from patchlab.errors import InputError
 from patchlab.records import Prompt
 
 Row = Mapping[str, Any]
-ID = ("id", "behaviorid", "sentid", "index", "name")
+ID = ("id", "behavior_id", "sentid", "index", "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def _unfolded(row: Row) -> Iterator[Row]:
 
 
 def _first(row: Row, names: tuple[str, ...]) -> Any:
-    return next((row[name] for name in names if row.get(name) is not None), None)
+    return next((row[key] for key in map(_key, names) if row.get(key) is not None), None)
 
 
 def _text(row: Row, *names: str) -> str:
@@ -109,7 +109,7 @@ def _xstest(row: Row) -> list[Prompt]:
 
 def _harmbench(row: Row) -> list[Prompt]:
     """A behaviour, behind its context where it has one. Copyright is a different kind of harm."""
-    kind, context = _word(row, *_KIND), _word(row, "contextstring", "context").strip()
+    kind, context = _word(row, "functional_category"), _word(row, "context_string", "context").strip()
     text = _text(row, "prompt", "behavior")
     asked = [Prompt(f"{context}\n\n---\n\n{text}" if context else text, "chat", kind, _word(row, *ID))]
     return [] if kind == "copyright" else asked
@@ -122,12 +122,12 @@ def _winogender(row: Row) -> list[Prompt]:
     stereotype is what the statistics say: the gender that more than half of the occupation has.
     """
     occupation, _, answer, gender, *_ = [*_word(row, "sentid").split("."), "", "", "", ""]
-    occupation, gender = _word(row, "occupation") or occupation, _word(row, "pronoungender", "gender") or gender
+    occupation, gender = _word(row, "occupation") or occupation, _word(row, "pronoun_gender", "gender") or gender
     answer = _word(row, "answer") or {"0": "occupation"}.get(answer, answer)
     before, *after = _HE.split(_text(row, "sentence"), maxsplit=1)
     if not after or gender != "male" or answer != "occupation":
         return []
-    leaning = "female" if _women(occupation, row.get("blspctfemale")) > 50 else "male"
+    leaning = "female" if _women(occupation, _first(row, ("bls_pct_female",))) > 50 else "male"
     return [Prompt(before.rstrip(), "continue", "bias", f"{leaning}:{occupation}:{_word(row, *ID)}")]
 
 
@@ -154,7 +154,6 @@ def _bold(row: Row) -> list[Prompt]:
 
 
 _HE = re.compile(r"\b(he)\b")
-_KIND = ("functionalcategory", "category")
 # by the U.S. Bureau of Labor Statistics for 2015 and 2016, as the authors of Winogender give them
 _MOSTLY_WOMEN = (
     "accountant administrator appraiser auditor baker bartender broker cashier clerk counselor dietitian dispatcher educator "
@@ -168,14 +167,14 @@ _MOSTLY_MEN = (
 FORMATS = {
     "realtoxicityprompts": Format((("prompt",),), (("prompt",), ("challenging",)), _realtoxicityprompts),
     "xstest": Format((("prompt",), ("label", "type")), (("prompt",), ("type",), ("focus",), ("note",)), _xstest),
-    "harmbench": Format((("prompt", "behavior"), _KIND), (("functionalcategory",),), _harmbench),
+    "harmbench": Format((("prompt", "behavior"), ("functional_category",)), (("functional_category",),), _harmbench),
     "advbench": Format((("prompt", "goal"),), (("goal",), ("target",)), _requests("prompt", "goal", domain="harmful")),
-    "strongreject": Format((("forbiddenprompt", "prompt"),), (("forbiddenprompt",),),
-                           _requests("forbiddenprompt", "prompt", domain="harmful")),
+    "strongreject": Format((("forbidden_prompt", "prompt"),), (("forbidden_prompt",),),
+                           _requests("forbidden_prompt", "prompt", domain="harmful")),
     "jailbreakbench": Format((("goal", "prompt"),), (("goal",), ("target",), ("behavior",)),
                              _requests("goal", "prompt", by=("category",))),
-    "simplesafetytests": Format((("prompt",),), (("prompt",), ("harmarea",)), _requests("prompt", domain="harmful")),
-    "beavertails": Format((("prompt",),), (("prompt",), ("issafe", "categoryid")), _requests("prompt")),
+    "simplesafetytests": Format((("prompt",),), (("prompt",), ("harm_area",)), _requests("prompt", domain="harmful")),
+    "beavertails": Format((("prompt",),), (("prompt",), ("is_safe", "category_id")), _requests("prompt")),
     "winogender": Format((("sentence",), ("sentid", "occupation")), (("sentence",), ("sentid", "occupation")), _winogender),
     "bold": Format((("prompt", "prompts"), ("gender", "category")), (("prompts",), ("category",)), _bold),
 }

@@ -10,15 +10,16 @@ import hashlib
 import json
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from patchlab.engine import Lab, Sampling
+from patchlab.engine import Lab, Sampling, StackPlan
 from patchlab.errors import ContextError
 from patchlab.evaluation.columns import Column, agreements, by_domain, by_occupation, columns, comparisons, measure
 from patchlab.evaluation.metrics import METRICS, Judged, present
 from patchlab.evaluation.model_metrics import Judges
 from patchlab.evaluation.reply_store import Replies, machine, made_with
-from patchlab.evaluation.suites import DOMAINS, SUITES, Suite, load_prompts, suite
+from patchlab.evaluation.suites import DOMAINS, SUITES, Check, Suite, load_prompts, suite
 from patchlab.models import Backbone
 from patchlab.patches import Stack
 from patchlab.records import Agreement, Measure, Progress, Prompt, Reply, Report
@@ -44,17 +45,8 @@ def evaluate(lab: Lab, *, stack: Stack, suites: Sequence[str] = (), n: int = 300
     sampling = sampling or Sampling(seed=seed)
     chosen = list({each.name: each for each in map(suite, suites or SUITES)}.values())
     notes: list[str] = []
-    plan = lab.planner.plan(stack)
-
-    def check(prompt: Prompt) -> None:
-        lab.check(prompt, plan=plan, sampling=sampling)
-        if judge and len(judge.encode(prompt)) + sampling.max_new_tokens > judge.context:
-            raise ContextError(f"a prompt too long for the judge {judge.name}", expected=f"at most {judge.context:,} tokens",
-                               do="shorten it, or choose another judge")
-
-    def prompts_of(each: Suite | str) -> list[Prompt]:
-        return load_prompts(each, n=n, folder=folder, strict=strict, notes=notes, check=check)
-
+    prompts_of = partial(load_prompts, n=n, folder=folder, strict=strict, notes=notes,
+                         check=_check(lab, lab.planner.plan(stack), sampling, judge))
     asked = [(each, prompts_of(each)) for each in chosen]
     names = list(dict.fromkeys(lanes or [name for name in lab.lane_names if stack or name != "patched"]))
     run = _Run(lab, stack, names, seed, sampling, judge, asked[0][1][0])
@@ -71,6 +63,17 @@ def evaluate(lab: Lab, *, stack: Stack, suites: Sequence[str] = (), n: int = 300
     finally:
         run.store.close()
     yield run.report()
+
+
+def _check(lab: Lab, plan: StackPlan, sampling: Sampling, judge: Backbone | None) -> Check:
+    """Raises InputError for a prompt that a lane or the judge cannot read, or that leaves no room for a reply."""
+    def check(prompt: Prompt) -> None:
+        lab.check(prompt, plan=plan, sampling=sampling)
+        if judge and len(judge.encode(prompt)) + sampling.max_new_tokens > judge.context:
+            raise ContextError(f"a prompt too long for the judge {judge.name}", expected=f"at most {judge.context:,} tokens",
+                               do="shorten it, or choose another judge")
+
+    return check
 
 
 def digest_of(prompts: Sequence[Prompt]) -> str:

@@ -117,12 +117,13 @@ def load_prompts(asked: str | Suite, *, n: int, folder: Path | None = None, stri
     return found
 
 
-def read_prompts(source: str | Path | Rows, *, check: Check | None = None) -> list[Prompt]:
+def read_prompts(source: str | Path | Rows, *, strict: bool = False, check: Check | None = None) -> list[Prompt]:
     """Prompts from rows with `text`, or the `messages` of a conversation, and optionally `kind`, `domain`, `id`.
 
-    A row that cannot be used, or does not pass `check`, is skipped and counted as `Rows` does. Raises InputError for none.
+    A row that cannot be used, or does not pass `check`, is skipped and counted as `Rows` does. Raises InputError for none, with
+    `strict` for the first such row.
     """
-    return list(_own(source if isinstance(source, Rows) else Rows(source), check))
+    return list(_own(source if isinstance(source, Rows) else Rows(source, strict=strict), check))
 
 
 def _own(rows: Rows, check: Check | None, *, public: bool = False) -> Generator[Prompt, None, None]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from patchlab.engine import Lane, Sampling
+from patchlab.errors import InputError
 from patchlab.evaluation.reply_store import Replies
-from patchlab.evaluation.suites import own_prompt
-from patchlab.records import Progress, Prompt, Reply, Stop
+from patchlab.records import Kind, Progress, Prompt, Reply, Stop
 from patchlab.scoring import load_scorer
 from patchlab.storage import read_jsonl, write_jsonl
 
@@ -77,7 +77,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
 
 def read_candidates(path: Path) -> list[Candidate]:
     """The candidates `sample` wrote."""
-    return [Candidate(own_prompt(row), row["lane"], row["reply"], row["score"], row["stop"]) for row in read_jsonl(path)]
+    return [Candidate(prompt_of(row), row["lane"], row["reply"], row["score"], row["stop"]) for row in read_jsonl(path)]
 
 
 def prompt_row(prompt: Prompt) -> dict[str, Any]:
@@ -85,3 +85,12 @@ def prompt_row(prompt: Prompt) -> dict[str, Any]:
     messages = [asdict(message) for message in prompt.messages]
     return {"prompt": messages if len(messages) > 1 else prompt.text, "kind": prompt.kind, "domain": prompt.domain,
             "id": prompt.id}
+
+
+def prompt_of(row: Mapping[str, Any], *, kind: Kind = "chat", domain: str = "") -> Prompt:
+    """The prompt of a row; `kind` and `domain` are used where the row has none. Raises InputError for one that is none."""
+    asked = row["prompt"]
+    if not isinstance(row.get("domain") or "", str):
+        raise InputError(f"domain {str(row['domain'])[:40]!r}", expected="a word", do="fix that row")
+    found = Prompt.of(asked) if isinstance(asked, list) else Prompt(asked)
+    return replace(found, kind=row.get("kind") or kind, domain=row.get("domain") or domain, id=str(row.get("id") or ""))

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from patchlab.errors import InputError, TrainingError
-from patchlab.evaluation.suites import own_prompt
 from patchlab.models import Backbone
 from patchlab.records import Kind, Pair
 from patchlab.rows import HUB, Row, Rows
 from patchlab.storage import read_jsonl, write_jsonl
-from patchlab.training.candidates import Candidate, domain_scores, prompt_row
+from patchlab.training.candidates import Candidate, domain_scores, prompt_of, prompt_row
 from patchlab.training.config import HARMLESS, IMPROVES, Recipe
 
 COLUMNS = ("prompt", "chosen", "rejected")
@@ -30,8 +29,8 @@ def read_pairs(source: str, *, domain: str, strict: bool = False,
     """The pairs of a file, or of `hub:NAME[#SPLIT]`, for a patch of `domain`, with the number of rows kept and dropped.
 
     Their replies count as complete; white space around texts is dropped. A row that cannot be used is skipped, counted and told
-    in `notes`; with `strict` it is an error. Raises InputError for a file without any row that can be used, TrainingError with the
-    counts where no row is kept, MissingExtraError for a format that needs a library.
+    in `notes`; with `strict` it is an error. Raises InputError where no row can be used, TrainingError with the counts where
+    none is kept, MissingExtraError for a format that needs a library.
     """
     if source.startswith(HUB):
         name, _, split = source.removeprefix(HUB).replace("#", ":").partition(":")
@@ -62,9 +61,8 @@ def _pair(row: Row, kind: Kind, domain: str) -> Pair | str:
         return "empty prompt"
     if not isinstance(asked, str | list):
         raise InputError(f"prompt holds {type(asked).__name__}", expected="text or messages", do="fix that row")
-    given = {**row, "text": None, "messages": None, "prompt": asked.strip() if isinstance(asked, str) else asked,
-             "kind": row.get("kind") or ("chat" if isinstance(asked, list) else kind), "domain": row.get("domain") or domain}
-    prompt = own_prompt(given)
+    given = {**row, "prompt": asked.strip() if isinstance(asked, str) else asked}
+    prompt = prompt_of(given, kind="chat" if isinstance(asked, list) else kind, domain=domain)
     (before, best), (other, worst) = (_reply(row[name], name) for name in COLUMNS[1:])
     own = [(message.role, message.content.strip()) for message in prompt.messages]
     if not (best and worst):
@@ -158,7 +156,7 @@ def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
 
 def stored_pairs(path: Path) -> list[Pair]:
     """The pairs `write_pairs` wrote."""
-    return [Pair(own_prompt(row), *(row[name] for name in STORED)) for row in read_jsonl(path)]
+    return [Pair(prompt_of(row), *(row[name] for name in STORED)) for row in read_jsonl(path)]
 
 
 def require_pairs(pairs: Sequence[Pair], counts: Counter[str]) -> None:
