@@ -95,7 +95,7 @@ def suite(asked: str) -> Suite:
     if name not in known:
         raise NotFoundError.of("suite", name, known)
     if (equals or name in PUBLIC) and not source:
-        raise InputError(f"suite {name!r} without its prompts", expected=f"{name}=FILE or {name}=hub:OWNER/DATASET",
+        raise InputError(f"suite {name!r} without its prompts", expected=f"{name}=FILE.jsonl or {name}=hub:OWNER/DATASET",
                          do="name a file or a data set of the Hub")
     return replace(known[name], source=source)
 

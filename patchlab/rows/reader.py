@@ -66,7 +66,7 @@ class Rows:
             self._tell()
         if not self.used:
             why = self.first or InputError("", expected="one or more", do="give a file with rows")
-            what = f"none of {self.skipped} rows can be used: {why.found}" if why.found else f"{self.name} holds no row"
+            what = f"none of its {self.skipped} rows can be used: {why.found}" if why.found else f"{self.name} holds no row"
             raise InputError(what, expected=why.expected, do=why.do)
 
     def _skip(self, line: int, error: InputError) -> None:
@@ -79,7 +79,7 @@ class Rows:
             self.reasons.append(f"line {line}: {error.found[:200]}")
 
     def _tell(self) -> None:
-        if not self.skipped:
+        if not (self.skipped and self.used):  # where none is used, the error says so
             return
         more = f"; and {self.skipped - NAMED} more" if self.skipped > NAMED else ""
         note = f"{self.name}: {self.skipped} row{'s' * (self.skipped > 1)} skipped ({'; '.join(self.reasons)}{more})"
