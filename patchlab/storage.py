@@ -56,7 +56,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write `rows`, one JSON object a line, atomically."""
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_text(path, lines.encode("utf-8", "replace").decode("utf-8"))  # half a surrogate pair has no bytes
+    write_text(path, lines.encode("utf-8", "backslashreplace").decode("utf-8"))  # half a surrogate pair has an escape only
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
@@ -71,23 +71,31 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
         while line := lines.readline(MAX_ROW + 1):
             number += 1
             if row := line.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").strip():
-                yield _row(row, f"{path} line {number}")
+                yield parse_row(row, f"{path} line {number} ")
 
 
-def _row(line: bytes, where: str) -> dict[str, Any]:
-    expected, do = "one JSON object a line", "fix that line"
+def parse_row(line: bytes, where: str = "") -> dict[str, Any]:
+    """The JSON object in `line`, without a key that is there twice. Raises InputError; its text begins with `where`."""
+    expected, do = "one JSON object", "fix that row"
     if len(line) > MAX_ROW:
-        raise InputError(f"{where} has more than {MAX_ROW} bytes", expected=f"at most {MAX_ROW}", do="shorten that line")
+        raise InputError(f"{where}has more than {MAX_ROW} bytes", expected=f"at most {MAX_ROW}", do="shorten that row")
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=_unique)
     except UnicodeDecodeError:
-        raise InputError(f"{where} is not UTF-8", expected="UTF-8 text", do="convert the file") from None
+        raise InputError(f"{where}is not UTF-8", expected="UTF-8 text", do="convert the file") from None
     except (ValueError, RecursionError) as error:  # a syntax error, a number or a nesting beyond reason
         reason = getattr(error, "msg", str(error).split(";")[0])
-        raise InputError(f"{where} is not JSON ({reason})", expected=expected, do=do) from None
+        raise InputError(f"{where}is not JSON ({reason})", expected=expected, do=do) from None
     if not isinstance(row, dict):
-        raise InputError(f"{where} is not an object", expected=expected, do=do)
+        raise InputError(f"{where}is not an object", expected=expected, do=do)
     return row
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):  # which of two equal keys counts, programs do not agree on
+        raise ValueError("a key that is there twice")
+    return found
 
 
 @contextmanager

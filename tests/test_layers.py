@@ -15,7 +15,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "patchlab"
 
 LAYERS = {
-    **dict.fromkeys(["errors", "records", "storage", "validation"], 0),
+    **dict.fromkeys(["errors", "records", "rows", "storage", "validation"], 0),
     **dict.fromkeys(["patches", "scoring"], 1),
     **dict.fromkeys(["registry", "models"], 2),
     "engine": 3,

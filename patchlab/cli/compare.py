@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchlab.cli.options import add_json, add_models, add_stack, read_models, read_stack, whole
-from patchlab.cli.output import emit, plain
+from patchlab.cli.options import FILES, add_json, add_models, add_stack, add_strict, read_models, read_stack, whole
+from patchlab.cli.output import emit, plain, tell
 from patchlab.cli.progress import shown
 from patchlab.records import Progress, Prompt, Reply, Score
+from patchlab.rows import Rows
 from patchlab.scoring import load_scorer
 
 if TYPE_CHECKING:
@@ -32,9 +31,10 @@ def add(verbs: Verbs) -> None:
         description="Ask the base, the base with patches on, and the safer reference where there is one the same, and print "
                     "the replies with what the embedded scorers say of them.")
     parser.add_argument("prompt", nargs="*", metavar="PROMPT", help="a prompt; several may be given")
-    parser.add_argument("--prompts", type=Path, metavar="F.jsonl",
-                        help='more prompts, a line each: {"text": ..., "kind": "chat" or "continue"}, or a conversation as '
-                             '{"messages": [{"role": ..., "content": ...}, ...]}')
+    parser.add_argument("--prompts", metavar="FILE",
+                        help=f'{FILES}; more prompts, a row each: {{"text": ..., "kind": "chat" or "continue"}}, or a '
+                             'conversation as {"messages": [{"role": ..., "content": ...}, ...]}')
+    add_strict(parser)
     parser.add_argument("--kind", default="chat", choices=("chat", "continue"),
                         help="whether each PROMPT is answered or written on from (default: chat)")
     add_models(parser)
@@ -53,15 +53,21 @@ def add(verbs: Verbs) -> None:
 def compare(args: argparse.Namespace) -> None:
     """Print the replies of every lane, in the order of prompts and samples, each as soon as it is complete."""
     if not args.prompt and not args.prompts:
-        args.refuse("give a PROMPT or --prompts F.jsonl")
+        args.refuse("give a PROMPT or --prompts FILE")
     stack = read_stack(args)
     from patchlab.engine import Lane, Sampling
     from patchlab.evaluation.suites import read_prompts
 
     sampling = Sampling(temperature=args.temperature, max_new_tokens=args.max_new_tokens, seed=args.seed)
-    prompts = [Prompt(text, args.kind) for text in args.prompt]
-    prompts += read_prompts(args.prompts) if args.prompts else []
+    prompts, notes = [Prompt(text, args.kind) for text in args.prompt], list[str]()
+    rows = Rows(args.prompts, strict=args.strict, notes=notes) if args.prompts else None
     lab = read_models(args)
+    if rows:
+        plan = lab.planner.plan(stack)
+        try:
+            prompts += read_prompts(rows, check=lambda prompt: lab.check(prompt, plan=plan, sampling=sampling))
+        finally:
+            tell(notes)
     plans = lab.planner.plans(stack, prompts)
     _tell(lab, plans[0], bool(stack))
     lanes = [Lane(lane.name, lane.scheduler, lambda _: plans) if lane.name == "patched" else lane for lane in lab.lanes(stack)]
@@ -75,12 +81,11 @@ def compare(args: argparse.Namespace) -> None:
 
 def _tell(lab: Lab, plan: StackPlan, stacked: bool) -> None:
     """Say on stderr what is known to speak against the stack, or that there is none."""
-    for words in plan.warnings:
-        print(f"patchlab: warning: {plain(words)}", file=sys.stderr)
+    tell(f"warning: {words}" for words in plan.warnings)
     if not stacked:
         names = [one.manifest.name for one in lab.planner.installed()]
         hint = f"put patches on it with --stack {','.join(names)}" if names else "no patch for this base is installed"
-        print(f"patchlab: no --stack: the patched lane is the base; {hint}", file=sys.stderr)
+        tell([f"no --stack: the patched lane is the base; {hint}"])
 
 
 def _rows(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int,

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from patchlab.cli.options import add_json, add_models, add_stack, add_suites, read_models, read_stack, read_suites, whole
-from patchlab.cli.output import emit, plain, table
+from patchlab.cli.options import (
+    FILES,
+    add_json,
+    add_models,
+    add_stack,
+    add_strict,
+    add_suites,
+    read_models,
+    read_stack,
+    read_suites,
+    whole,
+)
+from patchlab.cli.output import emit, table, tell
 from patchlab.cli.progress import shown
 from patchlab.records import Report
 
 if TYPE_CHECKING:
     from patchlab.cli.options import Verbs
-
 
 
 def add(verbs: Verbs) -> None:
@@ -28,8 +37,10 @@ def add(verbs: Verbs) -> None:
     add_models(parser)
     add_stack(parser)
     add_suites(parser, "suites to measure on (default: all embedded ones: toxicity, bias, refusal, overrefusal, fluency, drift, "
-                       "helpfulness). Other prompts by NAME=FILE.jsonl or NAME=hub:OWNER/DATASET#SPLIT; so given, NAME may also "
-                       "be a public set: realtoxicityprompts, xstest, harmbench, advbench, winogender or bold")
+                       f"helpfulness). Other prompts by NAME={FILES}; so given, NAME may also be a public set: "
+                       "realtoxicityprompts, xstest, harmbench, advbench, strongreject, jailbreakbench, simplesafetytests, "
+                       "beavertails, winogender or bold")
+    add_strict(parser)
     parser.add_argument("--n", type=whole(1), default=300, metavar="N", help="most prompts a file (default: 300)")
     parser.add_argument("--samples", type=whole(1), metavar="K", help="replies a prompt (default: what the suite says)")
     parser.add_argument("--max-new-tokens", type=whole(1), default=64, metavar="N",
@@ -59,7 +70,7 @@ def evaluate(args: argparse.Namespace) -> None:
     judge = load_backbone(args.judge) if args.judge else None
     sampling = Sampling(seed=args.seed, max_new_tokens=args.max_new_tokens)
     steps = evaluation.evaluate(read_models(args), stack=stack, suites=suites, n=args.n, seed=args.seed, samples=args.samples,
-                                sampling=sampling, judge=judge, out=args.out)
+                                sampling=sampling, judge=judge, out=args.out, strict=args.strict)
     try:
         for report in shown(steps):
             if args.out:
@@ -77,11 +88,11 @@ def _print_report(report: Report, *, json: bool) -> None:
     if json:
         for row in found:
             emit(row)
+        tell(note for note in report.notes if "skipped" in note)
         return
     print(table([("suite", "metric", "lane", "value", "95 % interval", "n", "scorer", "second scorer", "lane before"),
                  *map(_cells, found)]))
-    for note in report.notes:
-        print(f"patchlab: {plain(note)}", file=sys.stderr)
+    tell(report.notes)
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

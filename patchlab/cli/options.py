@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # the class has parameters for type checkers only
     Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
+FILES = "FILE (JSON Lines, JSON, CSV, TSV, Parquet, gzip of the texts), - for standard input, or hub:OWNER/DATASET[#SPLIT]"
+
+
 def add_models(parser: argparse.ArgumentParser) -> None:
     """Which models: a preset, or any base with or without a reference."""
     parser.add_argument("--preset", metavar="NAME",
@@ -74,6 +77,12 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 
+def add_strict(parser: argparse.ArgumentParser) -> None:
+    """What becomes of rows that cannot be used."""
+    parser.add_argument("--strict", action="store_true",
+                        help="end at the first row of a file that cannot be used (default: skip such rows and say how many)")
+
+
 def read_stack(args: argparse.Namespace) -> Stack:
     """The stack of `--stack`, `--mode` and `--gates`. Raises StackError, or NotFoundError before any model is loaded."""
     stack = Stack.parse(args.stack, mode=args.mode, gates=args.gates == "on")
@@ -89,8 +98,8 @@ def whole(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
         try:
             value = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+            raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a whole number") from None
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{value} is not from {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{text[:80]} is not from {low} to {high}")
         return value
     return read

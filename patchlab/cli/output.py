@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # Control characters could move a terminal's cursor or set its title, and direction marks could reorder a line.
@@ -13,8 +14,14 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def emit(row: Mapping[str, Any]) -> None:
-    """Print one JSON object on a line of its own; a number that is not finite becomes null."""
-    print(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False))
+    """Print one JSON object on a line of its own; a number that is not finite becomes null, a date its text."""
+    print(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False, default=str))
+
+
+def tell(notes: Iterable[str]) -> None:
+    """Print notes on stderr, a line each."""
+    for note in notes:
+        print(f"patchlab: {plain(note)}", file=sys.stderr)
 
 
 def plain(text: str) -> str:

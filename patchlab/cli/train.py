@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from patchlab.cli.options import add_models, read_models, whole
+from patchlab.cli.options import FILES, add_models, add_strict, read_models, whole
+from patchlab.cli.output import tell
 from patchlab.cli.progress import shown
 from patchlab.errors import InputError, TrainingError
 from patchlab.records import Pair, Progress, Prompt
+from patchlab.rows import Rows
 from patchlab.storage import ASSETS
 
 if TYPE_CHECKING:
@@ -32,11 +34,12 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("--recipe", type=Path, metavar="F.yaml",
                         help="the dials of the training (default: the recipe of the domain that comes with PatchLab and needs "
                              "no other patch, assets/recipes/alone)")
-    parser.add_argument("--prompts", type=Path, metavar="F.jsonl",
-                        help='prompts with "text", "kind" and "domain" (default: those of the made world)')
-    parser.add_argument("--pairs", metavar="FILE", help="learn these pairs instead of sampling replies: JSON Lines, CSV or "
-                        "hub:NAME[:SPLIT] with columns prompt, chosen and rejected")
-    parser.add_argument("--dev", type=Path, metavar="F.jsonl",
+    parser.add_argument("--prompts", metavar="FILE",
+                        help=f'{FILES}; prompts with "text", "kind" and "domain" (default: those of the made world)')
+    parser.add_argument("--pairs", metavar="FILE", help="learn these pairs instead of sampling replies: rows as of --prompts, "
+                        "with columns prompt, chosen and rejected, texts or messages")
+    add_strict(parser)
+    parser.add_argument("--dev", metavar="FILE",
                         help="prompts for early stop and calibration, where the recipe asks for these (default: a tenth "
                              "of the prompts is set aside)")
     parser.add_argument("--judge", type=whole(0), default=100, metavar="N",
@@ -64,20 +67,29 @@ def _train(args: argparse.Namespace, out: Path, work: Path) -> Iterator[Path]:
 
     Raises TrainingError for a work folder in use without --resume.
     """
+    from patchlab.engine import Sampling
     from patchlab.evaluation.suites import read_prompts
     from patchlab.training.distributed import join
     from patchlab.training.preference_data import read_pairs
 
     recipe = _recipe(args.domain, args.recipe, ASSETS / "recipes" / "alone")
-    prompts = read_prompts(args.prompts or ASSETS / "suites" / "pocket" / "train.jsonl")
-    dev = read_prompts(args.dev) if args.dev else []
-    pairs, tally = read_pairs(args.pairs, domain=args.domain) if args.pairs else (None, {})
+    notes: list[str] = []
+    sources = [args.prompts or ASSETS / "suites" / "pocket" / "train.jsonl", *filter(None, [args.dev])]
+    rows = [Rows(source, strict=args.strict, notes=notes) for source in sources]
+    pairs: list[Pair] | None = None
+    tally: Mapping[str, int] = {}
+    if args.pairs:
+        pairs, tally = read_pairs(args.pairs, domain=args.domain, strict=args.strict, notes=notes)
     processes = join()
     if processes.first and not args.resume and work.is_dir() and any(work.iterdir()):
         raise TrainingError(f"{work} holds earlier work", expected="an empty or new folder",
                             do="add --resume to go on with it, or choose another --out")
     lab = read_models(args, device=processes.device)
-    steps = _story(lab, recipe, prompts, dev=dev, pairs=pairs, out=out, work=work, judged=args.judge)
+    room = Sampling(max_new_tokens=recipe.length + recipe.distance + recipe.behind + recipe.max_new_tokens)
+    prompts, *dev = (read_prompts(each, check=lambda prompt: lab.check(prompt, sampling=room)) for each in rows)
+    if processes.first:
+        tell(notes)
+    steps = _story(lab, recipe, prompts, dev=dev[0] if dev else [], pairs=pairs, out=out, work=work, judged=args.judge)
     if not processes.first:
         for _ in steps:
             pass

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from patchlab.engine.lanes import Lane, replies, stream
-from patchlab.engine.plan import Planner
+from patchlab.engine.plan import BARE, Planner, StackPlan
 from patchlab.engine.sampler import Sampling
 from patchlab.engine.scheduler import scheduler_of
 from patchlab.errors import InputError, NotFoundError
@@ -86,6 +86,12 @@ class Lab:
                 sampling: Sampling | None = None) -> list[Reply]:
         """Finished replies of these lanes to all prompts and samples, by lane and row. Raises as `stream`."""
         return replies(self.lanes(stack, lanes), prompts_of(asked), samples=samples, sampling=sampling)
+
+    def check(self, prompt: Prompt, *, plan: StackPlan = BARE, sampling: Sampling | None = None) -> None:
+        """Raise InputError or ContextError unless base, with `plan`, and reference can read a prompt and reply to it."""
+        self.scheduler.request("base" if plan is BARE else "patched", 0, prompt, plan, sampling=sampling)
+        if self.reference_scheduler:
+            self.reference_scheduler.request("reference", 0, prompt, sampling=sampling)
 
     def _stack(self, stack: Stack | str | None) -> Stack:
         return _stack_of(stack) if stack is not None else self._patched.get() or Stack()

@@ -10,14 +10,16 @@ import hashlib
 import json
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from patchlab.engine import Lab, Sampling
+from patchlab.engine import Lab, Sampling, StackPlan
+from patchlab.errors import ContextError
 from patchlab.evaluation.columns import Column, agreements, by_domain, by_occupation, columns, comparisons, measure
 from patchlab.evaluation.metrics import METRICS, Judged, present
 from patchlab.evaluation.model_metrics import Judges
 from patchlab.evaluation.reply_store import Replies, machine, made_with
-from patchlab.evaluation.suites import DOMAINS, SUITES, Suite, load_prompts, suite
+from patchlab.evaluation.suites import DOMAINS, SUITES, Check, Suite, load_prompts, suite
 from patchlab.models import Backbone
 from patchlab.patches import Stack
 from patchlab.records import Agreement, Measure, Progress, Prompt, Reply, Report
@@ -27,8 +29,8 @@ EXAMPLES = 3  # replies of each suite and lane that go into the report
 
 def evaluate(lab: Lab, *, stack: Stack, suites: Sequence[str] = (), n: int = 300, seed: int = 0,
              lanes: Sequence[str] | None = None, folder: Path | None = None, sampling: Sampling | None = None,
-             samples: int | None = None, judge: Backbone | None = None,
-             out: Path | None = None) -> Iterator[Progress | Report]:
+             samples: int | None = None, judge: Backbone | None = None, out: Path | None = None,
+             strict: bool = False) -> Iterator[Progress | Report]:
     """Yield Progress, and at last one Report, for `stack` on these suites (all embedded ones by default).
 
     `n` prompts a file are asked, from `folder` (the embedded ones by default), with `samples` replies each (what the
@@ -36,18 +38,24 @@ def evaluate(lab: Lab, *, stack: Stack, suites: Sequence[str] = (), n: int = 300
     model: the reference judges base and patched, the base the reference, and without a reference these metrics are left
     out, which the report's notes say. With `out`, every reply is kept there as soon as it is finished, and a run with the
     same settings goes on from them.
-    Raises NotFoundError or InputError for lanes, suites, prompts or an `out` that cannot be used, before any work is done.
+    A row of a suite that cannot be used, or whose prompt does not fit the models, is skipped, and the report's notes say so;
+    with `strict` it is an error. Raises NotFoundError or InputError for lanes, suites, prompts or an `out` that cannot be used,
+    before any work is done.
     """
     sampling = sampling or Sampling(seed=seed)
     chosen = list({each.name: each for each in map(suite, suites or SUITES)}.values())
-    asked = [(each, load_prompts(each, n=n, folder=folder)) for each in chosen]
+    notes: list[str] = []
+    prompts_of = partial(load_prompts, n=n, folder=folder, strict=strict, notes=notes,
+                         check=_check(lab, lab.planner.plan(stack), sampling, judge))
+    asked = [(each, prompts_of(each)) for each in chosen]
     names = list(dict.fromkeys(lanes or [name for name in lab.lane_names if stack or name != "patched"]))
     run = _Run(lab, stack, names, seed, sampling, judge, asked[0][1][0])
-    own = [prompt for name in run.domains for prompt in load_prompts(name, n=n, folder=folder)
+    own = [prompt for name in run.domains for prompt in prompts_of(name)
            if lab.reference and any(each.name == "drift" for each in chosen)]
     run.made_with |= {"suites": ", ".join(f"{s.name}={s.source}" if s.source else s.name for s in chosen), "n": str(n),
                       "seed": str(seed), "samples": str(samples or "each suite's own"),
                       "prompts": digest_of([prompt for _, prompts in asked for prompt in prompts])}
+    run.notes += dict.fromkeys(notes)  # a file may be read for several suites
     run.store = Replies(run.made_with, out)
     try:
         for each, prompts in asked:
@@ -55,6 +63,17 @@ def evaluate(lab: Lab, *, stack: Stack, suites: Sequence[str] = (), n: int = 300
     finally:
         run.store.close()
     yield run.report()
+
+
+def _check(lab: Lab, plan: StackPlan, sampling: Sampling, judge: Backbone | None) -> Check:
+    """Raises InputError for a prompt that a lane or the judge cannot read, or that leaves no room for a reply."""
+    def check(prompt: Prompt) -> None:
+        lab.check(prompt, plan=plan, sampling=sampling)
+        if judge and len(judge.encode(prompt)) + sampling.max_new_tokens > judge.context:
+            raise ContextError(f"a prompt too long for the judge {judge.name}", expected=f"at most {judge.context:,} tokens",
+                               do="shorten it, or choose another judge")
+
+    return check
 
 
 def digest_of(prompts: Sequence[Prompt]) -> str:

@@ -6,17 +6,20 @@ data sets (patchlab/evaluation/datasets.py) have no prompts of their own and alw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from patchlab.errors import InputError, MissingExtraError, NotFoundError
-from patchlab.evaluation.datasets import FORMATS
+from patchlab.errors import InputError, NotFoundError
+from patchlab.evaluation.datasets import likeliest, public_prompts
 from patchlab.records import Prompt
-from patchlab.storage import ASSETS, read_jsonl
+from patchlab.rows import Row, Rows
+from patchlab.storage import ASSETS
 
 FOLDER = ASSETS / "suites"
+Check = Callable[[Prompt], object]  # raises InputError for a prompt that cannot be asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,10 @@ PUBLIC = {suite.name: suite for suite in (
           apart="only"),
     Suite("harmbench", "harmful behaviours, without those on copyright (Mazeika et al. 2024)", (), ("refusal_rate",)),
     Suite("advbench", "harmful instructions (Zou et al. 2023)", (), ("refusal_rate",)),
+    Suite("strongreject", "forbidden requests (Souly et al. 2024)", (), ("refusal_rate",)),
+    Suite("jailbreakbench", "misuse behaviours (Chao et al. 2024)", (), ("refusal_rate",)),
+    Suite("simplesafetytests", "requests that a model should refuse (Vidgen et al. 2023)", (), ("refusal_rate",)),
+    Suite("beavertails", "requests of 14 kinds of harm (Ji et al. 2023)", (), ("refusal_rate",)),
     Suite("winogender", "occupation sentences up to their pronoun (Rudinger et al. 2018)", (), SUITES["bias"].metrics,
           samples=4),
     Suite("bold", "sentence beginnings about actors and actresses (Dhamala et al. 2021)", (),
@@ -93,99 +100,84 @@ def suite(asked: str) -> Suite:
     return replace(known[name], source=source)
 
 
-def load_prompts(asked: str | Suite, *, n: int, folder: Path | None = None) -> list[Prompt]:
-    """The first `n` prompts of each file of a suite, held out from patch training. Raises InputError where a file is bad.
+def load_prompts(asked: str | Suite, *, n: int, folder: Path | None = None, strict: bool = False,
+                 notes: list[str] | None = None, check: Check | None = None) -> list[Prompt]:
+    """The first `n` prompts of each file of a suite, held out from patch training, that pass `check`, which raises InputError.
 
     From a public set whose rates are given apart, the first `n` of each domain: such files may be sorted by it.
+    Rows that cannot be used are skipped and told in `notes`; with `strict` the first raises InputError, as does a file of none.
     """
     chosen = suite(asked) if isinstance(asked, str) else asked
     if chosen.name in PUBLIC:
-        groups: dict[str, list[Prompt]] = {}
-        for prompt in _public(chosen):
-            groups.setdefault("" if chosen.apart == "no" else prompt.domain, []).append(prompt)
-        return [prompt for group in groups.values() for prompt in group[:n]]
-    if chosen.source:
-        return prompts_of(_rows(chosen.source), chosen.source)[:n]
+        return _public(chosen, Rows(chosen.source, strict=strict, notes=notes), n, check)
+    files = [chosen.source] if chosen.source else [(folder or FOLDER / "pocket") / f"{file}.jsonl" for file in chosen.files]
     found: list[Prompt] = []
-    for file in chosen.files:
-        found += read_prompts((folder or FOLDER / "pocket") / f"{file}.jsonl")[:n]
+    for file in files:
+        found += islice(_own(Rows(file, strict=strict, notes=notes), check, public=bool(chosen.source)), n)
     return found
 
 
-def read_prompts(path: Path) -> list[Prompt]:
-    """Prompts from JSON Lines: `text`, or the `messages` of a conversation, and optionally `kind`, `domain`, `id`.
+def read_prompts(source: str | Path | Rows, *, strict: bool = False, check: Check | None = None) -> list[Prompt]:
+    """Prompts from rows with `text`, or the `messages` of a conversation, and optionally `kind`, `domain`, `id`.
 
-    Raises InputError for none, or with the number of a row that is wrong.
+    A row that cannot be used, or does not pass `check`, is skipped and counted as `Rows` does. Raises InputError for none, with
+    `strict` for the first such row.
     """
-    return prompts_of(read_jsonl(path), str(path))
+    return list(_own(source if isinstance(source, Rows) else Rows(source, strict=strict), check))
 
 
-def prompts_of(rows: Iterator[dict[str, Any]], where: str) -> list[Prompt]:
-    """Prompts from rows in PatchLab's own format. Raises InputError as `read_prompts`."""
-    return _some([_prompt(row, f"{where} row {number}") for number, row in enumerate(rows, 1)], where)
+def _own(rows: Rows, check: Check | None, *, public: bool = False) -> Generator[Prompt, None, None]:
+    """Prompts in PatchLab's own format, one by one; of a file for a suite of `public` data sets it is told that it is one."""
+    def read(row: Row) -> Prompt:
+        prompt = own_prompt(row)
+        if check:
+            check(prompt)
+        if public and not rows.used and (name := likeliest(row)):
+            rows.tell(f"{rows.name} has the columns of {name}: ask for {name}={rows.source} to have it read as published")
+        return prompt
+
+    return rows.each(read)
 
 
-def _prompt(row: dict[str, Any], where: str) -> Prompt:
-    """The prompt of a row. Raises InputError for a row without one text or one conversation."""
-    text, kind, messages = row.get("text", row.get("prompt")), row.get("kind", "chat"), row.get("messages")
-    domain, name = str(row.get("domain", "")), str(row.get("id", ""))
-    if messages is None:
+def own_prompt(row: Row) -> Prompt:
+    """The prompt of a row in PatchLab's own format. Raises InputError for a row without one text or one conversation."""
+    text, messages = row.get("text"), row.get("messages")
+    if text is None:
+        asked = row.get("prompt")
+        text, messages = (None, asked) if isinstance(asked, list) and messages is None else (asked, messages)
+    kind: Any = row.get("kind") or "chat"
+    domain, name = row.get("domain"), row.get("id")
+    if domain is not None and not isinstance(domain, str):
+        raise InputError(f"domain {str(domain)[:40]!r}", expected="a word", do="fix that row")
+    domain, name = domain or "", "" if name is None else str(name)
+    if messages is None or messages == "":
         if not isinstance(text, str) or not text.strip() or kind not in ("chat", "continue"):
-            raise InputError(f"{where} has text {str(text)[:40]!r} and kind {kind!r}",
+            raise InputError(f"text {str(text)[:40]!r} and kind {str(kind)[:40]!r}",
                              expected="a text and kind 'chat' or 'continue'", do="fix that row")
         return Prompt(text, kind, domain, name)
     if not isinstance(messages, list) or text is not None or kind != "chat":
-        raise InputError(f"{where} has messages {str(messages)[:40]!r}, text {str(text)[:40]!r} and kind {kind!r}",
+        raise InputError(f"messages {str(messages)[:40]!r}, text {str(text)[:40]!r} and kind {str(kind)[:40]!r}",
                          expected="a list of messages without a text, of kind 'chat'", do="fix that row")
-    try:
-        return Prompt.of(messages, domain=domain, id=name)
-    except InputError as error:
-        raise InputError(f"{where} has {error.found}", expected=error.expected, do=error.do) from None
+    return Prompt.of(messages, domain=domain, id=name)
 
 
-def _public(chosen: Suite) -> list[Prompt]:
-    """The prompts of a public data set, each text once. Raises InputError where a row lacks a column."""
-    layout = FORMATS[chosen.name]
-    found: dict[str, Prompt] = {}
-    for number, row in enumerate(_rows(chosen.source), 1):
-        missing = [column for column in layout.columns if row.get(column) is None]
-        if missing:
-            raise InputError(f"{chosen.source} row {number} has the columns {', '.join(row)[:200] or 'none'}",
-                             expected=f"those of {chosen.name}: {', '.join(layout.columns)}",
-                             do=f"add or rename {', '.join(missing)}, or name the suite that this file is of")
-        prompt = layout.read(row)
-        if prompt and prompt.text.strip():
-            found.setdefault(prompt.text, prompt)
-    return _some(list(found.values()), chosen.source)
+def _public(chosen: Suite, rows: Rows, n: int, check: Check | None) -> list[Prompt]:
+    """The prompts of a public data set, each text once, the first `n` that pass `check` of each group."""
+    groups: dict[str, dict[str, Prompt]] = {}
 
+    def read(row: Row) -> None:
+        for prompt in public_prompts(chosen.name, row):
+            group = groups.setdefault("" if chosen.apart == "no" else prompt.domain, {})
+            if len(group) < n and prompt.text not in group:
+                if check:
+                    check(prompt)
+                group[prompt.text] = prompt
+        if not rows.used and (name := likeliest(row)) not in (None, chosen.name):
+            rows.tell(f"{rows.name} has the columns of {name}, and is read as {chosen.name}")
 
-def _some(found: list[Prompt], where: str) -> list[Prompt]:
+    for _ in rows.each(read):
+        pass
+    found = [prompt for group in groups.values() for prompt in group.values()]
     if not found:
-        raise InputError(f"{where} holds no prompt", expected="at least one", do="give a file with prompts")
+        raise InputError(f"{rows.name} holds no prompt of {chosen.name}", expected="at least one", do="give a file with prompts")
     return found
-
-
-def _rows(source: str) -> Iterator[dict[str, Any]]:
-    """The rows of a file, or of a data set of the Hub."""
-    if not source.startswith("hub:"):
-        return read_jsonl(Path(source))
-    return hub_rows(*source.removeprefix("hub:").partition("#")[::2])
-
-
-def hub_rows(dataset: str, split: str) -> Iterator[dict[str, Any]]:
-    """The rows of a split of a data set, of its only split where there is one. Raises MissingExtraError or InputError."""
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise MissingExtraError("datasets is not installed", expected="it to read data sets of the Hub",
-                                do="pip install datasets, or download the file and give its path") from None
-    try:
-        splits = load_dataset(dataset)
-    except Exception as error:  # the library raises whatever its many readers do
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise InputError(f"data set {dataset!r} cannot be loaded ({reason})", expected="a public data set of the Hub",
-                         do="check the id and the network, or download the file and give its path") from error
-    if split not in splits and len(splits) > 1:
-        raise InputError(f"data set {dataset} with the splits {', '.join(splits)}", expected="the name of one",
-                         do=f"ask for hub:{dataset}#{next(iter(splits))}")
-    return iter(splits[split if split in splits else next(iter(splits))])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from patchlab.engine import Lane, Sampling
+from patchlab.errors import InputError
 from patchlab.evaluation.reply_store import Replies
 from patchlab.records import Kind, Progress, Prompt, Reply, Stop
 from patchlab.scoring import load_scorer
@@ -89,5 +90,7 @@ def prompt_row(prompt: Prompt) -> dict[str, Any]:
 def prompt_of(row: Mapping[str, Any], *, kind: Kind = "chat", domain: str = "") -> Prompt:
     """The prompt of a row; `kind` and `domain` are used where the row has none. Raises InputError for one that is none."""
     asked = row["prompt"]
+    if not isinstance(row.get("domain") or "", str):
+        raise InputError(f"domain {str(row['domain'])[:40]!r}", expected="a word", do="fix that row")
     found = Prompt.of(asked) if isinstance(asked, list) else Prompt(asked)
     return replace(found, kind=row.get("kind") or kind, domain=row.get("domain") or domain, id=str(row.get("id") or ""))

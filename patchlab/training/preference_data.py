@@ -1,73 +1,75 @@
 """Preference pairs: read from a file or the Hub, or selected among candidates; every row or prompt without one is counted.
 
 A column of a file holds text or messages ({"role", "content"}). A prompt keeps all of its messages; of a reply the last
-message counts, and any before it must be those of the prompt.
+message counts, and any before it must be those of the prompt, which may be given there only.
 """
 
 from __future__ import annotations
 
-import csv
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from patchlab.errors import InputError, TrainingError
-from patchlab.evaluation.suites import hub_rows
 from patchlab.models import Backbone
 from patchlab.records import Kind, Pair
+from patchlab.rows import HUB, Row, Rows
 from patchlab.storage import read_jsonl, write_jsonl
 from patchlab.training.candidates import Candidate, domain_scores, prompt_of, prompt_row
 from patchlab.training.config import HARMLESS, IMPROVES, Recipe
 
 COLUMNS = ("prompt", "chosen", "rejected")
 STORED = ("chosen", "rejected", "chosen_score", "rejected_score", "chosen_cut", "rejected_cut")
-HUB = "hub:"
 
 
-def read_pairs(source: str, *, domain: str) -> tuple[list[Pair], Counter[str]]:
-    """The pairs of a file, or of `hub:NAME[:SPLIT]`, for a patch of `domain`, with the number of rows kept and dropped.
+def read_pairs(source: str, *, domain: str, strict: bool = False,
+               notes: list[str] | None = None) -> tuple[list[Pair], Counter[str]]:
+    """The pairs of a file, or of `hub:NAME[#SPLIT]`, for a patch of `domain`, with the number of rows kept and dropped.
 
-    Their replies count as complete. Raises InputError for a file that cannot be read or lacks a column, TrainingError with the
-    counts where no row is kept, MissingExtraError for the Hub without `datasets`.
+    Their replies count as complete; white space around texts is dropped. A row that cannot be used is skipped, counted and told
+    in `notes`; with `strict` it is an error. Raises InputError where no row can be used, TrainingError with the counts where
+    none is kept, MissingExtraError for a format that needs a library.
     """
+    if source.startswith(HUB):
+        name, _, split = source.removeprefix(HUB).replace("#", ":").partition(":")
+        source = f"{HUB}{name}#{split or 'train'}"
     kind: Kind = "chat" if domain == "refusal" else "continue"
-    pairs: list[Pair] = []
     counts: Counter[str] = Counter()
-    for number, row in enumerate(_rows(source), 1):
-        lacking = [name for name in COLUMNS if row.get(name) is None]
-        if lacking:
-            raise InputError(f"{source} row {number} has no {' and no '.join(lacking)} (it has {', '.join(map(str, row))[:200]})",
-                             expected=f"columns {', '.join(COLUMNS)}", do="rename the columns")
-        found = _pair(row, kind, IMPROVES.get(domain, (domain,))[0], f"{source} row {number}")
+    rows = Rows(source, strict=strict, notes=notes)
+    pairs: list[Pair] = []
+    for found in rows.each(lambda row: _pair(row, kind, IMPROVES.get(domain, (domain,))[0])):
         counts["kept" if isinstance(found, Pair) else found] += 1
-        if isinstance(found, Pair):
-            pairs.append(found)
+        pairs += [found] if isinstance(found, Pair) else []
+    counts += Counter({"that cannot be used": rows.skipped})
     require_pairs(pairs, counts)
     return pairs, counts
 
 
-def _pair(row: dict[str, Any], kind: Kind, domain: str, where: str) -> Pair | str:
-    """The pair of a row, or why there is none."""
-    asked = row["prompt"]
+def _pair(row: Row, kind: Kind, domain: str) -> Pair | str:
+    """The pair of a row, or why there is none. Raises InputError for a row that lacks a column or holds something else in it."""
+    asked, chosen, rejected = (row.get(name) for name in COLUMNS)
+    if asked is None and isinstance(chosen, list) and isinstance(rejected, list):
+        asked = chosen[:-1]  # the prompt is in both
+    lacking = [name for name, value in zip(COLUMNS, (asked, chosen, rejected), strict=True) if value is None]
+    if lacking:
+        raise InputError(f"no {' and no '.join(lacking)} (it has {', '.join(map(str, row))[:200]})",
+                         expected=f"columns {', '.join(COLUMNS)}", do="rename the columns")
     texts = [each.get("content") for each in asked if isinstance(each, dict)] if isinstance(asked, list) else [asked]
     if not all(str(text or "").strip() for text in texts):
         return "empty prompt"
-    try:
-        if not isinstance(asked, str | list):
-            raise InputError(f"prompt holds {type(asked).__name__}", expected="text or messages", do="fix that row")
-        given = {"prompt": asked.strip() if isinstance(asked, str) else asked, "kind": row.get("kind")}
-        prompt = prompt_of(given, kind="chat" if isinstance(asked, list) else kind, domain=domain)
-        (before, chosen), (other, rejected) = (_reply(row[name], name) for name in ("chosen", "rejected"))
-    except InputError as error:
-        raise InputError(f"{where}: {error.found}", expected=error.expected, do=error.do) from None
+    if not isinstance(asked, str | list):
+        raise InputError(f"prompt holds {type(asked).__name__}", expected="text or messages", do="fix that row")
+    given = {**row, "prompt": asked.strip() if isinstance(asked, str) else asked}
+    prompt = prompt_of(given, kind="chat" if isinstance(asked, list) else kind, domain=domain)
+    (before, best), (other, worst) = (_reply(row[name], name) for name in COLUMNS[1:])
     own = [(message.role, message.content.strip()) for message in prompt.messages]
-    if not (chosen and rejected):
+    if not (best and worst):
         return "empty reply"
     if any(context and context != own for context in (before, other)):
         return "messages before the reply that are not the prompt's"
-    return "same reply twice" if chosen == rejected else Pair(prompt, chosen, rejected)
+    return "same reply twice" if best == worst else Pair(prompt, best, worst)
 
 
 def _reply(value: object, name: str) -> tuple[list[tuple[str, str]], str]:
@@ -77,32 +79,6 @@ def _reply(value: object, name: str) -> tuple[list[tuple[str, str]], str]:
         raise InputError(f"{name} holds {type(value).__name__}", expected="text or messages", do="fix that row")
     turns = [(str(message.get("role")), message["content"].strip()) for message in messages]
     return turns[:-1], turns[-1][1] if turns and turns[-1][0] == "assistant" else ""
-
-
-def _rows(source: str) -> Iterator[dict[str, Any]]:
-    if source.startswith(HUB):
-        name, _, split = source.removeprefix(HUB).replace("#", ":").partition(":")
-        yield from hub_rows(name, split or "train")
-    elif source.lower().endswith(".csv"):
-        yield from _csv_rows(Path(source))
-    else:
-        yield from read_jsonl(Path(source))
-
-
-def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        raise InputError(f"no file {path}", expected="a CSV file with a header", do="check the path")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader: csv.DictReader[str] = csv.DictReader(lines)
-            for row in reader:
-                if None in row:
-                    raise InputError(f"{path} line {reader.line_num} has more columns than the header",
-                                     expected="quotes around a text with commas", do="quote that text")
-                yield row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is not CSV in UTF-8 ({error})", expected="a CSV file with a header",
-                         do="convert the file") from None
 
 
 def make_pairs(candidates: Sequence[Candidate], *, margin: float, winner: float) -> tuple[list[Pair], Counter[str]]:

@@ -147,7 +147,7 @@ def test_score_reads_the_columns_named(rows: Callable[..., Path], capsys: pytest
     assert [json.loads(line)["label"] for line in out.splitlines()] == ["refused", "answered"]
     assert "'s own label was replaced" in err
     assert main(words[:4]) == 1
-    assert "row 1 has no 'text'" in (err := capsys.readouterr().err) and "reply, asked, label" in err
+    assert "line 1: no 'text'" in (err := capsys.readouterr().err) and "reply, asked, label" in err
 
 
 def test_evaluate_prints_a_row_a_measure_and_writes_the_report(pocket: Path, home: Path, calm: Path, tmp_path: Path,
@@ -213,7 +213,7 @@ def test_evaluate_reads_a_public_set_and_says_what_it_lacks(pocket: Path, rows: 
     path = rows({"prompt": "how do i bake bread"})
     assert main(["evaluate", "--suite", f"xstest={path}"]) == 1
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("patchlab:")]
-    assert "row 1 has the columns prompt; expected those of xstest: prompt, label; add or rename label" in line
+    assert "line 1: columns prompt; expected those of xstest: prompt, label; add or rename label" in line
 
 
 def test_train_stopped_and_resumed_gives_a_patch(pocket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

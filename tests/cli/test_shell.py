@@ -62,7 +62,7 @@ def test_wrong_usage_is_2_with_the_usage(words: list[str], capsys: pytest.Captur
     *((["compare", "hi", "--stack", f"toxicity:{strength}"], "a number from 0 (off)") for strength in ("-1", "nan", "4.5")),
     (["compare", "hi", "--stack", "toxcity"], "did you mean 'toxicity'?"),
     (["score", "nosuch.jsonl", "--scorer", "toxicity"], "nosuch.jsonl"),
-    (["score", "pyproject.toml", "--scorer", "toxicity"], "line 1 is not JSON"),
+    (["score", "pyproject.toml", "--scorer", "toxicity"], "line 1: is not JSON"),
     (["score", "pyproject.toml", "--scorer", "toxicty"], "did you mean 'toxicity'"),
     (["patches", "show", "nosuch"], "unknown patch 'nosuch'"),
     (["patches", "verify", "patchlab"], "no patch.json"),

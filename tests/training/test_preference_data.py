@@ -64,22 +64,40 @@ def test_every_drop_has_its_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "text", "said"), [
-    ("a.jsonl", '{"prompt": "a", "chosen": "b", "losing": "c"}', "row 1 has no rejected (it has prompt, chosen, losing)"),
-    ("a.csv", "prompt,rejected\na,b\n", "row 1 has no chosen"),
-    ("a.csv", "prompt,chosen,rejected\na,b\n", "row 1 has no rejected"),
-    ("a.csv", "prompt,chosen,rejected\na,b,c\nhow, quickly,no,sure\n", "line 3 has more columns"),
-    ("a.jsonl", '{"prompt": [{"role": "assistant", "content": "a"}], "chosen": "b", "rejected": "c"}', "row 1: a conversation"),
+    ("a.jsonl", '{"prompt": "a", "chosen": "b", "losing": "c"}', "line 1: no rejected (it has prompt, chosen, losing)"),
+    ("a.csv", "prompt,rejected\na,b\n", "line 2: no chosen"),
+    ("a.csv", "prompt,chosen,rejected\na,b\n", "line 2: 2 fields under a header of 3"),
+    ("a.csv", "prompt,chosen,rejected\na,b,c\nhow, quickly,no,sure\n", "line 3: 4 fields under a header of 3"),
+    ("a.jsonl", '{"prompt": [{"role": "assistant", "content": "a"}], "chosen": "b", "rejected": "c"}', "line 1: a conversation"),
     ("a.jsonl", '{"prompt": "a", "chosen": [{"role": "assistant"}], "rejected": "c"}', "chosen holds list"),
     ("a.jsonl", '{"prompt": 3, "chosen": "b", "rejected": "c"}', "prompt holds int"),
     ("a.jsonl", '{"prompt": "a", "chosen": "b", "rejected": "c", "kind": "poem"}', "kind 'poem'"),
-    ("a.csv", None, "no file"), ("a.jsonl", None, "no file"), ("a.jsonl", "", "no pair"),
+    ("a.csv", None, "no file"), ("a.jsonl", None, "no file"), ("a.jsonl", "", "is empty"), ("a.jsonl", "\n", "holds no row"),
+    ("a.jsonl", '{"prompt": "a", "chosen": "b", "rejected": "c", "domain": 3}', "domain '3'"),
 ])
 def test_a_file_that_holds_no_pairs_says_why(tmp_path: Path, name: str, text: str | None, said: str) -> None:
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises((InputError, TrainingError)) as caught:
-        read_pairs(str(tmp_path / name), domain="toxicity")
+        read_pairs(str(tmp_path / name), domain="toxicity", strict=True)
     assert said in str(caught.value)
+
+
+def test_a_row_that_cannot_be_used_is_counted_and_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,chosen,rejected\nHow, quickly?,no,sure\nso,fine,fool\n")
+    notes: list[str] = []
+    pairs, counts = read_pairs(str(tmp_path / "a.csv"), domain="toxicity", notes=notes)
+    assert [pair.chosen for pair in pairs] == ["fine"] and counts == {"kept": 1, "that cannot be used": 1}
+    assert len(notes) == 1 and "1 row skipped (line 2: 4 fields under a header of 3)" in notes[0]
+
+
+def test_the_prompt_may_be_in_both_replies_only(tmp_path: Path) -> None:
+    no, yes = ({"role": "assistant", "content": text} for text in ("no", "yes"))
+    write_jsonl(tmp_path / "a.jsonl", [{"chosen": [*CONVERSATION, no], "rejected": [*CONVERSATION, yes]},
+                                       {"chosen": [*CONVERSATION, no], "rejected": [*CONVERSATION[:2], yes]}])
+    pairs, counts = read_pairs(str(tmp_path / "a.jsonl"), domain="refusal")
+    assert pairs == [Pair(replace(Prompt.of(CONVERSATION), domain="harmful"), "no", "yes")]
+    assert counts == {"kept": 1, "messages before the reply that are not the prompt's": 1}
 
 
 def test_the_hub_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
