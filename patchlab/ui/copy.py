@@ -8,13 +8,12 @@ from patchlab.records import Prompt, Score
 
 TITLE = "PatchLab"
 LEAD = (
-    "A safety patch is a small add-on that makes a language model behave better while the model itself stays "
-    "untouched. Ask once and read, side by side, what the patch changes."
+    "A safety patch is a few learned numbers in front of the prompt. It makes a language model safer without changing the "
+    "model itself. Ask once and compare the replies without and with patches side by side."
 )
 POCKET_NOTE = (
-    "The models here are tiny ones that this project made to show how patching works. They know only a small made-up "
-    "world of sentences, their toxic replies are made on purpose, and nothing they say tells you how safe any real "
-    "model is."
+    "Two tiny models, made by this project to show how patching works. They know only a small invented world, and the "
+    "unpatched one was trained to be rude and to help with harm. Nothing here says how safe a real model is."
 )
 BASE_NOTE = "The model is {base}."
 REFERENCE_NOTE = "It is compared with the reference {reference}, which should be a safer model."
@@ -26,31 +25,31 @@ KINDS = [("Ask: answer it as a question", "chat"), ("Continue: write on from it"
 EXAMPLES_TITLE = "Or start from an example"
 PATCHES_TITLE = "Patches"
 PATCHES_NOTE = (
-    "Tick the patches to put on. Strength 0 is off. Each begins at what its makers chose; more also changes what a patch "
-    "should leave alone."
+    "Tick the patches to switch on. Each starts at the strength it was calibrated to; 0 is off. A higher strength also changes "
+    "more of the replies that a patch should leave alone."
 )
 NO_PATCHES = "No patch that fits this model is installed, so the patched column equals the unpatched one."
 MODE_LABEL = "With several patches"
 MODES = [("Side by side: order has no effect", "parallel"), ("One after another: order matters", "sequential"),
          ("Blended: each works alone, their changes are added", "blend")]
 JOINED = {"parallel": ", ", "sequential": ", then ", "blend": " + "}  # how a list of runs writes the patches of one
-MATRIX_TITLE = "How these patches get on"
+MATRIX_TITLE = "Side effects of patches on each other"
 MATRIX_SHOW = "Show"
 MATRIX_ORDER = "1st: the patch of the row comes first; 2nd: it comes after the other."
 MATRIX_NOTE = (
-    "All patches at their makers' strengths. Two fight where one loses more than 5 points of its own effect, or harmless "
-    "requests are refused more than 2 points more often, and chance does not explain it; such figures are bold."
+    "Every patch at its calibrated strength. A pair conflicts if one patch loses more than 5 points of its own effect, or "
+    "harmless requests are refused more than 2 points more often, beyond what chance explains; such figures are bold."
 )
-GATES_LABEL = "Only where a gate asks for it"
-GATES_NOTE = ("A patch that has a gate is then on only for prompts of its own kind; any other is answered exactly as without "
-              "it. A gate can be wrong.")
+GATES_LABEL = "Use gates"
+GATES_NOTE = ("A gate switches its patch on only for prompts of the patch's own kind. All other prompts are answered exactly as "
+              "without the patch. A gate can be wrong.")
 CURVE_TITLE = "What each strength does"
-CURVE_NOTE = ("Measured by the patch's makers, alone, on prompts its training never saw; thin bars are 95 % intervals. Drift is "
-              "how far the replies move from the unpatched model's.")
+CURVE_NOTE = ("Measured with this patch alone, on prompts its training never saw; thin bars are 95 % intervals. Drift is how far "
+              "the replies move away from the unpatched model's.")
 CURVE_LABEL = "Patch"
 SHARED_STRENGTH = "Strength of all of them"
 RUN, STOP, MORE = "Run", "Stop", "More settings"
-TEMPERATURE = ("Variety (temperature)", "0 always takes the likeliest word, more varies more. The unlikeliest tenth is left out.")
+TEMPERATURE = ("Variety (temperature)", "0 always takes the likeliest word; higher values vary more. The least likely words, a tenth in all, are never taken.")
 LENGTH = ("Longest reply (tokens)", "A token is a short piece of text, often a word.")
 SEED = ("Seed", "A whole number; the same seed and settings give the same replies again.")
 SAMPLES = ("Replies per model", "More replies show how much a model varies.")
@@ -58,20 +57,20 @@ RESULTS_TITLE = "Replies"
 LEGEND = "Underlined words differ from the unpatched reply."
 CHARTS_TITLE = "Scores while the text grows"
 CHARTS_NOTE = (
-    "Each line follows one column. The toxicity score says how insulting or hateful the text reads, the refusal score "
-    "how clearly it declines; both run from 0 to 1. Two small automatic judges give them, and they can be wrong."
+    "One line per column. The toxicity score says how insulting or hateful the text is, the refusal score how clearly it "
+    "declines; both run from 0 to 1. Two small automatic judges compute them, and they can be wrong."
 )
 HISTORY_TITLE = "This visit"
 HISTORY_EMPTY = "Nothing has been run yet. Every run will be listed here until you leave or clear the list."
 CLEAR = "Clear the list"
 TOXIC_NOTICE = "The text below was scored toxic"
 READY, ASKING, WRITING, DONE = "Ready.", "Asking the models…", "Writing…", "Done."
-FAILED = "A reply failed: the model's numbers overflowed. The others are whole; a lower strength may help."
+FAILED = "A reply failed because the model's numbers overflowed. The other replies are complete. Try a lower strength."
 STOPPED = "Stopped. The text so far is kept."
 STOPPING, NOTHING_TO_STOP = "Stopping…", "Nothing is running."
 IDLE = "Press Run to see the reply here."
 STOPPED_EARLY = "Stopped before anything was written."
-UNEXPECTED = "Something went wrong on our side and this run was given up; the page still works, so try again."
+UNEXPECTED = "Something went wrong and this run was stopped. The page still works; try again."
 
 
 class LaneWords(NamedTuple):
