@@ -49,7 +49,8 @@ CURVE_NOTE = ("Measured with this patch alone, on prompts its training never saw
 CURVE_LABEL = "Patch"
 SHARED_STRENGTH = "Strength of all of them"
 RUN, STOP, MORE = "Run", "Stop", "More settings"
-TEMPERATURE = ("Variety (temperature)", "0 always takes the likeliest word; higher values vary more. The least likely words, a tenth in all, are never taken.")
+TEMPERATURE = ("Variety (temperature)", "0 always takes the likeliest word; higher values vary more. The least likely words, a "
+               "tenth in all, are never taken.")
 LENGTH = ("Longest reply (tokens)", "A token is a short piece of text, often a word.")
 SEED = ("Seed", "A whole number; the same seed and settings give the same replies again.")
 SAMPLES = ("Replies per model", "More replies show how much a model varies.")
