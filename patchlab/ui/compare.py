@@ -96,7 +96,7 @@ def build(lab: Lab, scorers: Sequence[Scorer]) -> Compare:
     results = _results(lab, scorers, line, controls.panel.warning)
     tab = Compare(lab, scorers, controls, results)
     gr.on([controls.run.click, controls.prompt.submit], tab.run, controls.inputs | {results.rows}, results.outputs,
-          js=SAY_ASKING, trigger_mode="once", **QUIET)
+          js=SAY_ASKING, trigger_mode="multiple", **QUIET)
     controls.stop.click(tab.stop, None, results.status, queue=False, **QUIET)
     return tab
 
@@ -109,13 +109,20 @@ class Compare:
         self.signals: dict[str, Event] = {}  # of each visitor whose run is going, by gradio's session name: set it to end the run
 
     def run(self, values: Mapping[Any, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
-        """Stream one run to the page; an error becomes one line in the status and leaves the rest as it was."""
+        """Stream one run to the page; an error becomes one line in the status and leaves the rest as it was.
+
+        A run of the same visitor that is still going ends without another word.
+        """
         visitor = str(request.session_hash)
-        signal = self.signals[visitor] = Event()
+        signal = Event()
+        self.stop(request)
+        self.signals[visitor] = signal
         shown = False  # an earlier run's replies must not stand beside a prompt that gave none
         try:
             with closing(session.run(self.lab, self.scorers, self.request(values), stop=signal.is_set)) as views:
                 for view in views:
+                    if self.signals.get(visitor) is not signal:
+                        return
                     shown = True
                     yield self.shown(view) | (self.recorded(view, values) if not view.running else {})
         except PatchLabError as error:
@@ -124,7 +131,8 @@ class Compare:
             log.exception("a run failed")
             yield self.problem(copy.UNEXPECTED, keep=shown)
         finally:
-            self.signals.pop(visitor, None)
+            if self.signals.get(visitor) is signal:
+                del self.signals[visitor]
 
     def stop(self, request: gr.Request) -> str:
         """Ask the visitor's run to end; it then writes its own last view."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
+from typing import Any
 
+import pytest
 from playwright.sync_api import Browser, Page
 
 from patchlab.engine import Lab
-from patchlab.ui import copy
+from patchlab.records import Delta
+from patchlab.ui import copy, session
 from patchlab.ui import page as patchlab_page
 
 SHOTS = Path(__file__).resolve().parents[2] / ".screenshots"
@@ -27,6 +32,26 @@ def served(lab: Lab) -> Iterator[str]:
     patchlab_page.warm_up(lab)
     yield patchlab_page.launch(blocks, port=port, block=False)
     blocks.close(verbose=False)
+
+
+def hold_first_run(monkeypatch: pytest.MonkeyPatch) -> Event:
+    """The next run writes some steps and goes on when it is told to stop, however fast the models; returns what its end sets."""
+    write, ended = session.stream, Event()
+
+    def held(*args: Any, stop: Callable[[], bool], **kwargs: Any) -> Iterator[tuple[Delta, ...]]:
+        monkeypatch.setattr(session, "stream", write)
+        steps = write(*args, stop=stop, **kwargs)
+        try:
+            for number, step in enumerate(steps):
+                yield step
+                while number == 4 and not stop():
+                    time.sleep(0.01)
+        finally:
+            steps.close()
+            ended.set()
+
+    monkeypatch.setattr(session, "stream", held)
+    return ended
 
 
 class Visit:

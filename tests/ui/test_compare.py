@@ -96,6 +96,17 @@ def test_a_closed_tab_leaves_nothing_running(tab: Compare) -> None:
     assert copy.STOPPED in end[tab.results.status] and tab.lab.scheduler.in_flight == 0
 
 
+def test_a_second_press_of_run_takes_the_place_of_the_first(tab: Compare) -> None:
+    first = tab.run(values(tab), ANNA)
+    next(first)
+    second = tab.run(values(tab), ANNA)
+    next(second)
+    assert list(first) == [], "the columns belong to the second now"
+    assert copy.STOPPING in tab.stop(ANNA)
+    *_, end = second
+    assert copy.STOPPED in end[tab.results.status] and tab.lab.scheduler.in_flight == 0
+
+
 def test_two_status_lines_are_never_the_same() -> None:
     assert compare.status("Done.") != compare.status("Done.")
 

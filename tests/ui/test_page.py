@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from threading import Event
 from typing import Any
 
 import pytest
-from made_visit import WAIT, Visit, served
+from made_visit import Visit, hold_first_run, served
 from playwright.sync_api import Browser
 
 from patchlab.engine import Lab
@@ -86,29 +85,13 @@ def test_text_and_charts_grow_while_the_models_write(visit: Visit, monkeypatch: 
     assert len({length for length, _ in seen}) > 3 and len({points for _, points in seen}) > 2
 
 
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Event:
-    """Every stream writes four steps and then waits for the gate: however fast the models, Stop comes in their middle."""
-    opened, write = Event(), session.stream
-
-    def held(*args: Any, **kwargs: Any) -> Iterator[tuple[Delta, ...]]:
-        for number, step in enumerate(write(*args, **kwargs)):
-            if number == 4:
-                assert opened.wait(WAIT / 1000)
-            yield step
-
-    monkeypatch.setattr(session, "stream", held)
-    return opened
-
-
-def test_stop_keeps_the_page_alive(visit: Visit, gate: Event) -> None:
+def test_stop_keeps_the_page_alive(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold_first_run(monkeypatch)
     visit.page.click("text=Saving for a vacation")
     visit.length(128)
     visit.page.click("#run")
     visit.page.wait_for_selector("#lane-base .pill")
     visit.page.click("#stop")
-    visit.status(copy.STOPPING)
-    gate.set()
     visit.status(copy.STOPPED)
     stopped = visit.text("base")
     visit.page.wait_for_timeout(700)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from threading import Event
 from typing import Any
 
 import pytest
-from made_visit import WAIT, Visit, served
+from made_visit import WAIT, Visit, hold_first_run, served
 from playwright.sync_api import Browser
 
 from patchlab.engine import Lab, Sampling
@@ -57,23 +56,10 @@ def test_six_visitors_do_not_mix(browser: Browser, address: str, lab: Lab, monke
 
 
 def test_a_closed_tab_ends_its_run(browser: Browser, address: str, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, told = session.stream, Event()
-
-    def held(*args: Any, stop: Callable[[], bool], **kwargs: Any) -> Iterator[tuple[Delta, ...]]:
-        steps = write(*args, stop=stop, **kwargs)
-        try:
-            for number, step in enumerate(steps):
-                yield step
-                while number == 4 and not stop():  # however fast the models, the tab is closed in the middle of their reply
-                    time.sleep(0.01)
-        finally:
-            steps.close()
-            told.set()
-
-    monkeypatch.setattr(session, "stream", held)
+    ended = hold_first_run(monkeypatch)
     visit = Visit(browser, address)
     visit.page.click("text=Saving for a vacation")
     visit.page.click("#run")
     visit.page.wait_for_selector("#lane-base .reply")
     visit.page.close()
-    assert told.wait(WAIT / 1000) and lab.scheduler.in_flight == 0
+    assert ended.wait(WAIT / 1000) and lab.scheduler.in_flight == 0
