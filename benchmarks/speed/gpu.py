@@ -155,7 +155,6 @@ def shape_figures(label: str, device: str, *, rate: float, quick: bool, until: f
 
 
 def _free(device: str) -> None:
-    gc.enable()  # a race that was broken off left it disabled
     gc.collect()
     if torch.device(device).type == "cuda":
         torch.cuda.empty_cache()
