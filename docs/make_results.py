@@ -58,7 +58,8 @@ def _pocket(found: dict[str, Any]) -> Iterator[Section]:
         about = (f"`python -m benchmarks.quality.pocket`: models, each patch alone, and their stacks, on up to {each['n']}\n"
                  f"held-out prompts a domain at temperature {each['temperature']:g}; intervals are 95 % bootstrap over prompts.\n"
                  "Figures without a bar are in [pocket.json](../benchmarks/results/pocket.json), but for the last, in nats a\n"
-                 "token, which say how well comments read: the reference is calm and loses least on its own; the base has another tone.")
+                 "token, which say how well comments read: the reference is calm and loses least on its own; the base has\n"
+                 "another tone.")
         yield Section("Pocket models and patches", (about, bars([*judged, *read])), judged)
 
 

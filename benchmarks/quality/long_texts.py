@@ -12,6 +12,7 @@ from typing import Any
 from patchlab.models import Backbone, preset
 from patchlab.records import Prompt
 from tools.pocket.corpus import prompts
+from tools.pocket.documents import Document
 from tools.pocket.language_model import Size, encode
 from tools.pocket.next import Release
 
@@ -20,10 +21,16 @@ TOGETHER = (1, 4, 16, 64)  # documents in a row while a base learns to read long
 
 
 @cache
-def _documents(tokenizer: Any, kind: str) -> Sequence[tuple[list[int], list[int]]]:
-    """Encoded harmless documents that no patch is about: small talk and requests for a chat, stories for a text."""
+def _documents(kind: str) -> list[Document]:
+    """Harmless documents that no patch is about: small talk and requests for a chat, stories for a text."""
     names = ("benign", "chat") if kind == "chat" else ("story",)
-    return [*encode(tokenizer, [document for name in names for document in prompts(name, MOST, part="models", seed=0)])]
+    return [document for name in names for document in prompts(name, MOST, part="models", seed=0)]
+
+
+@cache
+def _encoded(tokenizer: Any, kind: str) -> Sequence[tuple[list[int], list[int]]]:
+    """The documents as ids of their prompts and replies."""
+    return encode(tokenizer, _documents(kind))
 
 
 def long_ids(backbone: Backbone, prompt: Prompt, *, tokens: int, seed: int) -> list[int]:
@@ -31,7 +38,7 @@ def long_ids(backbone: Backbone, prompt: Prompt, *, tokens: int, seed: int) -> l
 
     For a chat that is what its template makes of earlier turns. The prompt alone where nothing fits.
     """
-    documents = list(_documents(backbone.tokenizer, prompt.kind))
+    documents = list(_encoded(backbone.tokenizer, prompt.kind))
     random.Random(f"{seed}|{prompt.text}").shuffle(documents)
     first, *own = backbone.encode(prompt)
     before: list[int] = []

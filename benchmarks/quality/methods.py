@@ -60,14 +60,14 @@ def one(name: str, folder: Path, dials: Dials) -> None:
         found = {"trainable": trained.trainable, "rate": trained.rate, "settings": trained.settings,
                  "seconds": trained.seconds, "samples a second": trained.samples_a_second, "losses": trained.losses,
                  "memory": [memory(), before]}
-        found["values"] = {how: values(*read, stored(kept), dials) for how, read in trained.readings().items()}
+        found["values"] = {how: values(*read, base, stored(kept), dials) for how, read in trained.readings().items()}
     else:
         read = {"base": lambda: base, "reference": lambda: load("reference"),
                 "written prompt": lambda: Instructed(base, dials.shipped.instruction)}[name]()
         if name == "base":
             write_jsonl(kept, [{"text": r.prompt.text, "kind": r.prompt.kind, "row": r.row, "reply": r.text,
                                 "tokens": r.tokens, "stop": r.stop} for r in said_by(base, BARE, "benign", dials)])
-        found = {"trainable": 0, "values": {"": values(read, BARE, stored(kept), dials)}}
+        found = {"trainable": 0, "values": {"": values(read, BARE, base, stored(kept), dials)}}
     write_json(folder / f"{name}.json", found)
 
 

@@ -75,7 +75,7 @@ class Dials:
 
 
 QUICK = Dials(n=4, prompts=40, others=2, sft_steps=2, dpo_steps=2, rows=4, pilot_steps=1, prefix_rates=(0.02,),
-              lora_rates=(0.003,), race_steps=2, repeats=2, tokens=6)
+              lora_rates=(0.003,), race_steps=1, repeats=1, tokens=6)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 from benchmarks.quality.methods_data import SUITES, Dials
-from benchmarks.quality.methods_train import load
 from patchlab.engine import Lane, StackPlan, fixed, replies, scheduler_of
 from patchlab.evaluation.metrics import by_prompt, refusal_rate
 from patchlab.evaluation.probabilities import divergences_from, log_losses
@@ -46,9 +45,9 @@ def said_by(backbone: Backbone, plan: StackPlan, domain: str, dials: Dials) -> l
     return replies([lane], asked, samples=RATES[domain][1], sampling=dials.sampling)
 
 
-def values(backbone: Backbone, plan: StackPlan, benign: Sequence[Reply], dials: Dials) -> Values:
+def values(backbone: Backbone, plan: StackPlan, base: Backbone, benign: Sequence[Reply], dials: Dials) -> Values:
     """The domain's own rate, refusals of harmless requests, and what becomes of the base's own `benign` replies to those."""
-    base, own = load("base"), OWN[dials.domain]
+    own = OWN[dials.domain]
     kept = [reply for reply in benign if reply.text]
     longer = [a - b for a, b in zip(log_losses(backbone, kept, fixed(plan)), log_losses(base, kept), strict=True)]
     return {"own": RATES[own][0](said_by(backbone, plan, own, dials)),

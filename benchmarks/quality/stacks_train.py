@@ -58,7 +58,7 @@ class Plan:
         return short(asdict(self))
 
 
-QUICK = Plan(sizes=(2, 4), n=2, prompts=3, steps=1, rounds=(1, 1), further=1, rows=2, tokens=5)
+QUICK = Plan(sizes=(2, 3), n=2, prompts=3, steps=1, rounds=(1,), further=1, rows=2, tokens=4)
 
 
 class Said:

@@ -155,9 +155,8 @@ def shape_figures(label: str, device: str, *, rate: float, quick: bool, until: f
 
 
 def _free(device: str) -> None:
-    gc.enable()  # a race that was broken off left it disabled
-    gc.collect()
     if torch.device(device).type == "cuda":
+        gc.collect()
         torch.cuda.empty_cache()
 
 

@@ -68,25 +68,29 @@ def race(sides: Mapping[str, Side], *, repeats: int, turns: int = 1, device: tor
     """Time all sides, one turn of each after the other; who begins changes every turn. One repeat more warms up."""
     names = list(sides)
     taken: dict[str, list[float]] = {name: [] for name in names}
-    for repeat in range(repeats + 1):
-        gc.collect()
-        gc.disable()  # a collection would be charged to whoever happens to run
-        ready: dict[str, Callable[[], object]] = {}
-        sums = dict.fromkeys(names, 0.0)
-        for turn in range(turns):
-            first = (repeat + turn) % len(names)
-            for name in names[first:] + names[:first]:
-                if name not in ready:
-                    ready[name] = sides[name]()
-                wait(device)
-                began = time.perf_counter()
-                ready[name]()
-                wait(device)
-                sums[name] += time.perf_counter() - began
+    gc.freeze()  # what is there before the race is not searched again at each repeat
+    gc.disable()  # a collection would be charged to whoever happens to run
+    try:
+        for repeat in range(repeats + 1):
+            gc.collect()
+            ready: dict[str, Callable[[], object]] = {}
+            sums = dict.fromkeys(names, 0.0)
+            for turn in range(turns):
+                first = (repeat + turn) % len(names)
+                for name in names[first:] + names[:first]:
+                    if name not in ready:
+                        ready[name] = sides[name]()
+                    wait(device)
+                    began = time.perf_counter()
+                    ready[name]()
+                    wait(device)
+                    sums[name] += time.perf_counter() - began
+            if repeat:
+                for name in names:
+                    taken[name].append(sums[name])
+    finally:
         gc.enable()
-        if repeat:
-            for name in names:
-                taken[name].append(sums[name])
+        gc.unfreeze()
     return taken
 
 
