@@ -120,7 +120,7 @@ def test_streams_that_threads_close_midway_leave_the_others_as_they_are(base: Ba
             return ASKED[k].answered(lab)
         running = lab.stream(ASKED[k].prompts, stack=ASKED[k].stack, samples=5, sampling=ASKED[k].sampling)
         for _ in range(k % 3):
-            next(running)
+            next(running, None)  # others may have taken all its steps by then
         running.close()
         return expected[k]
 
