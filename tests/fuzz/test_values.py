@@ -52,7 +52,7 @@ entries = st.tuples(st.one_of(texts, st.sampled_from(["calm", "a-b", "x1", "none
                               texts.map(lambda text: f":{text}")))
 
 
-@inputs(0.6)
+@inputs(0.5)
 @given(st.one_of(st.text(max_size=30), st.lists(entries.map("".join), max_size=3).map(",".join)), st.sampled_from(MODES))
 def test_a_stack_says_what_was_typed(text: str, mode: Any) -> None:
     try:
@@ -72,7 +72,7 @@ dials = st.dictionaries(st.one_of(st.sampled_from([field.name for field in datac
                         max_size=5)
 
 
-@inputs(0.6)
+@inputs(0.5)
 @given(dials, st.sampled_from(["toxicity", "bias", "refusal"]))
 def test_a_recipe_keeps_every_dial(folder: Path, given_dials: dict[str, Any], domain: str) -> None:
     content = {"domain": domain, **given_dials}
