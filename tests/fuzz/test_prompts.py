@@ -35,7 +35,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-@inputs(0.5)
+@inputs(0.4)
 @given(own)
 def test_a_prompt_is_what_its_row_says(folder: Path, row: dict[str, Any]) -> None:
     rows = Rows(write(folder / "p.jsonl", [row, {"text": "fine"}]), notes=[])
@@ -61,7 +61,7 @@ likely = st.sampled_from(["safe", "unsafe", "standard", "copyright", "nurse.visi
                           {"text": "It rained"}])
 
 
-@inputs(0.5)
+@inputs(0.4)
 @given(st.sampled_from(sorted(PUBLIC)), st.lists(st.dictionaries(st.sampled_from(columns), st.one_of(likely, texts, values),
                                                                  min_size=1, max_size=6), max_size=2))
 def test_no_text_of_a_public_set_is_changed(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
@@ -87,7 +87,7 @@ pairs = st.fixed_dictionaries({}, optional={
     "kind": kinds, "domain": st.one_of(texts, values)})
 
 
-@inputs(0.5)
+@inputs(0.4)
 @given(pairs)
 def test_a_pair_is_what_its_row_says(folder: Path, row: dict[str, Any]) -> None:
     write(folder / "a.jsonl", [row, {"prompt": "so", "chosen": "fine", "rejected": "fool"}])

@@ -44,7 +44,7 @@ def read(path: Path, data: bytes) -> tuple[list[dict[str, Any]], int]:
     return [], rows.skipped
 
 
-@inputs()
+@inputs(0.7)
 @given(tables, st.sampled_from([",", "\t"]), st.sampled_from(["\n", "\r\n"]), st.booleans(), st.booleans())
 def test_a_table_is_read_as_it_was_written(folder: Path, table: list[list[str]], delimiter: str, end: str, mark: bool,
                                            packed: bool) -> None:
@@ -57,7 +57,7 @@ def test_a_table_is_read_as_it_was_written(folder: Path, table: list[list[str]],
         [dict(zip(header, row, strict=True)) for row in table], 0)
 
 
-@inputs()
+@inputs(0.7)
 @given(changed([b"prompt,chosen,rejected\r\nso,fine,fool\r\n\"a, \"\"b\"\"\r\nc\",d,e\r\nf,g,h\r\n", b"a\n1\n\n2\n",
                 b"a,b\n,\n"]))
 def test_a_damaged_table_is_read_as_the_standard_library_reads_it(folder: Path, data: bytes) -> None:
@@ -73,7 +73,7 @@ def test_a_damaged_table_is_read_as_the_standard_library_reads_it(folder: Path, 
     assert all(list(row) == list(found[0]) and all(isinstance(value, str) for value in row.values()) for row in found)
 
 
-@inputs(0.5)
+@inputs(0.15)
 @given(st.lists(objects, max_size=4), st.sampled_from([None, 1]), st.booleans())
 def test_objects_are_read_as_they_were_written(folder: Path, rows: list[dict[str, Any]], indent: int | None, ascii: bool) -> None:
     write_jsonl(folder / "own.jsonl", rows)
@@ -97,7 +97,7 @@ def plain_object(text: str) -> dict[str, Any] | None:
     return None
 
 
-@inputs()
+@inputs(0.5)
 @given(changed([b'{"text": "a", "kind": "chat"}\n{"text": "b\\n\\"", "n": [1, {"x": 2}]}\r\n\n{"text": "\xc3\xa9"}',
                 b'\xef\xbb\xbf{"a": 1}\n' * 3]))
 def test_damaged_json_lines_lose_no_other_line(folder: Path, data: bytes) -> None:
@@ -111,7 +111,7 @@ def test_damaged_json_lines_lose_no_other_line(folder: Path, data: bytes) -> Non
         assert repr(found) == repr(wanted) and skipped in (0, len(lines) - len(wanted))
 
 
-@inputs()
+@inputs(0.5)
 @given(changed([b'[{"text": "a, [b]"}, {"text": "}\\\\\\"", "n": [1, {"x": 2}]},\n {"text": "\xc3\xa9"}]',
                 b'[\n{"a": 1}\n,\n{"b": []}\n]']))
 def test_a_damaged_array_is_read_where_it_is_whole(folder: Path, data: bytes) -> None:
@@ -124,7 +124,7 @@ def test_a_damaged_array_is_read_where_it_is_whole(folder: Path, data: bytes) ->
     assert all(isinstance(row, dict) for row in found)
 
 
-@inputs(0.5)
+@inputs(0.4)
 @given(changed([gzip.compress(b'{"a": 1}\n' * 40, mtime=0), gzip.compress(b"a,b\n1,2\n", mtime=0)]))
 def test_damaged_gzip_ends_where_the_damage_is(folder: Path, data: bytes) -> None:
     found, _ = read(folder / "z.jsonl.gz", data)

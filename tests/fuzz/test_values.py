@@ -52,7 +52,7 @@ entries = st.tuples(st.one_of(texts, st.sampled_from(["calm", "a-b", "x1", "none
                               texts.map(lambda text: f":{text}")))
 
 
-@inputs()
+@inputs(0.5)
 @given(st.one_of(st.text(max_size=30), st.lists(entries.map("".join), max_size=3).map(",".join)), st.sampled_from(MODES))
 def test_a_stack_says_what_was_typed(text: str, mode: Any) -> None:
     try:
@@ -72,7 +72,7 @@ dials = st.dictionaries(st.one_of(st.sampled_from([field.name for field in datac
                         max_size=5)
 
 
-@inputs(0.6)
+@inputs(0.5)
 @given(dials, st.sampled_from(["toxicity", "bias", "refusal"]))
 def test_a_recipe_keeps_every_dial(folder: Path, given_dials: dict[str, Any], domain: str) -> None:
     content = {"domain": domain, **given_dials}
@@ -117,7 +117,7 @@ def saved(folder: Path) -> tuple[Path, dict[str, bytes]]:
     return place, {path.name: path.read_bytes() for path in place.iterdir()}
 
 
-@inputs(0.5)
+@inputs(0.35)
 @given(st.data())
 def test_a_changed_patch_folder_is_refused(saved: tuple[Path, dict[str, bytes]], data: st.DataObject) -> None:
     """A manifest that was changed gets its seal anew, as a forger would; everything else is caught by its digest."""
@@ -168,7 +168,7 @@ INTERACTIONS = Interactions((Row("tiny", ("calm@1.0.0",), "parallel", {"n": "3"}
          Change((), 1.0, 0.5, 1.5, 2, "points")),)),), {"calm@1.0.0": "d"})
 
 
-@inputs(0.4)
+@inputs(0.2)
 @given(st.data())
 def test_damaged_interactions_are_an_error_or_what_they_say(folder: Path, data: st.DataObject) -> None:
     save_interactions(INTERACTIONS, folder / "whole.json")
