@@ -1,4 +1,4 @@
-"""The benchmark of gates runs, and says of a let-through prompt what is true of it: nothing moved."""
+"""The benchmark of gates runs, and a patch that its gate skips for every harmless prompt has no KL to the base there."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def test_every_patch_is_read_with_gates_and_without(tmp_path: Path) -> None:
     for decision, off, on in zip(decided, read[1::2], read[2::2], strict=False):
         assert on.keys() == off.keys() and off["KL to base on benign"][0] > 0
         assert on["KL to base on benign"][0] <= off["KL to base on benign"][0]
-        if decision["on: benign"][0] == 0:  # let through, so nothing at all is moved
+        if decision["on: benign"][0] == 0:  # skipped for all of them
             assert on["KL to base on benign"][0] == 0
