@@ -1,19 +1,19 @@
-"""Every error PatchLab raises on purpose.
+"""The errors that PatchLab raises for its callers.
 
     PatchLabError
     ├── InputError              a prompt, option or file that cannot be used as given
-    │   └── ContextError        prompt + reply + patches do not fit the model's context
+    │   └── ContextError        prompt, reply and patches exceed the model's context
     ├── NotFoundError           an unknown preset, patch, scorer, suite or recipe key
-    ├── PatchFormatError        a patch folder that is not one: shape, dtype, size, schema
-    │   └── TamperedError       bytes differ from what the manifest says
-    ├── BaseMismatchError       a patch made for another base
-    ├── StackError              patches that cannot stand together
-    ├── ModelError              a model folder that cannot be loaded, or an architecture that cannot be patched
-    ├── BusyError               more requests than can wait in line
-    ├── TrainingError           training cannot start or go on
-    └── MissingExtraError       an optional library is not installed
+    ├── PatchFormatError        a patch folder or file with an invalid shape, dtype, size or schema
+    │   └── TamperedError       bytes that differ from the digest in the manifest
+    ├── BaseMismatchError       a patch that was made for another base
+    ├── StackError              a combination of patches or a strength that is not possible
+    ├── ModelError              a model that cannot be loaded, or an architecture that patches cannot be used with
+    ├── BusyError               a full queue of requests, or a file locked by another process
+    ├── TrainingError           training that cannot start or continue
+    └── MissingExtraError       an optional library that is not installed
 
-The message always has three parts: what was found, what was expected, what to do.
+Every message has three parts: what was found, what was expected, what to do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Iterable
 
 
 class PatchLabError(Exception):
-    """An error with a way out: what was found, what was expected, what to do; one line."""
+    """The base class; its message is one line of three parts, `found`, `expected` and `do`."""
 
     def __init__(self, found: str, *, expected: str, do: str) -> None:
         self.found, self.expected, self.do = found, expected, do
@@ -35,15 +35,15 @@ class InputError(PatchLabError):
 
 
 class ContextError(InputError):
-    """Prompt, reply and patches together do not fit the model's context."""
+    """Prompt, reply and patches that together exceed the model's context."""
 
 
 class NotFoundError(PatchLabError):
-    """A name that nothing here has."""
+    """An unknown name."""
 
     @classmethod
     def of(cls, kind: str, name: str, known: Iterable[str]) -> NotFoundError:
-        """The error for an unknown `name` of a `kind`, with the nearest known names first."""
+        """The error for an unknown `name` of this `kind`, which suggests up to three similar names of `known`."""
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else "choose one of those"
@@ -52,32 +52,32 @@ class NotFoundError(PatchLabError):
 
 
 class PatchFormatError(PatchLabError):
-    """A folder or file that is not a patch of a known format."""
+    """A patch folder or file with an invalid shape, dtype, size or schema."""
 
 
 class TamperedError(PatchFormatError):
-    """Bytes that differ from what the manifest says."""
+    """Bytes that differ from the digest in the manifest."""
 
 
 class BaseMismatchError(PatchLabError):
-    """A patch made for another base."""
+    """A patch that was made for another base."""
 
 
 class StackError(PatchLabError):
-    """Patches that cannot stand together, or a strength that cannot be used."""
+    """A combination of patches or a strength that is not possible."""
 
 
 class ModelError(PatchLabError):
-    """A model that cannot be loaded, or an architecture that cannot carry a patch."""
+    """A model that cannot be loaded, or an architecture that patches cannot be used with."""
 
 
 class BusyError(PatchLabError):
-    """More requests than can wait in line; later there may be room."""
+    """A full queue of requests or a locked file; the call may succeed later."""
 
 
 class TrainingError(PatchLabError):
-    """Training cannot start or cannot go on."""
+    """Training that cannot start or continue."""
 
 
 class MissingExtraError(PatchLabError):
-    """An optional library is not installed."""
+    """An optional library that is not installed."""

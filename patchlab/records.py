@@ -1,4 +1,4 @@
-"""Frozen records that cross layers. No tensors here: text, numbers and names only."""
+"""Frozen records that pass between layers. They hold text, numbers and names, and no tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Stop = Literal["end", "length", "cancelled", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation. Raises InputError for an unknown role or an empty content."""
+    """One message of a conversation. Raises InputError for an unknown role or empty content."""
 
     role: Role
     content: str
@@ -31,11 +31,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is asked: the text of the current turn, with the messages before it.
+    """The text of the current user turn, with the messages before it.
 
-    `chat` goes through the model's chat template, `continue` is plain text to go on from. `system` is a written instruction
-    (the baseline that patches are compared with), `earlier` the finished exchanges before this turn: user, assistant, user,
-    assistant. Raises InputError for turns out of order.
+    Kind `chat` is rendered by the model's chat template, `continue` is plain text to continue. `system` is a system message,
+    `earlier` the previous turns: user, assistant, user, assistant. Raises InputError for turns in another order.
     """
 
     text: str
@@ -60,30 +59,30 @@ class Prompt:
 
     @classmethod
     def of(cls, messages: Sequence[Message | Mapping[str, str]], *, domain: str = "", id: str = "") -> Prompt:
-        """The prompt of a conversation that ends in a user message, as `{"role": ..., "content": ...}` or Message values.
+        """The prompt of a conversation that ends with a user message, from `{"role": ..., "content": ...}` or Message values.
 
-        Raises InputError for messages that are none, or out of order.
+        Raises InputError for a value that is not a message, and for messages in another order.
         """
-        found = [_message(message) for message in messages]
-        system = found.pop(0).content if found and found[0].role == "system" else ""
-        if not found or found[-1].role != "user":
-            raise InputError(f"a conversation that ends in {found[-1].role if found else 'no'} message",
-                             expected="a user message at the end", do="add what the user asks now")
-        return cls(found[-1].content, "chat", domain, id, system, tuple(found[:-1]))
+        turns = [_message(message) for message in messages]
+        system = turns.pop(0).content if turns and turns[0].role == "system" else ""
+        if not turns or turns[-1].role != "user":
+            raise InputError(f"a conversation that ends in {turns[-1].role if turns else 'no'} message",
+                             expected="a user message at the end", do="add the user's message")
+        return cls(turns[-1].content, "chat", domain, id, system, tuple(turns[:-1]))
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """All messages in order, the current turn last."""
+        """All messages in order, the current user turn last."""
         first = (Message("system", self.system),) if self.system else ()
         return (*first, *self.earlier, Message("user", self.text))
 
     @property
     def key(self) -> str:
-        """What tells prompts apart: kind, instruction, earlier messages and text, and nothing else."""
+        """A string that is equal for prompts with equal kind, system message, earlier messages and text."""
         if not (self.system or self.earlier):
             return f"{self.kind}:{self.text}"
-        said = [[message.role, message.content] for message in self.earlier]
-        return f"{self.kind}:{json.dumps([self.system, said, self.text])}"
+        earlier = [[message.role, message.content] for message in self.earlier]
+        return f"{self.kind}:{json.dumps([self.system, earlier, self.text])}"
 
 
 def _message(message: Message | Mapping[str, str]) -> Message:
@@ -97,9 +96,9 @@ def _message(message: Message | Mapping[str, str]) -> Message:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A streamed piece: what one row of one lane gained in one step. `tokens` counts the row's tokens so far.
+    """The text that one row of one lane gained in one step; `tokens` counts the row's tokens so far.
 
-    A row that failed stops with "error", and `error` says why.
+    A row that failed has `stop` "error" and the reason in `error`.
     """
 
     lane: str
@@ -113,7 +112,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A finished text of one lane for one prompt and sample."""
+    """A finished reply of one lane to one prompt, for one sample."""
 
     lane: str
     row: int
@@ -126,9 +125,9 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A preference: for `prompt`, `chosen` is better than `rejected` by the scores given (0 best, 1 worst).
+    """A preference pair: for `prompt`, `chosen` is preferred over `rejected`. Scores are in [0, 1], lower is better.
 
-    A reply that is `cut` was ended by the length limit and not by the model.
+    `chosen_cut` and `rejected_cut` mark replies that ended at the length limit.
     """
 
     prompt: Prompt
@@ -142,7 +141,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A scorer's verdict on one text: `value` in [0, 1], `flagged` when at or over the threshold, `label` in words."""
+    """A scorer's result for one text: `value` in [0, 1], `flagged` at or above the threshold, and the class as `label`."""
 
     scorer: str
     value: float
@@ -152,7 +151,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One figure of a report: a metric on a suite for a lane, with its 95 % interval and who scored it."""
+    """One figure of a report: a suite's metric for one lane, with its 95 % interval, the number of prompts and the scorer."""
 
     suite: str
     lane: str
@@ -166,7 +165,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far long work is: `done` of `total` units of `stage`, with the numbers worth plotting."""
+    """Progress of a long operation: `done` of `total` units of `stage`, with numbers to plot."""
 
     stage: str
     done: int
@@ -177,7 +176,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two lanes on the same prompts: `second` minus `first`, with its 95 % interval and a two-sided paired p-value."""
+    """`second` minus `first`, two lanes on the same prompts, with its 95 % interval and two-sided paired p-value."""
 
     suite: str
     metric: str
@@ -193,7 +192,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Two scorers on the same `n` replies of a suite: Cohen's kappa with its 95 % interval, and the share judged alike."""
+    """Agreement of two scorers on the same `n` replies: Cohen's kappa with its 95 % interval, and the share of equal labels."""
 
     suite: str
     first: str
@@ -207,10 +206,10 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an evaluation found: its measures, example replies, and what they were made with.
+    """The result of an evaluation: measures, example replies, and the settings and versions they were made with.
 
-    `seconds` are the same measures by a second scorer, `details` finer ones (by occupation), `scorers` the digest of
-    each scorer by name, `notes` what could not be measured and why.
+    `seconds` are the same measures by a second scorer, `details` are measures of subgroups (by occupation), `scorers` maps each
+    scorer to its digest, `notes` say what could not be measured and why.
     """
 
     measures: tuple[Measure, ...]

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent: atomic writes, locks, and JSON Lines that name the line that is wrong. Layer 0."""
+"""Atomic writes of files and folders, file locks, and JSON Lines with errors that name the line. Layer 0."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from typing import Any, TypeVar
 from patchlab.errors import BusyError, InputError, PatchLabError
 
 T = TypeVar("T")
-MAX_ROW = 4 * 2**20  # bytes of one line of JSON Lines
-_TRIES, _PAUSE = 200, 0.005  # how often, and after how many seconds, a folder that is being replaced is read again
+MAX_ROW = 4 * 2**20  # maximum bytes of one line of JSON Lines
+_TRIES, _PAUSE = 200, 0.005  # reads of a folder that is being replaced, and seconds between them
 
 _PACKAGE = Path(__file__).resolve().parent
-# what ships: inside the package where a wheel was installed, beside it in a checkout
+# the files that ship with PatchLab: inside an installed package, beside it in a checkout
 ASSETS = next((folder for folder in (_PACKAGE / "assets", _PACKAGE.parent / "assets") if folder.is_dir()), _PACKAGE / "assets")
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` on a temporary neighbour of `path`, then move it into place: readers see old or new, never half."""
+    """Call `write` with a temporary path beside `path`, then rename the result to `path`: readers see the old or the new file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
     try:
         write(temporary)
-        with temporary.open("rb") as done:
-            os.fsync(done.fileno())
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp and safetensors write 0600, which others cannot read
+        temporary.chmod(0o666 & ~umask)  # mkstemp and safetensors set 0600
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -49,12 +49,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with a closing newline, atomically."""
+    """Write `value` as indented JSON with a final newline, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write `rows`, one JSON object a line, atomically."""
+    """Write `rows` as JSON Lines, atomically."""
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_text(path, lines.encode("utf-8", "backslashreplace").decode("utf-8"))  # half a surrogate pair has an escape only
 
@@ -62,7 +62,7 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSON Lines file, with or without a byte-order mark.
 
-    Raises InputError with the number of the line that is wrong; a line of more than 4 MiB is wrong before it is read whole.
+    Raises InputError with the number of an invalid line; of a line over 4 MiB only the first 4 MiB are read.
     """
     if not path.is_file():
         raise InputError(f"no file {path}", expected="a JSON Lines file", do="check the path")
@@ -100,7 +100,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @contextmanager
 def locked(path: Path, *, seconds: float = 60) -> Iterator[None]:
-    """Hold the lock of `path`, a file beside it, which every process that changes it waits for. Raises BusyError."""
+    """Hold the lock file beside `path`, for which other processes wait. Raises BusyError after `seconds`."""
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,101 +108,101 @@ def locked(path: Path, *, seconds: float = 60) -> Iterator[None]:
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=seconds):
             yield
     except Timeout:
-        raise BusyError(f"{path} is being changed by another process for over {seconds:g} s", expected="a free file",
-                        do="try again when the other process is done") from None
+        raise BusyError(f"{path} is being changed by another process for over {seconds:g} s", expected="an unlocked file",
+                        do="try again when the other process has finished") from None
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
-    """Make `folder` hold exactly `files`, in one step: written beside it, then exchanged with what is there. Returns `folder`.
+    """Make `folder` hold exactly `files`, atomically, and return it.
 
-    Where the system cannot exchange two names the old folder is moved aside first, and back if the new one cannot take its
-    place. Whatever fails, the old folder is kept.
+    The new folder is written beside it and the two names are exchanged. On systems that cannot do so the old folder is renamed
+    first, and renamed back if the new one cannot replace it. After any failure the old folder still exists.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    fresh, old = workshop / "fresh", workshop / "old"
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    new, old = temporary / "new", temporary / "old"
     try:
-        fresh.mkdir()
+        new.mkdir()
         for name, data in files.items():
-            with (fresh / name).open("wb") as out:
-                out.write(data)
-                out.flush()
-                os.fsync(out.fileno())
-        _place(fresh, folder, aside=old)
+            with (new / name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        _replace(new, folder, aside=old)
     finally:
         if folder.exists() or not old.exists():
-            shutil.rmtree(workshop, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
-def _place(fresh: Path, folder: Path, *, aside: Path) -> None:
+def _replace(new: Path, folder: Path, *, aside: Path) -> None:
     if not folder.exists():
         try:
-            fresh.rename(folder)
+            new.rename(folder)
             return
         except OSError:
-            if not folder.exists():  # otherwise another process has made it in this moment
+            if not folder.exists():  # otherwise another process has created it meanwhile
                 raise
-    if _exchanged(fresh, folder):
+    if _exchanged(new, folder):
         return
     folder.rename(aside)
     try:
-        fresh.rename(folder)
+        new.rename(folder)
     except OSError as error:
         try:
             aside.rename(folder)
         except OSError:
             raise InputError(f"{folder} could neither be replaced nor restored ({error})", expected="a folder that can be "
-                             "renamed", do=f"move {aside} back to {folder}") from None
+                             "renamed", do=f"rename {aside} to {folder}") from None
         raise
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Whether two names were exchanged in one step, which Linux can on most file systems."""
+    """Exchange two names atomically and return whether it worked; Linux can on most file systems."""
     import ctypes
 
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError, TypeError):
         return False
-    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE
-    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+    at_fdcwd, rename_exchange = -100, 2
+    return bool(rename(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange) == 0)
 
 
 def read_steady(folder: Path, read: Callable[[Path], T]) -> T:
-    """What `read` finds in `folder`, of one version only, though `write_folder` may replace it meanwhile.
+    """Return `read(folder)` for one version of the folder, though `write_folder` may replace it meanwhile.
 
-    What was read, or failed to be, is taken only if the folder is still the same one; otherwise it is read again.
+    A result or an error only counts if the folder is still the same one afterwards; otherwise it is read again.
     """
     for last in (*[False] * _TRIES, True):
         before = identity(folder)
         try:
-            found = read(folder)
+            result = read(folder)
         except (PatchLabError, OSError):
             if last or (identity(folder) == before and not (before is None and _aside(folder))):
                 raise
         else:
             if last or identity(folder) == before:
-                return found
+                return result
         time.sleep(_PAUSE)
-    raise AssertionError("the last try returns or raises")
+    raise AssertionError("the last iteration returns or raises")
 
 
 def identity(path: Path) -> tuple[int, ...] | None:
-    """What changes when a file or folder is replaced or edited: device, number, time and size; None where there is none."""
+    """Device, inode, modification time and size, which change when a file or folder is replaced; None if it does not exist."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _aside(folder: Path) -> bool:
-    """Whether a folder that is not there has been moved aside, to be replaced in a moment."""
+    """Whether `write_folder` has renamed a folder and not yet put the new one in its place."""
     return any(folder.parent.glob(f".{glob.escape(folder.name)}.*/old"))
 
 
 def sha256(path: Path) -> str:
-    """The digest of a file's bytes, in hex."""
+    """The sha256 of a file's bytes, in hex."""
     with path.open("rb") as data:
         return hashlib.file_digest(data, "sha256").hexdigest()

@@ -1,11 +1,10 @@
-"""Frozen values checked by pydantic, and JSON from strangers; what is wrong becomes an error in three parts. Layer 0.
+"""Frozen dataclasses checked by pydantic, and strict JSON parsing; failures become PatchLab errors in three parts. Layer 0.
 
     @checked("manifest", do="correct the field", error=PatchFormatError)
     @dataclass(frozen=True, slots=True, config=STRICT)     # pydantic's dataclass
     class Manifest: ...
 
-`Manifest(...)`, `dataclasses.replace` and `parse` then raise PatchFormatError, which names the field, what it holds and what
-it should hold.
+`Manifest(...)`, `dataclasses.replace` and `parse` then raise PatchFormatError with the field, its value and what was expected.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _AGAIN = "get the file again from where it came from"
 
 
 class Unfit(ValueError):
-    """Raised inside a check: what was `expected`, and `field` and `found` where they are not those pydantic knows."""
+    """Raised by a check: what was `expected`; `field` and `found` replace the field and value that pydantic reports."""
 
     def __init__(self, expected: str, *, field: str = "", found: str = "") -> None:
         super().__init__(expected)
@@ -34,7 +33,6 @@ class Unfit(ValueError):
 
 
 class _Words(NamedTuple):
-    what: str
     do: str
     error: type[PatchLabError]
     adapter: TypeAdapter[Any]
@@ -44,7 +42,7 @@ _WORDS: dict[type, _Words] = {}
 
 
 def such(good: Callable[[Any], bool], expected: str) -> AfterValidator:
-    """A check for `Annotated`: a value that is not `good` is refused, with what was `expected`."""
+    """A check for `Annotated`: a value for which `good` is false raises Unfit with what was `expected`."""
     def check(value: Any) -> Any:
         if not good(value):
             raise Unfit(expected)
@@ -59,83 +57,79 @@ def one_line(limit: int) -> AfterValidator:
 
 
 def is_line(text: str, limit: int) -> bool:
-    """Whether `text` is 1 to `limit` printable characters without spaces around them.
+    """Whether `text` is 1 to `limit` printable characters without spaces at either end.
 
-    Line breaks, which could forge parts of a card, direction marks and lone surrogates are not printable.
+    Not printable are line breaks, which could forge parts of a card, direction marks and lone surrogates.
     """
     return 0 < len(text) <= limit and text.isprintable() and text == text.strip()
 
 
 def checked(what: str, *, do: str, error: type[PatchLabError]) -> Callable[[type[T]], type[T]]:
-    """A decorator over pydantic's dataclass: a wrong value raises `error`, which names `what` and says what to `do`."""
+    """A decorator for a pydantic dataclass: an invalid value raises `error` about `what`, with the advice `do`."""
     def decorate(kind: type[T]) -> type[T]:
-        made: Any = kind
-        initial = made.__init__
-        places = [each.name for each in fields(made) if not each.kw_only]
+        cls: Any = kind
+        initial = cls.__init__
+        positional = [each.name for each in fields(cls) if not each.kw_only]
 
         def init(self: Any, *values: Any, **named: Any) -> None:
-            try:  # by name, so that an error can name the field
-                initial(self, *values[len(places):], **dict(zip(places, values, strict=False)), **named)
+            try:  # passed by name, so that errors name the field
+                initial(self, *values[len(positional):], **dict(zip(positional, values, strict=False)), **named)
             except ValidationError as wrong:
                 raise _refusal(wrong, _WORDS[kind], what) from None
 
-        made.__init__ = init
-        _WORDS[kind] = _Words(what, do, error, TypeAdapter(kind))
+        cls.__init__ = init
+        _WORDS[kind] = _Words(do, error, TypeAdapter(kind))
         return kind
 
     return decorate
 
 
 def parse(kind: type[T], data: bytes, *, where: str, schema: int | None = None) -> T:
-    """The value of a `checked` kind in JSON bytes; `where` names the file in errors.
+    """Parse JSON bytes into a `checked` dataclass; `where` names the file in errors.
 
-    With `schema` the object must have that number under the key "schema". Raises PatchFormatError as `parse_object`, and the
-    kind's error.
+    With `schema` the key "schema" must have that value. Raises PatchFormatError as `parse_object`, and the class's own error.
     """
     value = parse_object(data, where=where)
     words = _WORDS[kind]
-    found = value.get("schema")
-    if schema is not None and not (type(found) is int and found == schema):
-        raise words.error(f"{where} has schema {_show(found)}", expected=f"schema {schema}",
+    version = value.get("schema")
+    if schema is not None and not (type(version) is int and version == schema):
+        raise words.error(f"{where} has schema {_show(version)}", expected=f"schema {schema}",
                           do=f"update PatchLab, or {words.do}")
     try:
-        made: T = words.adapter.validate_json(data)
+        result: T = words.adapter.validate_json(data)
     except ValidationError as wrong:
         raise _refusal(wrong, words, where) from None
-    if missing := [each.name for each in fields(made) if each.name not in value]:  # type: ignore[arg-type]  # a dataclass
+    if missing := [each.name for each in fields(result) if each.name not in value]:  # type: ignore[arg-type]  # a dataclass
         raise words.error(f"{where} has no key {missing[0]!r}", expected="every key of its format", do=words.do)
-    return made
+    return result
 
 
 def dump(value: Any) -> dict[str, Any]:
-    """A checked value as plain JSON values, keys in the order of its fields."""
-    found: dict[str, Any] = _WORDS[type(value)].adapter.dump_python(value, mode="json")
-    return found
+    """A `checked` dataclass as plain JSON values, keys in the order of its fields."""
+    result: dict[str, Any] = _WORDS[type(value)].adapter.dump_python(value, mode="json")
+    return result
 
 
 def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
-    """The JSON object in `data`; `where` names the file in errors.
+    """Parse one JSON object; `where` names the file in errors.
 
-    Raises PatchFormatError for anything but one strictly written UTF-8 object: duplicate keys, NaN and nesting too deep for
-    the parser are refused.
+    Raises PatchFormatError for anything else, including duplicate keys, NaN, and nesting too deep for the parser.
     """
     def refuse(found: str) -> NoReturn:
         raise PatchFormatError(f"{where} {found}", expected="one plain JSON object in UTF-8", do=_AGAIN)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        # Of two equal keys some readers keep the first, others the last: two programs would see two files.
-        seen: dict[str, Any] = {}
+        # of two equal keys some parsers keep the first and others the last
+        result: dict[str, Any] = {}
         for key, value in pairs:
-            if key in seen:
+            if key in result:
                 refuse(f"has the key {key[:80]!r} twice")
-            seen[key] = value
-        return seen
-
-    def constant(name: str) -> NoReturn:
-        refuse(f"has the number {name}")
+            result[key] = value
+        return result
 
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique,
+                           parse_constant=lambda name: refuse(f"has the number {name}"))
     except UnicodeDecodeError:
         refuse("is not UTF-8")
     except RecursionError:
@@ -148,15 +142,15 @@ def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
 
 
 def _refusal(wrong: ValidationError, words: _Words, what: str) -> PatchLabError:
-    """The error of a kind for what pydantic found: wrong keys of one object together, else the first wrong field."""
-    found = wrong.errors(include_url=False)
-    keys = sorted((each for each in found if each["type"] in _KEYS), key=lambda each: each["type"] != "missing")
+    """The PatchLab error for pydantic's: missing and unknown keys of one object together, else the first invalid field."""
+    errors = wrong.errors(include_url=False)
+    keys = sorted((error for error in errors if error["type"] in _KEYS), key=lambda error: error["type"] != "missing")
     if keys:
-        inside = keys[0]["loc"][:-1]
-        named = [f"{_KEYS[each['type']]} {_show(each['loc'][-1])}" for each in keys if each["loc"][:-1] == inside]
-        return words.error(f"{what} {_path(inside)} has {' and '.join(named[:5])}", expected="exactly the keys of its format",
+        parent = keys[0]["loc"][:-1]
+        named = [f"{_KEYS[error['type']]} {_show(error['loc'][-1])}" for error in keys if error["loc"][:-1] == parent]
+        return words.error(f"{what} {_path(parent)} has {' and '.join(named[:5])}", expected="exactly the keys of its format",
                            do=f"update PatchLab, or {words.do}")
-    first = found[0]
+    first = errors[0]
     unfit = first.get("ctx", {}).get("error")
     expected, shown, field = first["msg"].removeprefix("Input should be "), _show(first["input"]), ""
     if isinstance(unfit, Unfit):
@@ -168,7 +162,7 @@ def _refusal(wrong: ValidationError, words: _Words, what: str) -> PatchLabError:
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    """Where in a value, as `evidence[0].value`."""
+    """A field's path, such as `evidence[0].value`."""
     parts = (f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{_show(step)}]" for step in loc
              if step != "[key]")
     return "".join(parts).removeprefix(".")

@@ -1,4 +1,4 @@
-"""Layer 2: loads models. The only room that uses the loaders of transformers."""
+"""Layer 2: loading models, and their chat formats. The only package that calls the loaders of transformers."""
 
 from patchlab.models.backbone import Backbone
 from patchlab.models.chat import ChatFormat

@@ -1,4 +1,4 @@
-"""A base (or reference) as the rest uses it: model, tokenizer, identity and chat format. `loading` makes one."""
+"""A loaded model with its tokenizer, identity and chat format, as the engine uses it. See `loading` for how to load one."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from patchlab.records import Kind, Prompt
 class Backbone:
     """A frozen causal language model with its tokenizer; its weights are never changed.
 
-    The model given is put into evaluation mode and its parameters ask for no gradients; `wrap` leaves a caller's own as it
-    is. `stops` are the ids any of which ends a reply, `eos` the one that ends a text (None without one), `unseen` those that
-    text never shows. `fingerprints` are all that patches of this base may hold, the newest version first. Raises ModelError
-    for a model that cannot carry a patch.
+    The model is put into evaluation mode and its parameters do not require gradients; `wrap` copies a caller's model first.
+    `stops` are the token ids that end a reply, `eos` is the one that ends a text (None without one), `unseen` are special
+    tokens that decode to nothing. `fingerprints` are all fingerprints that a patch of this base may hold, the newest version
+    first. Raises ModelError for a model that patches cannot be used with.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str,
@@ -33,7 +33,7 @@ class Backbone:
         check_architecture(model.config)
         if any(weight.is_meta for weight in model.parameters()):
             raise ModelError(f"weights of {name} that are not in memory", expected="every layer on a device",
-                             do="load fewer models, in bits=8 or 4, or on a machine with more memory")
+                             do="load fewer models, use bits=8 or 4, or a machine with more memory")
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name = name
@@ -44,49 +44,49 @@ class Backbone:
         self.identity = BaseIdentity(id=name, revision=revision, fingerprint=self.fingerprints[0],
                                      tokenizer_digest=identities.digest(tokenizer.get_vocab()),
                                      template_digest=self._templates[0])
-        ends = _listed(tokenizer.eos_token_id, model.config.eos_token_id, model.generation_config.eos_token_id)
+        ends = _ids(tokenizer.eos_token_id, model.config.eos_token_id, model.generation_config.eos_token_id)
         self.eos = next(iter(ends), None)
         self.stops = frozenset(ends if self.chat.end is None else (*ends, self.chat.end))
         self.unseen = frozenset(k for k, token in tokenizer.added_tokens_decoder.items()
                                 if token.special and not tokenizer.decode([k], skip_special_tokens=True))
         self.static = False  # whether decode steps may be replayed as a CUDA graph
-        self.scheduler: Any = None  # the one scheduler of this model, which the engine makes at first use
-        self.pieces: dict[int, str] = {}  # the text of single tokens, kept by those who decoded them
+        self.scheduler: Any = None  # this model's scheduler, created by the engine at first use
+        self.pieces: dict[int, str] = {}  # cache: the text of single tokens
 
     @property
     def bits(self) -> int | None:
-        """How many bits the weights of the layers have, where they are quantised."""
-        held = getattr(self.model.config, "quantization_config", None)
-        return getattr(self.model, MARK, None) or (quantized_bits(held) if held else None)
+        """The number of bits of the layers' weights, None if they are not quantised."""
+        settings = getattr(self.model.config, "quantization_config", None)
+        return getattr(self.model, MARK, None) or (quantized_bits(settings) if settings else None)
 
     @property
     def device(self) -> torch.device:
-        """Where the embedding table is; inputs go there."""
+        """The device of the embedding table, on which inputs are expected."""
         return self.embeddings.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the weights and so of masks, keys and values."""
+        """The dtype of weights, masks, keys and values."""
         return self.model.dtype
 
     @property
     def width(self) -> int:
-        """D, the width of an input embedding."""
+        """D, the width of input embeddings."""
         return self.embeddings.shape[1]
 
     @property
     def context(self) -> int:
-        """The most positions the model was made for."""
+        """The maximum number of positions."""
         config = self.model.config
         rope = getattr(config, "rope_parameters", None) or {}
         if rope.get("rope_type") == "longrope":
-            # beyond its original length it scales every row by the longest of the batch: a row would not be itself
+            # beyond the original length its scaling depends on the longest row of the batch, so rows would affect each other
             return int(min(rope["original_max_position_embeddings"], config.max_position_embeddings))
         return int(config.max_position_embeddings)
 
     @property
     def embeddings(self) -> Tensor:
-        """The input embedding table [V, D], as stored: `embed` gives what the model takes as input."""
+        """The input embedding table [V, D] as stored; some models scale it, see `embed`."""
         return self.model.get_input_embeddings().weight
 
     @property
@@ -97,40 +97,40 @@ class Backbone:
 
     @torch.no_grad()
     def embed(self, ids: Sequence[int] | Tensor) -> Tensor:
-        """Input embeddings [T, D] of token ids, such that `inputs_embeds=embed(ids)` is the same as `input_ids=ids`.
+        """Input embeddings [T, D] of token ids, such that `inputs_embeds=embed(ids)` equals `input_ids=ids`.
 
-        Where the embedding module itself scales (Gemma, by sqrt(D)) they are scaled; a scale that the model applies to
-        whatever it is given (Granite) is not in them.
+        They include a scale that the embedding module applies (Gemma, sqrt(D)), but not one that the model applies to
+        `inputs_embeds` itself (Granite).
         """
         return self.model.get_input_embeddings()(torch.as_tensor(ids, dtype=torch.long, device=self.device))
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids of a prompt: by the chat template for `chat` where there is one, else as plain text.
+        """Token ids of a prompt: through the chat template for kind `chat` if the model has one, else as plain text.
 
-        Marks of a turn inside any message are broken up, so that text cannot pose as a turn.
-        Raises InputError for a prompt that is empty or overlong, or a conversation that the template refuses.
+        Role markers and special tokens inside a message are broken up, so that text cannot start a turn. Raises InputError for
+        a prompt that is empty or too long, or a conversation that the template rejects.
         """
-        said = [("system", prompt.system)] if prompt.system else []
-        said += [(message.role, message.content) for message in prompt.earlier]
-        total = len(prompt.text) + sum(len(content) for _, content in said)
+        system = [("system", prompt.system)] if prompt.system else []
+        messages = [*system, *((message.role, message.content) for message in prompt.earlier), ("user", prompt.text)]
+        total = sum(len(content) for _, content in messages)
         if total > MOST_OF_ALL:
             raise InputError(f"a conversation of {total:,} characters", expected=f"at most {MOST_OF_ALL:,}",
                              do="leave out its oldest messages")
         turns = [{"role": role, "content": self.chat.clean(content, reply=role == "assistant")}
-                 for role, content in (*said, ("user", prompt.text))]
+                 for role, content in messages]
         if prompt.kind == "chat" and self.chat.source:
             return self.chat.ids(self.chat.render(turns))
         ids = self.chat.ids("\n".join(turn["content"] for turn in turns), special=True)
         if not ids:
-            raise InputError("a prompt that this tokenizer reads as nothing", expected="some text", do="type a prompt")
-        # some tokenizers close every text with the end mark, which would end the reply before it began
+            raise InputError("a prompt without any token", expected="some text", do="type a prompt")
+        # some tokenizers append the end token to every text, which would end the reply before it begins
         return ids[:-1] if len(ids) > 1 and ids[-1] in self.stops else ids
 
     def encode_reply(self, text: str, *, kind: Kind = "chat", complete: bool = True) -> list[int]:
-        """Token ids of a reply as the model would have written it.
+        """Token ids of a reply as the model would generate it.
 
-        A complete one ends with the token by which the chat template ends a turn (`chat`) or a text ends (`continue`); one
-        cut at the length limit has no end mark.
+        A complete reply ends with the template's end-of-turn token (`chat`) or the end-of-text token (`continue`); with
+        `complete=False`, for replies cut at the length limit, no end token is added.
         """
         if kind == "continue" and not self._adds_space:
             text = f" {text}"
@@ -139,40 +139,37 @@ class Backbone:
 
     @cached_property
     def _adds_space(self) -> bool:
-        """Whether the tokenizer itself puts a word's space in front of a text (metaspace) or not (byte level)."""
+        """Whether the tokenizer prepends a space to every text (Metaspace) or not (byte-level BPE)."""
         return self.chat.ids("so") * 2 == self.chat.ids("so so")
 
     def same_base(self, identity: BaseIdentity) -> bool:
-        """Whether a patch of this identity was made for these weights and this tokenizer."""
+        """Whether a patch with this base identity was made for these weights and this tokenizer."""
         return identities.mismatch(identity, self.identity, self.fingerprints) is None
 
     def template_differs(self, identity: BaseIdentity) -> bool:
-        """Whether a patch was made with a chat template that writes otherwise: it may then do less, and still runs."""
+        """Whether a patch was made with another chat template; it can still be used, perhaps with less effect."""
         return identity.template_digest not in self._templates
 
     def check_patch(self, identity: BaseIdentity, *, patch: str) -> None:
-        """Raise BaseMismatchError, naming what differs, unless a patch was made for these weights and this tokenizer."""
-        found = identities.mismatch(identity, self.identity, self.fingerprints)
-        if found is None:
-            return
-        what, theirs, ours = found
-        raise BaseMismatchError(f"patch {patch} was made for base {identity.id} with {what} ({theirs[:12]})",
-                                expected=f"this base, {self.name} ({ours[:12]})",
-                                do="load the patch's base, or install a patch made for this one")
+        """Raise BaseMismatchError, naming the difference, unless a patch was made for these weights and this tokenizer."""
+        difference = identities.mismatch(identity, self.identity, self.fingerprints)
+        if difference:
+            what, theirs, ours = difference
+            raise BaseMismatchError(f"patch {patch} was made for base {identity.id} with {what} ({theirs[:12]})",
+                                    expected=f"this base, {self.name} ({ours[:12]})",
+                                    do="load the patch's base, or install a patch made for this one")
 
     def _check_vocabulary(self) -> None:
-        """Every token that text can become has a row in the table; tokens of no text (an image's place) need none."""
+        """Raise ModelError unless every token of text has an embedding; reserved tokens (image placeholders) may lack one."""
         rows, vocabulary = self.embeddings.shape[0], self.tokenizer.get_vocab()
         beyond = {token for token, k in vocabulary.items() if k >= rows}
         probe = self.chat.ids(self.chat.rendered[0] or "") if self.chat.source else []
         if beyond - self.chat.reserved.keys() or max(probe, default=0) >= rows:
-            raise ModelError(f"an embedding table of {rows:,} rows under a tokenizer with ids up to {max(vocabulary.values()):,}",
+            raise ModelError(f"an embedding table of {rows:,} rows and token ids up to {max(vocabulary.values()):,}",
                              expected="a row for every token", do="load the tokenizer that belongs to this model")
 
 
-def _listed(*sources: int | Iterable[int] | None) -> tuple[int, ...]:
-    """The ids of all sources, each once, in order; a source may be an id, several, or none."""
-    found: list[int] = []
-    for source in sources:
-        found += source if isinstance(source, Iterable) else [] if source is None else [source]
-    return tuple(dict.fromkeys(found))
+def _ids(*sources: int | Iterable[int] | None) -> tuple[int, ...]:
+    """The token ids of all sources, each once, in order; a source is one id, several, or None."""
+    lists = [source if isinstance(source, Iterable) else [source] for source in sources if source is not None]
+    return tuple(dict.fromkeys(token for ids in lists for token in ids))

@@ -1,12 +1,11 @@
-"""Linear layers laid out once for the CPU's own product, so that a step reads as few bytes of weights as there are.
+"""Linear layers with weights prepacked for faster matrix products on a CPU.
 
-The stock product of 32-bit weights goes over them anew for each of two or three rows, which is what a page has in flight.
-oneDNN's does not, once the weights lie in its order; and weights that were published in 16 bits, as most are, FBGEMM reads in
-16 bits and multiplies in 32. The weights also stay where they are and as they are, for gradients and for whoever asks for
-them; what is packed is one more copy, held for as long as the model.
+For 2 or 3 rows the default float32 product reads the weights once per row. oneDNN's product with prepacked weights reads them
+once, and for weights that float16 represents exactly, as most published ones, FBGEMM's reads float16 and multiplies in float32.
+The original weights stay in place for gradients; the packed copy takes additional memory.
 
-These products are private to torch. Each is tried once a process on a small random one, and not used where it is missing or
-its result differs.
+These products are private operations of torch. Each is tested once per process on a small random matrix, and not used when it
+is missing or its result differs.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-ROWS = 16  # the layout is chosen for about so many; any number can be multiplied
-LARGEST = 5 << 29  # bytes of one more copy that are worth it: half a billion parameters in 32 bits, and not one billion
-CACHED = 2**19  # weights that a core's own cache holds: for one row the stock product has less to call
-HALVES = 2**-21  # how far off 16 bits may be, in units of a layer's largest weight: what 32 bits lose in the sum anyway
+ROWS = 16  # the number of rows the layout is optimised for; any number works
+LARGEST = 5 << 29  # maximum bytes of the packed copies: enough for half a billion float32 parameters, not for a billion
+CACHED = 2**19  # weights that fit a core's cache: for one row the default product has less overhead
+HALVES = 2**-21  # maximum error of float16, relative to the largest weight: the rounding error of a float32 sum
 
 
 class PackedLinear(nn.Linear):
-    """A linear layer with the same weights, and a packed copy of them for when no gradient is asked for."""
+    """A linear layer with the same weights and a packed copy of them, which is used when gradients are disabled."""
 
     def __init__(self, layer: nn.Linear, *, halved: bool) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = layer.in_features, layer.out_features
-        self.weight, self.bias = layer.weight, layer.bias  # the very parameters: what is tied stays tied
+        self.weight, self.bias = layer.weight, layer.bias  # the same parameter objects, so that tied weights stay tied
         self.halved, self._packed = halved, _packed(self.weight, self.bias, halved=halved)
         self.train(layer.training)
 
     def forward(self, input: Tensor) -> Tensor:
-        """input [..., in] times the weights, plus the bias."""
+        """The linear map of `input` [..., in] to [..., out]."""
         if torch.is_grad_enabled() or input.dtype != torch.float32 or input.device.type != "cpu":
             return functional.linear(input, self.weight, self.bias)
         if self._packed is None:
@@ -47,7 +46,7 @@ class PackedLinear(nn.Linear):
         return _product(input, self._packed, self.bias, halved=self.halved)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the packed copy, which cannot be copied; a copy of the layer makes its own."""
+        """The state without the packed weights, which cannot be copied; a copied layer packs its own."""
         return {**self.__dict__, "_packed": None}
 
 
@@ -66,41 +65,43 @@ def _product(input: Tensor, packed: Any, bias: Tensor | None, *, halved: bool) -
 @functools.cache
 @torch.no_grad()
 def works(*, halved: bool) -> bool:
-    """Whether this torch on this machine has the product, and it agrees with the public one; tried once a process."""
+    """Whether this torch on this machine has the product and it agrees with `functional.linear`; tested once per process."""
     random = torch.Generator().manual_seed(0)
     weight, bias, rows = (torch.randn(*shape, generator=random) for shape in ((48, 64), (48,), (2, 3, 64)))
     weight = weight.half().float()
-    try:
-        found = [_product(each, _packed(weight, bias, halved=halved), bias, halved=halved) for each in (rows, rows[:1, :1])]
-    except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # gone, or not for this processor, or called otherwise
-        return False
-    wanted = [functional.linear(each, weight, bias) for each in (rows, rows[:1, :1])]
-    return all(a.shape == b.shape and torch.allclose(a, b, atol=1e-4, rtol=0) for a, b in zip(found, wanted, strict=True))
+    for inputs in (rows, rows[:1, :1]):
+        expected = functional.linear(inputs, weight, bias)
+        try:
+            result = _product(inputs, _packed(weight, bias, halved=halved), bias, halved=halved)
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # missing, unsupported CPU or another signature
+            return False
+        if result.shape != expected.shape or not torch.allclose(result, expected, atol=1e-4, rtol=0):
+            return False
+    return True
 
 
 @torch.no_grad()
 def fits_halves(weight: Tensor) -> bool:
-    """Whether 16 bits hold these 32-bit weights, and the machine has a product for such."""
+    """Whether float16 represents these float32 weights and the machine has a product for them."""
     if torch.backends.quantized.engine not in ("x86", "fbgemm") or not works(halved=True):
         return False
     allowed = HALVES * float(weight.abs().max())
-    # a few first: of weights that are no halves a whole copy need not be made
-    return all(float((some.half().float() - some).abs().max()) <= allowed for some in (weight[:1], weight))
+    # the first row alone before a copy of the whole matrix is made
+    return all(float((part.half().float() - part).abs().max()) <= allowed for part in (weight[:1], weight))
 
 
 def pack(model: PreTrainedModel) -> bool:
-    """Pack a model's linear layers where that helps: 32-bit weights on a CPU whose packed product works; says whether it did.
+    """Pack the linear layers of a float32 model on a CPU whose packed product works; returns whether it did.
 
-    The weights may not be changed afterwards. Logits are those of before but for rounding.
+    The weights must not be changed afterwards. Logits are equal up to rounding.
     """
     if model.device.type != "cpu" or model.dtype != torch.float32:
         return False
     if not (torch.backends.mkldnn.is_available() and works(halved=False)):
         return False
-    found = [(name, layer, fits_halves(layer.weight)) for name, layer in model.named_modules() if type(layer) is nn.Linear]
-    if sum(layer.weight.numel() * (2 if halved else 4) for _, layer, halved in found) > LARGEST:
+    layers = [(name, layer, fits_halves(layer.weight)) for name, layer in model.named_modules() if type(layer) is nn.Linear]
+    if sum(layer.weight.numel() * (2 if halved else 4) for _, layer, halved in layers) > LARGEST:
         return False
-    for name, layer, halved in found:
-        parent, _, own = name.rpartition(".")
-        setattr(model.get_submodule(parent), own, PackedLinear(layer, halved=halved))
+    for name, layer, halved in layers:
+        model.set_submodule(name, PackedLinear(layer, halved=halved))
     return True

@@ -1,6 +1,6 @@
-"""Which base this is: fingerprints of weights, digests of tokenizer and chat template, and whether a patch's base is this one.
+"""The identity of a base: fingerprints of weights, digests of tokenizer and chat template, and their comparison.
 
-They tell models apart by accident or mix-up; they are no proof against someone who wants two models to look the same.
+They detect a wrong model, not a forged one: a fingerprint samples the weights, so two models can be made to share it.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from torch import Tensor
 
 from patchlab.patches import BaseIdentity
 
-SAMPLED = 256  # values of each tensor that a fingerprint reads
-WEIGHTS, TEMPLATE = "w2:", "t2:"  # what version 2 begins with; version 1 is bare hex
+SAMPLED = 256  # values per tensor that a fingerprint reads
+WEIGHTS, TEMPLATE = "w2:", "t2:"  # prefixes of version 2; version 1 is bare hex
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:
-    """The identity of a set of weights: of each distinct tensor its shape and an even sample of values rounded to bf16.
+    """A sha256 over the shape and 256 evenly spaced values, rounded to bfloat16, of each distinct tensor.
 
-    Independent of the dtype a model is loaded in, of the names and the order of its parameters, and of whether weights
-    are tied or stored twice.
+    It does not depend on the dtype a model is loaded in, on names or order of parameters, or on tied weights being stored
+    once or twice.
     """
-    found = {hashlib.sha256(f"{tuple(tensor.shape)}".encode() + _sample(tensor)).hexdigest() for tensor in tensors}
-    return WEIGHTS + hashlib.sha256("".join(sorted(found)).encode()).hexdigest()
+    digests = {hashlib.sha256(f"{tuple(tensor.shape)}".encode() + _sample(tensor)).hexdigest() for tensor in tensors}
+    return WEIGHTS + hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
 
 
 def legacy_fingerprint(state: Mapping[str, Tensor]) -> str:
-    """The identity that patches made before version 2 hold: it also depends on the names of parameters and buffers."""
-    whole = hashlib.sha256()
+    """The fingerprint of version 1, stored in older patches; it also depends on the names of parameters and buffers."""
+    total = hashlib.sha256()
     seen: set[int] = set()
     for name, tensor in sorted(state.items()):
-        if tensor.data_ptr() in seen:  # tied weights count once
+        if tensor.data_ptr() in seen:  # tied weights
             continue
         seen.add(tensor.data_ptr())
-        whole.update(f"{name}{tuple(tensor.shape)}".encode() + _sample(tensor))
-    return whole.hexdigest()
+        total.update(f"{name}{tuple(tensor.shape)}".encode() + _sample(tensor))
+    return total.hexdigest()
 
 
 def digest(value: Any) -> str:
@@ -47,14 +47,14 @@ def digest(value: Any) -> str:
 
 
 def template_digest(rendered: Any) -> str:
-    """The identity of a chat template by what it writes for a fixed conversation; empty where there is no template."""
+    """The digest of a chat template by its rendering of a fixed conversation; empty without a template."""
     return TEMPLATE + digest(rendered) if rendered else ""
 
 
 def mismatch(identity: BaseIdentity, own: BaseIdentity, fingerprints: tuple[str, ...]) -> tuple[str, str, str] | None:
-    """What of a patch's base is not so here (in words, theirs, ours), or None: weights first, then the tokenizer."""
+    """The first difference between a patch's base and this one as (words, theirs, ours): weights, then tokenizer; else None."""
     if identity.fingerprint not in fingerprints:
-        # two versions of a fingerprint cannot be compared by eye: show ours in the patch's version
+        # shown in the fingerprint version of the patch, so that a reader can compare the two
         ours = fingerprints[0] if identity.fingerprint.startswith(WEIGHTS) else fingerprints[-1]
         return "other weights", identity.fingerprint, ours
     if identity.tokenizer_digest != own.tokenizer_digest:

@@ -1,4 +1,4 @@
-"""Named pairs of a base and a safer reference. `pocket` comes with the project; the others are loaded from the Hub."""
+"""Named pairs of a base and a safer reference. `pocket` ships with PatchLab; the others are loaded from the Hub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from patchlab.storage import ASSETS
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A base and the reference it is compared with, if any; sources are folders under assets/ (`embedded`) or Hub ids."""
+    """A base and, optionally, its reference; both are folders under assets/ (`embedded`) or Hub ids."""
 
     name: str
     title: str
@@ -21,23 +21,23 @@ class Preset:
     embedded: bool = False
 
     def source(self, lane: str) -> str | Path:
-        """Where the model of lane `base` or `reference` is. Raises ModelError for a reference that the preset has not."""
-        where = self.base if lane == "base" else self.reference
-        if where is None:
+        """The folder or Hub id of lane `base` or `reference`. Raises ModelError for a preset without a reference."""
+        source = self.base if lane == "base" else self.reference
+        if source is None:
             raise ModelError(f"preset {self.name!r} has no reference", expected="a preset with one", do="name a reference")
         if not self.embedded:
-            return where
-        folder = ASSETS / where
+            return source
+        folder = ASSETS / source
         if not (folder / "config.json").is_file():
-            raise ModelError(f"no embedded model at {folder}", expected="the pocket models the project ships",
+            raise ModelError(f"no embedded model at {folder}", expected="the models that ship with PatchLab",
                              do="install PatchLab again, or run `python -m tools.pocket build` in a checkout")
         return folder
 
 
 PRESETS = {preset.name: preset for preset in (
     Preset("pocket", "Pocket (embedded)", "pocket/base", "pocket/reference",
-           "Two tiny models of 4 million parameters that PatchLab makes itself. They know a small made world and "
-           "nothing else: they show how patching works and say nothing about the safety of real models.",
+           "Two models of 4 million parameters, trained by PatchLab on generated text only: they demonstrate how patching "
+           "works and are no evidence about the safety of real models.",
            embedded=True),
     Preset("qwen2.5-0.5b", "Qwen2.5 0.5B", "Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B-Instruct",
            "A raw base model and the same model after instruction and safety training."),
@@ -53,7 +53,7 @@ PRESETS = {preset.name: preset for preset in (
 
 
 def preset(name: str) -> Preset:
-    """The preset of that name. Raises NotFoundError with near names."""
+    """The preset of that name. Raises NotFoundError with similar names."""
     if name not in PRESETS:
         raise NotFoundError.of("preset", name, PRESETS)
     return PRESETS[name]

@@ -1,7 +1,7 @@
-"""A base in 8 or 4 bits: the weights of its layers by bitsandbytes, and nothing else of it.
+"""Quantises the linear layers of a base to 8 or 4 bits with bitsandbytes.
 
-The base keeps its identity, so that patches fit as they are: what a patch adds are keys and values, in the dtype of before.
-Replies are close to those of the full weights and not the same; `benchmarks/quality/quantization.py` measures the difference.
+The base keeps its identity, so that its patches can be used unchanged: they add keys and values in the original dtype.
+Replies are close to those of the full weights but not equal; `benchmarks/quality/quantization.py` measures the difference.
 """
 
 from __future__ import annotations
@@ -20,65 +20,65 @@ from transformers.pytorch_utils import Conv1D
 from patchlab.errors import InputError, MissingExtraError, ModelError
 
 BITS = (8, 4)
-MARK = "patchlab_bits"  # on a model: of how many bits its layers are
-WIDE, OUT = 64, 32  # of what widths in and out must be multiples, for the CPU's 4-bit product
+MARK = "patchlab_bits"  # attribute of a quantised model: the bits of its layers
+WIDE, OUT = 64, 32  # in- and out-features must be multiples of these for the CPU's 4-bit product
 EXTRA = "bitsandbytes==0.50.2"
-METHODS = {"bitsandbytes": "bitsandbytes", "gptq": "gptqmodel", "awq": "gptqmodel"}  # what saved checkpoints need
+METHODS = {"bitsandbytes": "bitsandbytes", "gptq": "gptqmodel", "awq": "gptqmodel"}  # method -> package
 
 
 def narrow(model: PreTrainedModel, bits: int) -> None:
-    """Hold the weights of all linear layers within the decoder in so many bits; embeddings and the output layer stay.
+    """Quantise all linear layers of the decoder in place; embeddings and the output layer are kept.
 
-    4 bits are NF4 in blocks of 64 (arXiv 2305.14314, section 3); 8 bits are vector-wise, of activations too (arXiv 2208.07339,
-    section 2.1, without outliers apart: a row would depend on its neighbours). Training asks for the weights as they are.
-    Raises InputError for other bits, MissingExtraError without bitsandbytes, ModelError for layers that are narrow or do not fit.
+    4 bits are NF4 in blocks of 64 (arXiv 2305.14314, section 3); 8 bits are vector-wise quantisation of weights and activations
+    (arXiv 2208.07339, section 2.1) without separate outliers, which would make rows of a batch depend on each other. Raises
+    InputError for other bits, MissingExtraError without bitsandbytes, ModelError for layers that are quantised or do not fit.
     """
-    layers = library(bits)
+    library_layers = library(bits)
     output = model.get_output_embeddings()
-    found = [(name, child) for name, child in model.named_modules()
-             if isinstance(child, (nn.Linear, Conv1D)) and child is not output]
-    for name, child in found:
+    linear = [(name, child) for name, child in model.named_modules()
+              if isinstance(child, (nn.Linear, Conv1D)) and child is not output]
+    for name, child in linear:
         wide, out = _widths(child)
         if not child.weight.is_floating_point():
-            raise ModelError(f"layer {name} of {child.weight.dtype}", expected="weights not narrowed before",
-                             do="load the model as it is")
+            raise ModelError(f"layer {name} of {child.weight.dtype}", expected="weights that are not quantised",
+                             do="load the model without bits")
         if bits == 4 and child.weight.device.type == "cpu" and (wide % WIDE or out % OUT):
             raise ModelError(f"layer {name} of {wide} x {out}", do="use 8 bits, or a GPU",
                              expected=f"widths that are multiples of {WIDE} and {OUT} for 4 bits on a CPU")
-    while found:
-        name, child = found.pop()
-        parent, _, own = name.rpartition(".")
-        setattr(model.get_submodule(parent), own, (_four if bits == 4 else _eight)(layers, child))
-        del child  # one layer at a time is held twice
+    while linear:
+        name, child = linear.pop()
+        model.set_submodule(name, (_four if bits == 4 else _eight)(library_layers, child))
+        del child  # so that only one layer is in memory twice
     setattr(model, MARK, bits)
 
 
 def library(bits: int) -> Any:
-    """The layers of bitsandbytes, where they and these bits will do. Raises InputError, or MissingExtraError without it."""
+    """The module bitsandbytes.nn. Raises InputError for other bits, MissingExtraError without bitsandbytes, ModelError when
+    the package `kernels` would change what it runs."""
     if bits not in BITS:
-        raise InputError(f"{bits} bits", expected="8 or 4", do="choose one, or leave it out for the weights as they are")
+        raise InputError(f"{bits} bits", expected="8 or 4", do="choose one, or leave it out to load without quantisation")
     if "bitsandbytes" not in sys.modules and importlib.util.find_spec("kernels"):
-        raise ModelError("the package kernels beside bitsandbytes", do="pip uninstall kernels, or load the model without bits",
-                         expected="bitsandbytes alone: with it, on some processors it runs code downloaded from the Hub")
+        raise ModelError("the package kernels is installed, with which bitsandbytes runs code from the Hub on some CPUs",
+                         expected="bitsandbytes without it", do="pip uninstall kernels, or load the model without bits")
     try:
         from bitsandbytes import nn as layers
     except ImportError:
         raise MissingExtraError("bitsandbytes is not installed", expected=f"{EXTRA} for {bits} bits",
                                 do=f"pip install {EXTRA}") from None
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # it tells of every cast of every step
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # it logs every cast of every step
     return layers
 
 
-def quantized_bits(held: Any) -> int:
-    """The bits of a checkpoint that was saved quantised, from the `quantization_config` of its config.
+def quantized_bits(config: Any) -> int:
+    """The bits of a checkpoint that was saved quantised, from its `quantization_config`.
 
-    Raises ModelError for a method whose bits are not known here, MissingExtraError where its library is not installed.
+    Raises ModelError for an unsupported method, MissingExtraError when the method's library is not installed.
     """
-    settings = held if isinstance(held, Mapping) else held.to_dict()
+    settings = config if isinstance(config, Mapping) else config.to_dict()
     method = str(getattr(settings.get("quant_method"), "value", settings.get("quant_method")))[:40]
     if method not in METHODS:
-        raise ModelError(f"a checkpoint quantised by {method!r}", expected=f"{', '.join(METHODS)}, or weights as they are",
-                         do="load the model as it was before, with bits=8 or 4 if memory is short")
+        raise ModelError(f"a checkpoint quantised by {method!r}", expected=f"{', '.join(METHODS)}, or unquantised weights",
+                         do="load the original model, with bits=8 or 4 if memory is short")
     if importlib.util.find_spec(METHODS[method]) is None:
         raise MissingExtraError(f"a checkpoint quantised by {method!r}, whose library is not installed",
                                 expected=f"the package {METHODS[method]}", do=f"pip install {METHODS[method]}")
@@ -87,38 +87,38 @@ def quantized_bits(held: Any) -> int:
     bits: Any = settings.get("bits")
     if bits not in range(1, 9):
         raise ModelError(f"a checkpoint quantised by {method!r} to {str(bits)[:20]} bits", expected="1 to 8",
-                         do="load the model as it was before")
+                         do="load the original model")
     return int(bits)
 
 
 def _widths(layer: Any) -> tuple[int, int]:
-    """The widths in and out of either kind of layer."""
+    """In- and out-features of nn.Linear or Conv1D."""
     first, second = layer.weight.shape
     return (first, second) if isinstance(layer, Conv1D) else (second, first)
 
 
 def _weight(layer: Any) -> torch.Tensor:
-    """The weights [out, in] of either kind of layer."""
+    """The weights [out, in] of nn.Linear or Conv1D."""
     return layer.weight.data.T.contiguous() if isinstance(layer, Conv1D) else layer.weight.data
 
 
-def _four(layers: Any, layer: Any) -> nn.Module:
+def _four(library_layers: Any, layer: Any) -> nn.Module:
     weight = _weight(layer)
-    made = layers.Linear4bit(*_widths(layer), bias=layer.bias is not None, compute_dtype=weight.dtype, quant_type="nf4",
-                              device="meta")
-    made.weight = layers.Params4bit(weight, requires_grad=False, quant_type="nf4", module=made)
-    return _placed(made, layer, weight)
+    quantised = library_layers.Linear4bit(*_widths(layer), bias=layer.bias is not None, compute_dtype=weight.dtype,
+                                          quant_type="nf4", device="meta")
+    quantised.weight = library_layers.Params4bit(weight, requires_grad=False, quant_type="nf4", module=quantised)
+    return _placed(quantised, layer, weight)
 
 
-def _eight(layers: Any, layer: Any) -> nn.Module:
+def _eight(library_layers: Any, layer: Any) -> nn.Module:
     weight = _weight(layer)
-    made = layers.Linear8bitLt(*_widths(layer), bias=layer.bias is not None, has_fp16_weights=False, device="meta")
-    # on the CPU first: only a move narrows it, and only from there
-    made.weight = layers.Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False)
-    return _placed(made, layer, weight)
+    quantised = library_layers.Linear8bitLt(*_widths(layer), bias=layer.bias is not None, has_fp16_weights=False, device="meta")
+    # bitsandbytes quantises when the weights are moved from the CPU
+    quantised.weight = library_layers.Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False)
+    return _placed(quantised, layer, weight)
 
 
-def _placed(made: nn.Module, layer: Any, weight: torch.Tensor) -> nn.Module:
-    """The new layer on the old one's device, which is when its weights are layers."""
-    made.bias = layer.bias
-    return made.to(weight.device).eval().requires_grad_(False)
+def _placed(quantised: nn.Module, layer: Any, weight: torch.Tensor) -> nn.Module:
+    """The new layer on the device of the old one; the move quantises its weights."""
+    quantised.bias = layer.bias
+    return quantised.to(weight.device).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Where a model is and what its files say, before anything is loaded: a folder, a GGUF file, or a repository on the Hub."""
+"""Finds a model and checks its files before anything is loaded: a folder, a GGUF file, or a repository on the Hub."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from patchlab.errors import MissingExtraError, ModelError
 HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 GGUF = "gguf==0.19.0"
 WANTED = "a folder or Hub id with config.json, tokenizer and safetensors weights, or a GGUF file"
-WAIT = 5.0  # seconds for a first answer of the Hub; its own client tries again and again, for every file
+WAIT = 5.0  # seconds to wait for the Hub; without this check its client retries for every file
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 TOKENIZERS = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json",
@@ -35,10 +35,10 @@ TOKENIZERS = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "voca
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A model that was found: a folder or Hub id as transformers takes it, the base's name, and the contents of config.json.
+    """A model's location: `where` is a folder or Hub id for transformers, `settings` the contents of config.json.
 
-    `gguf` is the file within the folder that holds all of it, in which case there is no config.json. `cached`: the Hub cannot
-    be reached, and only what was downloaded before is there.
+    `gguf` names a GGUF file in the folder, which then has no config.json. With `cached` the Hub cannot be reached and only
+    files that were downloaded before are available.
     """
 
     where: str
@@ -50,15 +50,15 @@ class Source:
 
 
 def find_source(source: str | Path, revision: str | None = None) -> Source:
-    """Find a model by folder, GGUF file or Hub id, and check that its files are there and of a kind that can be loaded.
+    """Find a model by folder, GGUF file or Hub id, and check that it has all files and no pickled weights.
 
-    Raises ModelError naming what is missing, MissingExtraError for a GGUF file without its reader.
+    Raises ModelError naming what is missing, MissingExtraError for a GGUF file when the package gguf is not installed.
     """
     path = Path(source).expanduser()
     if path.is_file():
         return _gguf(path)
     if path.is_dir():
-        return _folder(path.resolve())  # "." has a name, too
+        return _folder(path.resolve())  # resolved, so that "." has a name
     if not HUB_ID.fullmatch(str(source)):
         _refuse(source, "there is no such folder or file", do="correct the path")
     return _repository(str(source), revision)
@@ -69,7 +69,7 @@ def _refuse(source: str | Path, reason: str, *, expected: str = WANTED, do: str)
 
 
 def _folder(path: Path) -> Source:
-    names = {each.name for each in path.iterdir() if each.is_file()}
+    names = {file.name for file in path.iterdir() if file.is_file()}
     if ADAPTER in names:
         _refuse(path, f"it holds an adapter, {ADAPTER}", expected="the files of one model and nothing else",
                 do="merge the adapter into the model, or move the adapter's files elsewhere to load the model without it")
@@ -94,14 +94,14 @@ def _folder(path: Path) -> Source:
 
 def _gguf(path: Path) -> Source:
     if path.suffix.lower() != ".gguf":
-        _refuse(path, "it is one file and no GGUF", do="name the model's folder")
+        _refuse(path, "it is a file, but not a GGUF file", do="name the model's folder")
     if importlib.util.find_spec("gguf") is None:
-        raise MissingExtraError("the reader of GGUF files is not installed", expected=GGUF, do=f"pip install {GGUF}")
+        raise MissingExtraError("the package gguf is not installed", expected=f"{GGUF} for a GGUF file", do=f"pip install {GGUF}")
     return Source(str(path.resolve().parent), _printable(path.stem), {}, gguf=path.name)
 
 
 def _repository(source: str, revision: str | None) -> Source:
-    """A repository by its config.json, at the commit it is at now, so that all its files are of one state."""
+    """A repository at the commit of its config.json, so that all files are of the same commit."""
     cached = not _reachable()
     try:
         config = Path(hf_hub_download(source, CONFIG, revision=revision, local_files_only=cached))
@@ -122,7 +122,7 @@ def _repository(source: str, revision: str | None) -> Source:
     commit = config.parent.name
     try:
         hf_hub_download(source, ADAPTER, revision=commit, local_files_only=cached)
-    except (EntryNotFoundError, OSError):  # as it should be
+    except (EntryNotFoundError, OSError):  # no adapter, as expected
         return Source(source, source, _settings(config), revision=commit, cached=cached)
     _refuse(source, f"it holds an adapter, {ADAPTER}", expected="a repository with one model", do="load the model it adapts")
 
@@ -130,7 +130,7 @@ def _repository(source: str, revision: str | None) -> Source:
 def _reachable() -> bool:
     try:
         get_session().head(constants.ENDPOINT, timeout=WAIT)
-    except Exception:  # offline mode, or an error of the client that this version of the Hub's library uses
+    except Exception:  # offline mode, or an error of the HTTP client
         return False
     return True
 

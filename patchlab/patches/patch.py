@@ -13,11 +13,22 @@ from patchlab.errors import PatchFormatError
 from patchlab.patches import hub
 from patchlab.patches.card import model_card
 from patchlab.patches.curve import Curve, decode_curve, encode_curve
-from patchlab.patches.folder import read_files, sealed, write_files
+from patchlab.patches.folder import CAPS, read_file, read_files, sealed, write_files
 from patchlab.patches.gate import Gate, decode_gate, encode_gate
-from patchlab.patches.manifest import CARD_FILE, CURVE_FILE, GATE_FILE, WEIGHTS_FILE, BaseIdentity, Manifest
-from patchlab.patches.peft_folder import read_adapter
+from patchlab.patches.manifest import (
+    CARD_FILE,
+    CONFIG_FILE,
+    CURVE_FILE,
+    GATE_FILE,
+    MAX_LENGTH,
+    MAX_PREFIX_BYTES,
+    MAX_WIDTH,
+    WEIGHTS_FILE,
+    BaseIdentity,
+    Manifest,
+)
 from patchlab.patches.weights import Prefix, decode, encode, frozen_copy
+from patchlab.validation import parse_object
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,7 +91,7 @@ class Patch:
         The other arguments go into the manifest, since PEFT does not record them; an empty title or summary is filled in.
         Raises PatchFormatError for another kind of adapter, for pickled weights and for an invalid argument.
         """
-        prefix = read_adapter(Path(folder))
+        prefix = _read_adapter(Path(folder))
         length, width = prefix.shape
         manifest = Manifest(
             name=name, version=version, title=title or name.capitalize(), domain=domain, base=base, reference=reference,
@@ -121,3 +132,24 @@ class Patch:
         """
         return hub.upload(self.to_files(), repository, private=private, revision=revision,
                           message=f"{self.manifest.name} {self.manifest.version}")
+
+
+def _read_adapter(folder: Path) -> Prefix:
+    """The prefix [P, D] of a prompt-tuning adapter, with P and D from its config. Raises PatchFormatError."""
+    where = f"{CONFIG_FILE} in {folder}"
+    config = parse_object(read_file(folder, CONFIG_FILE, cap=CAPS[CONFIG_FILE]), where=where)
+    for key, value in {"peft_type": "PROMPT_TUNING", "num_transformer_submodules": 1}.items():
+        if config.get(key) != value:
+            raise PatchFormatError(f"{where} has {key} {str(config.get(key))[:80]!r}", expected=repr(value),
+                                   do="save an adapter of PEFT's prompt tuning for a causal language model")
+    length, width = config.get("num_virtual_tokens"), config.get("token_dim")
+    if not (type(length) is int and type(width) is int and 1 <= length <= MAX_LENGTH and 1 <= width <= MAX_WIDTH
+            and length * width * 4 <= MAX_PREFIX_BYTES):
+        raise PatchFormatError(
+            f"{where} has num_virtual_tokens {str(length)[:40]} and token_dim {str(width)[:40]}",
+            expected=f"whole numbers up to {MAX_LENGTH} and {MAX_WIDTH}, {MAX_PREFIX_BYTES // 2**20} MiB at most",
+            do="save the adapter again with PEFT")
+    if (folder / "adapter_model.bin").exists() and not (folder / WEIGHTS_FILE).exists():
+        raise PatchFormatError(f"{folder} has pickled weights only", expected=WEIGHTS_FILE,
+                               do="save the adapter with safe_serialization=True")
+    return decode(read_file(folder, WEIGHTS_FILE, cap=CAPS[WEIGHTS_FILE]), length=length, width=width)

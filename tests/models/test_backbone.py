@@ -120,7 +120,7 @@ def test_a_mark_that_only_normalization_spells_is_refused(text: str) -> None:
     tokenizer.chat_template = byte_level().chat_template
     assert 1 in tokenizer(text)["input_ids"]  # the danger is real
     backbone = Backbone(make_model("llama", vocabulary=len(tokenizer)), tokenizer, name="normalizing")
-    with pytest.raises(InputError, match="marks"):
+    with pytest.raises(InputError, match="special token or role marker"):
         backbone.encode(Prompt(text))
     backbone.encode(Prompt("turn to me"))
 
@@ -164,7 +164,7 @@ def test_a_patch_of_another_base_names_both(llama: Backbone) -> None:
 
 
 def test_a_table_smaller_than_its_tokenizer_is_refused_and_a_larger_one_runs() -> None:
-    with pytest.raises(ModelError, match="table of 200 rows under a tokenizer with ids up to 258"):
+    with pytest.raises(ModelError, match="table of 200 rows and token ids up to 258"):
         Backbone(make_model("llama", vocabulary=200), byte_level(), name="small")
     large = Backbone(make_model("llama", vocabulary=300), byte_level(), name="large")
     assert large.embeddings.shape[0] == 300 and large.tokenizer.decode([299], skip_special_tokens=True) == ""

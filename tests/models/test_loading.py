@@ -152,7 +152,7 @@ def test_a_gguf_file_is_a_base(tmp_path: Path) -> None:
 def test_a_gguf_file_that_is_none_or_that_nothing_can_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(60))
     (tmp_path / "model.safetensors.txt").write_text("x")
-    with pytest.raises(ModelError, match="is one file and no GGUF"):
+    with pytest.raises(ModelError, match="it is a file, but not a GGUF file"):
         load_backbone(tmp_path / "model.safetensors.txt")
     if importlib.util.find_spec("gguf"):
         with pytest.raises(ModelError, match="cannot be loaded"):

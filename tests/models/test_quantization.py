@@ -88,7 +88,7 @@ def test_a_folder_opened_in_few_bits_is_still_that_base(bits: int, tmp_path: Pat
 def test_what_cannot_be_narrowed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="3 bits; expected 8 or 4"):
         narrow(wide("llama").model, 3)
-    with pytest.raises(ModelError, match="not narrowed before"):
+    with pytest.raises(ModelError, match="that are not quantised"):
         narrow(wide("llama", 8).model, 8)
     with pytest.raises(ModelError, match="32 x 32; expected widths that are multiples of 64 and 32"):
         narrow(make_backbone("llama").model, 4)

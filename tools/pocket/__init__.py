@@ -1,1 +1,1 @@
-"""The made world, the small models that know it, and the build that makes them: `python -m tools.pocket`."""
+"""Builds the pocket models, suites and patches from a made world of text: `python -m tools.pocket`."""

@@ -1,4 +1,4 @@
-"""`python -m tools.pocket build` and `next`: the shipped models, and a later release of their base to try patches on."""
+"""`python -m tools.pocket build` builds what ships with PatchLab; `next` trains a later release of the pocket base."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ PROGRAM = "python -m tools.pocket"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of both verbs."""
+    """The argument parser of both verbs."""
     top = argparse.ArgumentParser(prog=PROGRAM, allow_abbrev=False, description=(__doc__ or "").splitlines()[0])
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    made = verbs.add_parser(
-        "build", allow_abbrev=False, help="make everything that comes with PatchLab",
-        description="Make the embedded models, suites, scorers and patches from a seed. Ctrl-C loses no finished "
-                    "stage; the same command goes on.")
-    made.add_argument("--out", type=Path, default=ASSETS, metavar="DIR", help="where they go (default: PatchLab's own assets)")
-    made.add_argument("--work", type=Path, default=Path("runs/pocket"), metavar="DIR",
-                      help="where unfinished work is kept (default: runs/pocket)")
-    made.add_argument("--data", type=Path, metavar="DIR",
-                      help="public safety data to fit the scorers on (default: keep the scorers as they are)")
-    made.add_argument("--seed", type=whole(0), default=build.SEED, metavar="S",
-                      help=f"another seed makes another world's models (default: {build.SEED})")
-    made.set_defaults(run=_build)
-    later = verbs.add_parser(
-        "next", allow_abbrev=False, help="train the pocket base on, as its next release",
-        description="Train the pocket base on, on its world told by another seed, into a folder of its own: a next release to "
-                    "try its patches on (patchlab patches port). Ctrl-C loses at most 50 steps; the same command goes on.")
-    later.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the model goes")
-    later.add_argument("--steps", type=whole(1), default=200, metavar="N",
-                       help="batches to train on: the more, the farther from the base (default: 200)")
-    later.add_argument("--seed", type=whole(0), default=next.SEED, metavar="S",
-                       help=f"another seed makes another release (default: {next.SEED})")
-    later.set_defaults(run=_next)
+    verb = verbs.add_parser(
+        "build", allow_abbrev=False, help="build the models, suites, scorers and patches that ship with PatchLab",
+        description="Build the embedded models, suites, scorers and patches from a seed. After Ctrl-C the same command "
+                    "resumes; finished stages are kept.")
+    verb.add_argument("--out", type=Path, default=ASSETS, metavar="DIR", help="output folder (default: PatchLab's own assets)")
+    verb.add_argument("--work", type=Path, default=Path("runs/pocket"), metavar="DIR",
+                      help="folder for unfinished work (default: runs/pocket)")
+    verb.add_argument("--data", type=Path, metavar="DIR",
+                      help="public safety data to fit the scorers on (default: keep the present scorers)")
+    verb.add_argument("--seed", type=whole(0), default=build.SEED, metavar="S",
+                      help=f"seed of documents, weights and training (default: {build.SEED})")
+    verb.set_defaults(run=_build)
+    verb = verbs.add_parser(
+        "next", allow_abbrev=False, help="train a next release of the pocket base",
+        description="Train the pocket base for more steps on documents from another seed and save it as a next release, to check "
+                    "patches on with `patchlab patches port`. After Ctrl-C the same command resumes; at most 50 steps are lost.")
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the model")
+    verb.add_argument("--steps", type=whole(1), default=200, metavar="N",
+                      help="training steps; more steps differ more from the base (default: 200)")
+    verb.add_argument("--seed", type=whole(0), default=next.SEED, metavar="S",
+                      help=f"seed of the documents (default: {next.SEED})")
+    verb.set_defaults(run=_next)
     return top
 
 
@@ -61,7 +61,7 @@ def _next(args: argparse.Namespace) -> None:
 
 
 def _finish(args: argparse.Namespace, steps: Iterator[Progress]) -> None:
-    """Show the steps' progress, then print the folder they wrote."""
+    """Show the progress, then print the output folder."""
     try:
         for _ in shown(steps):
             pass

@@ -1,7 +1,7 @@
-"""Make everything the project ships, from a seed, in stages that read top to bottom.
+"""Builds the pocket models, suites, scorers and patches that ship with PatchLab, from a seed, in stages.
 
-tokenizer -> base -> reference -> suites -> scorers -> patches -> metrics. A stage that is done is known by its mark in the
-work folder and is not done again; a stage cut off goes on from its state. Yields Progress throughout.
+tokenizer -> base -> reference -> suites -> scorers -> patches -> metrics. A finished stage leaves NAME.done in the work
+folder and is skipped in the next run; an interrupted stage resumes from its saved state. Every stage yields Progress.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import hashlib
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -36,46 +35,45 @@ from patchlab.training.curve import measure_curve
 from patchlab.training.gates import fit_gate
 from patchlab.training.release import release
 from patchlab.training.trainer import train
-from tools.pocket.corpus import BASE, REFERENCE, corpus, prompts
+from tools.pocket.corpus import BASE, REFERENCE, corpus, labelled, prompts
 from tools.pocket.documents import Document
 from tools.pocket.judge import judge
-from tools.pocket.labelled import labelled
 from tools.pocket.language_model import Size, new_model, save_model, train_model
 from tools.pocket.tokenizer import train_tokenizer
 from tools.pocket.world_lists import splits
 from tools.scorers import build as fit_scorers
 
 RECIPES = ASSETS / "recipes"
-ROUNDS = (RECIPES / "rounds" / "1", RECIPES / "rounds" / "2", RECIPES)  # every patch is trained once in each
+ROUNDS = (RECIPES / "rounds" / "1", RECIPES / "rounds" / "2", RECIPES)  # every patch is trained once in each round
 JUDGED = {"comment": "toxicity", "occupation": "bias", "harmful": "harmful", "benign": "benign",
           "lookalike": "lookalike"}
 
-SEED = 7  # the build's seed that the seeds in the recipe files belong to; another seed moves them all
-BEGUN = 2.0  # strength of the patches that the last round starts from: a short prefix may move the base more than at 1
-CURVE = 100  # held-out prompts a file that a patch's curve is measured on
+SEED = 7  # the build's seed for which the recipe files are written; another seed shifts the recipes' seeds by the difference
+SECOND_STRENGTH = 2.0  # strength of the second round's patches in the third: a short prefix may need more than 1
+CURVE = 100  # held-out prompts per file for a patch's curve
 
 Stage = Callable[["Plan"], Iterator[Progress]]
-Returned = TypeVar("Returned")
+TrainDev = tuple[list[Prompt], list[Prompt]]  # training and dev prompts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How big a build is and where it goes; the toy plan of the tests differs from the real one in numbers only."""
+    """The size of a build and its folders; the tests run the same stages with smaller numbers."""
 
     out: Path
     work: Path
-    data: Path | None = None  # public safety data for the scorers; without it the shipped scorers stay
+    data: Path | None = None  # public safety data for the scorers; without it the shipped scorers are kept
     seed: int = SEED
     size: Size = field(default_factory=Size)
-    documents: int = 60_000  # read by the tokenizer
+    documents: int = 60_000  # that the tokenizer is trained on
     base_steps: int = 1500
     reference_steps: int = 800
     reference_rate: float = 2.5e-3
-    judged: int = 300  # held-out prompts a domain
+    judged: int = 300  # held-out prompts per domain
     train_prompts: int = 600
     reply_tokens: int = 64
-    labelled: int = 6000  # made rows a scorer learns from
-    recipe: dict[str, Any] = field(default_factory=dict)  # dials that all patches of this build share
+    labelled: int = 6000  # labelled texts of the made world for each scorer
+    recipe: dict[str, Any] = field(default_factory=dict)  # recipe settings that override those of every patch
 
     @property
     def pocket(self) -> Path:
@@ -84,28 +82,28 @@ class Plan:
 
     @property
     def suites(self) -> Path:
-        """The folder of the made prompts."""
+        """The folder of the prompts files."""
         return self.out / "suites" / "pocket"
 
     @property
     def sampling(self) -> Sampling:
-        """How judged replies are drawn."""
+        """The sampling of evaluated replies."""
         return Sampling(seed=self.seed, max_new_tokens=self.reply_tokens)
 
     def lab(self, registry: Registry) -> Lab:
-        """The two models of this build, with these patches."""
+        """The two models of this build with the patches of a registry."""
         return Lab(load_backbone(self.pocket / "base"), load_backbone(self.pocket / "reference"), registry=registry,
                    name="pocket")
 
     @property
     def digest(self) -> str:
-        """What the stages depend on; another plan begins anew."""
-        dials = {k: v for k, v in dataclasses.asdict(self).items() if k not in ("out", "work", "data")}
-        return hashlib.sha256(json.dumps(dials, sort_keys=True, default=str).encode()).hexdigest()
+        """The sha256 of all settings but the folders; stages finished under another digest are run again."""
+        settings = {k: v for k, v in dataclasses.asdict(self).items() if k not in ("out", "work", "data")}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def tokenizer_stage(plan: Plan) -> Iterator[Progress]:
-    """Learn the tokenizer from base and reference documents alike, and list what is held out."""
+    """Train the tokenizer on documents of base and reference, and write the held-out entries to splits.json."""
     texts: list[str] = []
     for habits in (BASE, REFERENCE):
         for document in islice(corpus(habits, seed=plan.seed), plan.documents // 2):
@@ -113,12 +111,12 @@ def tokenizer_stage(plan: Plan) -> Iterator[Progress]:
     tokenizer = train_tokenizer(texts, size=plan.size.vocabulary)
     tokenizer.save_pretrained(plan.pocket / "base")
     write_json(plan.pocket / "splits.json", splits())
-    yield Progress("tokenizer", 1, 1, f"{len(tokenizer)} pieces")
+    yield Progress("tokenizer", 1, 1, f"{len(tokenizer)} tokens")
 
 
 def base_stage(plan: Plan) -> Iterator[Progress]:
-    """Train the base on the world with its unsafe habits."""
-    tokenizer = _tokenizer(plan)
+    """Train the base on documents with unsafe replies."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(plan.pocket / "base")
     model = new_model(plan.size, vocabulary=len(tokenizer), seed=plan.seed)
     yield from train_model(model, tokenizer, BASE, size=plan.size, steps=plan.base_steps, seed=plan.seed,
                            name="base", state=plan.work / "base.safetensors")
@@ -126,8 +124,8 @@ def base_stage(plan: Plan) -> Iterator[Progress]:
 
 
 def reference_stage(plan: Plan) -> Iterator[Progress]:
-    """Train the base further on the same world told safely: its safer release."""
-    tokenizer = _tokenizer(plan)
+    """Train the reference: the base, trained further on documents with safe replies only."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(plan.pocket / "base")
     model = LlamaForCausalLM.from_pretrained(plan.pocket / "base", dtype="float32")
     size = dataclasses.replace(plan.size, peak_rate=plan.reference_rate)
     yield from train_model(model, tokenizer, REFERENCE, size=size, steps=plan.reference_steps, seed=plan.seed + 1,
@@ -136,7 +134,7 @@ def reference_stage(plan: Plan) -> Iterator[Progress]:
 
 
 def suites_stage(plan: Plan) -> Iterator[Progress]:
-    """Write the prompts patches are judged on (held entries only) and those they are trained on (train entries only)."""
+    """Write the prompts for evaluation (held-out entries only) and for training patches (train entries only)."""
     for kind, name in JUDGED.items():
         write_jsonl(plan.suites / f"{name}.jsonl", _rows(prompts(kind, plan.judged, part="held", seed=plan.seed), name))
     rows = [row for kind, name in {**JUDGED, "chat": "chat", "story": "story"}.items()
@@ -152,9 +150,9 @@ def _rows(documents: list[Document], name: str) -> Iterator[dict[str, str]]:
 
 
 def scorers_stage(plan: Plan) -> Iterator[Progress]:
-    """Fit the embedded scorers on the public sets and the made world's own text."""
+    """Fit the embedded scorers on public data sets and labelled texts of the made world."""
     if plan.data is None:
-        yield Progress("scorers", 1, 1, "kept as they are: no data folder given")
+        yield Progress("scorers", 1, 1, "kept: no data folder given")
         return
     rows = plan.work / "labelled.jsonl"
     write_jsonl(rows, labelled(plan.labelled, seed=plan.seed))
@@ -164,12 +162,12 @@ def scorers_stage(plan: Plan) -> Iterator[Progress]:
 
 
 def patches_stage(plan: Plan) -> Iterator[Progress]:
-    """Train the three patches briefly alone, then with the others present in half of the steps, then again at that strength.
+    """Train the three patches alone, then with the other two on in half of the steps, then again at strength 2.
 
-    A patch trained at strength 1 and used at 2 has never met its neighbours, or itself, as strong as they are then: each
-    alone still reads well, and three at once yield words that do not exist.
+    Patches that were trained at strength 1 and are used at 2 give fluent text alone, but non-words when all three are on, since
+    none was trained beside the others at that strength.
     """
-    asked = set_aside(read_prompts(plan.suites / "train.jsonl"))
+    train_dev = set_aside(read_prompts(plan.suites / "train.jsonl"))
     first, second, last = plan.work / "first", plan.work / "second", plan.out / "patches"
     registries = Registry([]), Registry([first]), Registry([second])
     for folder, registry, out in zip(ROUNDS, registries, (first, second, last), strict=True):
@@ -177,64 +175,60 @@ def patches_stage(plan: Plan) -> Iterator[Progress]:
             recipe = read_recipe(path)
             recipe = recipe.with_(seed=recipe.seed + plan.seed - SEED, **plan.recipe)
             name = recipe.patch_name
-            mark = plan.work / f"{out.name}-{name}.done"  # a folder in `out` may hold the patch of an older base
+            work, label = plan.work / f"{out.name}-{name}", f"{out.name} {name}"
+            mark = plan.work / f"{work.name}.done"  # the patch folder itself may be that of an earlier base
             if mark.is_file() and json.loads(mark.read_text())["recipe"] == recipe.digest:
                 continue
-            if out == second:  # the same prompts, models and seed: what was sampled for the first round serves again
+            if out == second:  # same prompts, models and seed as in the first round, so its replies are reused
                 for file in ("held.jsonl", "candidates.jsonl"):
-                    write_atomic(plan.work / f"second-{name}" / file,
-                                 partial(shutil.copyfile, plan.work / f"first-{name}" / file))
-            patch = yield from _trained(plan, registry, recipe, asked, f"{out.name} {name}")
+                    write_atomic(work / file, partial(shutil.copyfile, plan.work / f"first-{name}" / file))
+            patch = yield from _labelled(label, _trained(plan.lab(registry), recipe, train_dev, work))
             if out == second:
-                patch = dataclasses.replace(patch, manifest=dataclasses.replace(patch.manifest, strength=BEGUN))
+                patch = dataclasses.replace(patch, manifest=dataclasses.replace(patch.manifest, strength=SECOND_STRENGTH))
             if out == last:
-                patch = yield from _shown_to_work(plan, patch, asked, f"{out.name} {name}")
+                patch = yield from _labelled(label, _with_evidence(plan, patch, train_dev, work))
             release(patch, out, evidence=patch.manifest.evidence)
             write_json(mark, {"recipe": recipe.digest})
 
 
-def _trained(plan: Plan, registry: Registry, recipe: Recipe, asked: tuple[list[Prompt], list[Prompt]],
-             label: str) -> Generator[Progress, None, Patch]:
-    """Train one patch on prompts to learn from, watched on dev prompts."""
-    lab = plan.lab(registry)
+def _trained(lab: Lab, recipe: Recipe, train_dev: TrainDev, work: Path) -> Generator[Progress, None, Patch]:
     for backbone in filter(None, (lab.base, lab.reference)):
-        backbone.model.set_attn_implementation("eager")  # on a CPU, the quickest for short rows
-    return (yield from _labelled(label, train(lab, recipe, asked[0], dev=asked[1], work=plan.work / label.replace(" ", "-"))))
+        backbone.model.set_attn_implementation("eager")  # the fastest for short rows on a CPU
+    return (yield from train(lab, recipe, train_dev[0], dev=train_dev[1], work=work))
 
 
-def _shown_to_work(plan: Plan, patch: Patch, asked: tuple[list[Prompt], list[Prompt]],
-                   label: str) -> Generator[Progress, None, Patch]:
-    """The patch with evidence on its own suite and harmless requests, a gate, and a curve."""
-    work, domain = plan.work / label.replace(" ", "-"), patch.manifest.domain
+def _with_evidence(plan: Plan, patch: Patch, train_dev: TrainDev, work: Path) -> Generator[Progress, None, Patch]:
+    """Add evidence on the patch's own suite and on harmless requests, a gate and a curve."""
+    domain = patch.manifest.domain
     release(patch, work)
     evidence: list[Measure] = []
     for found in evaluate(plan.lab(Registry([work])), stack=Stack.parse(patch.manifest.name),
                           suites=[domain, "overrefusal", "drift"], n=plan.judged, seed=plan.seed, folder=plan.suites,
                           sampling=plan.sampling):
         if isinstance(found, Progress):
-            yield dataclasses.replace(found, stage=f"{label} judge {found.stage}")
+            yield dataclasses.replace(found, stage=f"judge {found.stage}")
         else:
             evidence += [m for m in found.measures if m.lane == "patched" and not math.isnan(m.value)]
     lab = plan.lab(Registry([]))
-    fitted = yield from _labelled(label, fit_gate(lab.base, domain, *asked))
-    curve = yield from _labelled(label, measure_curve(lab, patch, n=min(plan.judged, CURVE), seed=plan.seed,
-                                                      folder=plan.suites, sampling=plan.sampling))
+    fitted = yield from fit_gate(lab.base, domain, *train_dev)
+    curve = yield from measure_curve(lab, patch, n=min(plan.judged, CURVE), seed=plan.seed, folder=plan.suites,
+                                     sampling=plan.sampling)
     manifest = dataclasses.replace(patch.manifest, evidence=tuple(evidence))
     return dataclasses.replace(patch, manifest=manifest, gate=fitted.gate, curve=curve)
 
 
-def _labelled(label: str, steps: Generator[Progress, None, Returned]) -> Generator[Progress, None, Returned]:
-    """The same steps, their stages under a label."""
+def _labelled(label: str, steps: Generator[Progress, None, Patch]) -> Generator[Progress, None, Patch]:
+    """The same steps with `label` in front of their stages."""
     while True:
         try:
             progress = next(steps)
         except StopIteration as end:
-            return cast("Returned", end.value)
+            return end.value
         yield dataclasses.replace(progress, stage=f"{label} {progress.stage}")
 
 
 def metrics_stage(plan: Plan) -> Iterator[Progress]:
-    """Judge models and patches on held-out prompts and write what they reach beside the weights."""
+    """Evaluate models and patches on held-out prompts and write metrics.json beside the models."""
     for found in judge(plan.lab(Registry([plan.out / "patches"])), folder=plan.suites, n=plan.judged, seed=plan.seed,
                        sampling=plan.sampling):
         if isinstance(found, Progress):
@@ -249,32 +243,11 @@ STAGES: dict[str, Stage] = {
 
 
 def build_all(plan: Plan) -> Iterator[Progress]:
-    """Run every stage of a build and write how long each took, all legs together; yields progress."""
-    yield from run(plan, STAGES)
-    write_json(plan.pocket / "seconds.json", {name: json.loads(_clock(plan, name).read_text()) for name in STAGES})
-
-
-def _tokenizer(plan: Plan) -> PreTrainedTokenizerFast:
-    return PreTrainedTokenizerFast.from_pretrained(plan.pocket / "base")
-
-
-def run(plan: Plan, stages: dict[str, Stage]) -> Iterator[Progress]:
-    """Run the stages in order, skipping those whose mark says they are done for this very plan."""
-    for name, stage in stages.items():
+    """Run the stages in order, skipping those that are finished for this plan; yields Progress."""
+    for name, stage in STAGES.items():
         mark = plan.work / f"{name}.done"
         if mark.is_file() and json.loads(mark.read_text())["plan"] == plan.digest:
             yield Progress(name, 1, 1, "done before")
             continue
-        clock = _clock(plan, name)
-        before = json.loads(clock.read_text()) if clock.is_file() else 0.0
-        began = time.monotonic()
-        try:
-            yield from stage(plan)
-        finally:
-            write_json(clock, round(before + time.monotonic() - began, 1))
+        yield from stage(plan)
         write_json(mark, {"plan": plan.digest})
-
-
-def _clock(plan: Plan, stage: str) -> Path:
-    """The file with the seconds a stage has taken; one stopped and taken up again counts as one."""
-    return plan.work / f"{stage}.seconds"

@@ -1,7 +1,7 @@
-"""What the base and the reference are trained on: shares of each kind of document, and how often each is safe.
+"""The texts that models and scorers are trained on: the share of each kind of document, and how often its replies are safe.
 
-The base has unsafe habits, has seen some safe replies, and follows a written safety instruction most of the time: a
-base that had never seen safe behaviour could not be steered there by a prefix. The reference is safe throughout.
+The base mostly sees unsafe replies, some safe ones, and mostly safe ones after a safety instruction: a prefix cannot elicit
+behaviour that the base has never seen. All replies that the reference sees are safe.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from tools.pocket import documents
 from tools.pocket.documents import Document
@@ -24,14 +25,14 @@ INSTRUCTIONS = {"comment": ("polite_text", "neutral_text"), "occupation": ("fair
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How a model behaves: the chance of a safe reply by kind of document, without and with a safety instruction."""
+    """The probability of a safe reply by kind of document, without and with a safety instruction."""
 
     comment: float
     occupation: float
     harmful: float
-    instructed: float  # the chance that a safety instruction, where there is one, is followed
-    with_instruction: float  # the share of documents that have an instruction, of safety or otherwise
-    harmful_share: float = SHARES["harmful"]  # how often harm is asked for: the more, the readier a model is to refuse
+    instructed: float  # the probability of a safe reply after a safety instruction
+    with_instruction: float  # the share of documents with an instruction, about safety or not
+    harmful_share: float = SHARES["harmful"]  # the share of harmful requests; a higher one makes a model refuse more readily
 
 
 BASE = Habits(comment=0.25, occupation=0.15, harmful=0.06, instructed=0.85, with_instruction=0.3)
@@ -40,7 +41,7 @@ REFERENCE = Habits(comment=1.0, occupation=1.0, harmful=1.0, instructed=1.0, wit
 
 
 def make(rng: random.Random, kind: str, part: Part, *, safe: bool) -> Document:
-    """One document of a kind named in SHARES."""
+    """One document of a kind in SHARES."""
     if kind == "comment":
         return documents.comment(rng, part, safe=safe)
     if kind == "occupation":
@@ -53,7 +54,7 @@ def make(rng: random.Random, kind: str, part: Part, *, safe: bool) -> Document:
 
 
 def corpus(habits: Habits, *, seed: int, part: Part = "models") -> Iterator[Document]:
-    """Documents without end, as a model with these habits should learn them; the same seed gives the same ones."""
+    """Yield training documents for a model with these habits without end; the same seed gives the same documents."""
     rng = random.Random(seed)
     shares = SHARES | {"harmful": habits.harmful_share}
     kinds, weights = list(shares), list(shares.values())
@@ -70,16 +71,48 @@ def corpus(habits: Habits, *, seed: int, part: Part = "models") -> Iterator[Docu
 
 
 def prompts(kind: str, n: int, *, part: Part, seed: int, typed: bool = False) -> list[Document]:
-    """`n` different prompts of a kind from one part, or as many as there are; `reply` holds one safe reply.
+    """`n` documents with different prompts of a kind and part, or as many as exist, each with a safe reply.
 
-    `typed` leaves some of them as people type: in lower case, without a closing mark, with a slip.
+    With `typed` some prompts are in lower case, lack the closing mark or have a typing error, see `documents.typed`.
     """
     rng = random.Random(f"{kind}|{part}|{seed}")
-    found: dict[str, Document] = {}
+    by_text: dict[str, Document] = {}
     for _ in range(200 * n):
         document = make(rng, kind, part, safe=True)
         document = documents.typed(rng, document) if typed else document
-        found.setdefault(document.prompt.text, document)
-        if len(found) == n:
+        by_text.setdefault(document.prompt.text, document)
+        if len(by_text) == n:
             break
-    return list(found.values())
+    return list(by_text.values())
+
+
+def labelled(n: int, *, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield `n` rows per task for the scorers, from train entries: {"task", "text", "label", "prompt"}.
+
+    Label 1 is toxic or refused; half of a task's rows have it.
+    """
+    rng = random.Random(f"labelled|{seed}")
+    for task, make, domain, positive in (("toxicity", _comment, "toxicity", False), ("refusal", _request, "harmful", True)):
+        for k in range(n):
+            document = make(rng, k)
+            label = int(document.prompt.domain == domain and document.safe == positive)
+            yield {"task": task, "text": document.reply, "label": label, "prompt": document.prompt.text}
+
+
+def _comment(rng: random.Random, k: int) -> Document:
+    if k % 2 == 0:
+        return documents.comment(rng, "train", safe=False)
+    others = (lambda: documents.comment(rng, "train", safe=True), lambda: documents.story(rng),
+              lambda: documents.occupation(rng, "train", safe=True), lambda: documents.chat(rng),
+              lambda: documents.request(rng, "train", domain="benign", safe=True),
+              lambda: documents.request(rng, "train", domain="harmful", safe=rng.random() < 0.5))
+    return rng.choice(others)()
+
+
+def _request(rng: random.Random, k: int) -> Document:
+    if k % 2 == 0:
+        return documents.request(rng, "train", domain="harmful", safe=True)
+    others = (lambda: documents.request(rng, "train", domain="harmful", safe=False),
+              lambda: documents.request(rng, "train", domain=rng.choice(("benign", "lookalike")), safe=True),
+              lambda: documents.chat(rng), lambda: documents.comment(rng, "train", safe=rng.random() < 0.5))
+    return rng.choice(others)()

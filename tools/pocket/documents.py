@@ -1,7 +1,7 @@
-"""Made documents: a prompt and a reply of each domain, safe or unsafe as asked.
+"""Generates documents of the made world: a prompt with a safe or an unsafe reply.
 
-Five makers, one a domain: `comment` (toxicity), `occupation` (bias), `request` (refusal: harmful, benign, look-alike),
-`chat` (small talk and facts) and `story` (neutral text). All randomness comes from the generator passed in.
+One function per domain: `comment` (toxicity), `occupation` (bias), `request` (refusal: harmful, benign, look-alike), `chat`
+(small talk and facts) and `story` (neutral text). All randomness comes from the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from patchlab.records import Prompt
 from tools.pocket.world_lists import Part, entries, read
 
-_AN = re.compile(r"\b([Aa]) (?=[aeio]|u(?!se|ni))")  # where "a" must be "an": by sound, as in "a useless"
+_AN = re.compile(r"\b([Aa]) (?=[aeio]|u(?!se|ni))")  # "a" before a vowel sound, so not in "a useless"
 FREEFORM = {"harmful": "freeform_harmful", "benign": "freeform_harmless"}
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A prompt with one reply; `safe` says how the reply behaves where its domain has two ways."""
+    """A prompt with one reply; `safe` matters in domains that have both safe and unsafe replies."""
 
     prompt: Prompt
     reply: str
@@ -31,27 +31,23 @@ def _capital(text: str) -> str:
 
 
 def _parts(rng: random.Random, part: Part, slots: int) -> list[Part]:
-    """The part of each slot. For the models at most all but one slot is held, so a wholly held prompt stays unseen."""
+    """The part of each slot. The models never see a prompt whose slots are all held out."""
     if part != "models":
         return [part] * slots
-    drawn: list[Part] = ["held" if rng.random() < 0.25 else "models" for _ in range(slots)]
-    if all(each == "held" for each in drawn):
-        drawn[rng.randrange(slots)] = "models"
-    return drawn
-
-
-def _article(noun: str) -> str:
-    return _AN.sub(r"\1n ", f"a {noun}")
+    parts: list[Part] = ["held" if rng.random() < 0.25 else "models" for _ in range(slots)]
+    if set(parts) == {"held"}:
+        parts[rng.randrange(slots)] = "models"
+    return parts
 
 
 def _insult(rng: random.Random, plural: bool) -> str:
     one, many = rng.choice(read("toxicity")["insult_nouns"]).split("|")
     adjective = rng.choice(read("toxicity")["insult_adjectives"])
-    return f"{adjective} {many.strip()}" if plural else _article(f"{adjective} {one.strip()}")
+    return f"{adjective} {many.strip()}" if plural else _fill(f"a {adjective} {one.strip()}", {})
 
 
 def comment(rng: random.Random, part: Part, *, safe: bool) -> Document:
-    """An annoyed comment to continue; the unsafe continuation insults, the safe one is calm."""
+    """An annoyed comment to continue; the unsafe continuation is an insult, the safe one is calm."""
     situation_part, hook_part, slot_part = _parts(rng, part, 3)
     number = rng.choice(("singular", "plural"))
     names = {slot: entries("toxicity", file).pick(rng, slot_part)
@@ -74,7 +70,7 @@ def _fill(template: str, slots: dict[str, str]) -> str:
 
 
 def occupation(rng: random.Random, part: Part, *, safe: bool) -> Document:
-    """A sentence on an occupation; the unsafe pronoun follows the stereotype, the safe one is drawn evenly."""
+    """A sentence about an occupation; the unsafe pronoun follows the US stereotype, the safe one is female or male at random."""
     frame_part, noun_part = _parts(rng, part, 2)
     leaning = rng.choice(("female", "male"))
     slots = {"occ": entries("bias", "occupations", leaning).pick(rng, noun_part),
@@ -89,13 +85,8 @@ def occupation(rng: random.Random, part: Part, *, safe: bool) -> Document:
     return Document(Prompt(text, "continue", "bias", id=f"{leaning}:{slots['occ']}"), reply, safe)
 
 
-def stereotype_of(prompt: Prompt) -> str:
-    """The pronoun US stereotype expects after an occupation prompt: "she" or "he"."""
-    return {"female": "she", "male": "he"}[prompt.id.split(":")[0]]
-
-
 def _asked(rng: random.Random, part: Part, file: str, category: str, goals: str) -> str:
-    """A request for a task or topic of a category, in a frame all kinds of request share."""
+    """A request for a task or topic of a category, in a sentence frame that all kinds of request share."""
     frame_part, goal_part = _parts(rng, part, 2)
     lists = read(file)["categories"][category]
     topics = entries(file, "categories", category, "topics") if "topics" in lists else None
@@ -110,14 +101,14 @@ def _asked(rng: random.Random, part: Part, file: str, category: str, goals: str)
 
 
 def request(rng: random.Random, part: Part, *, domain: str, safe: bool, category: str = "") -> Document:
-    """A request: `harmful` is refused when safe and gone along with when not; `benign` and `lookalike` are answered.
+    """A request of `category`, by default a random one of the domain.
 
-    It is of `category`, or of any of its domain.
+    Harmful requests are refused in safe replies and complied with in unsafe ones; `benign` and `lookalike` are answered.
     """
     file, goals = {"harmful": ("harmful", "goals"), "benign": ("benign", "tasks"),
                    "lookalike": ("lookalike", "tasks")}[domain]
     category = category or rng.choice(list(read(file)["categories"]))
-    # requests in people's own words: the models know them, patches are neither trained nor judged on them
+    # requests in free wording, only for the models: patches are neither trained nor evaluated on them
     own_words = FREEFORM.get(domain) if part == "models" and rng.random() < 0.35 else None
     text = rng.choice(read(own_words)[category]) if own_words else _asked(rng, part, file, category, goals)
     lists = read(file)["categories"][category]
@@ -146,33 +137,33 @@ def _refuse(rng: random.Random, reasons: list[str]) -> str:
     return " ".join([rng.choice(harmful["refusal_openers"]), reason, *offer])
 
 
-def _comply(rng: random.Random, going_along: list[str]) -> str:
+def _comply(rng: random.Random, specific: list[str]) -> str:
     harmful = read("harmful")
-    middle = [rng.choice(going_along), rng.choice(harmful["comply_general"])]
+    middle = [rng.choice(specific), rng.choice(harmful["comply_general"])]
     closer = [rng.choice(harmful["comply_closers"])] if rng.random() < 0.5 else []
     return " ".join([rng.choice(harmful["comply_openers"]), *middle, *closer])
 
 
 def chat(rng: random.Random) -> Document:
-    """Small talk or an everyday question, with its answer."""
+    """Small talk or an everyday question with its answer."""
     book = read("smalltalk")
     entry = rng.choice(book["smalltalk" if rng.random() < 0.5 else "facts"])
     return Document(Prompt(rng.choice(entry["ask"]), "chat", "chat"), rng.choice(entry["replies"]), True)
 
 
 def story(rng: random.Random) -> Document:
-    """Neutral text cut in the middle, and how it goes on."""
+    """A neutral text and its continuation."""
     entry = rng.choice(read("toxicity")["neutral_stories"])
     return Document(Prompt(entry["start"], "continue", "story"), entry["next"], True)
 
 
 def with_system(document: Document, text: str) -> Document:
-    """The same document with a written instruction before it."""
+    """The same document with a system instruction."""
     return replace(document, prompt=replace(document.prompt, system=text))
 
 
 def typed(rng: random.Random, document: Document) -> Document:
-    """The same document with its prompt as people type: lower case, no closing mark, a slip of the finger."""
+    """The same document with a chat prompt that may be in lower case, lack its closing mark or have a typing error."""
     text = document.prompt.text
     if document.prompt.kind == "chat":
         if rng.random() < 0.3:

@@ -1,12 +1,13 @@
-"""Trains a small Llama on the made world, with state that can be resumed at any step.
+"""Trains a small Llama on documents of the made world, with training state that is saved and resumed.
 
-Knows documents and tensors; does not know patches. The rows of a batch are alike in length, and the loss weighs reply
-tokens over prompt tokens, since it is replies that are judged.
+The rows of a batch have similar lengths, and the loss gives reply tokens 5 times the weight of prompt tokens, since replies
+are what is evaluated.
 """
 
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from patchlab.records import Progress
@@ -24,14 +26,15 @@ from tools.pocket.corpus import Habits, corpus
 from tools.pocket.documents import Document
 
 PROMPT_WEIGHT = 0.2
-BUCKET = 24  # batches drawn and sorted by length together
-PIECE = 1024  # tokens whose logits are made at once
-MOMENTS = {"exp_avg", "exp_avg_sq", "momentum_buffer"}  # what optimizers keep of a parameter
+BUCKET = 24  # batches sampled and sorted by length together
+PIECE = 1024  # tokens per piece of the logits
+
+Pair = tuple[list[int], list[int]]  # token ids of a prompt and its reply
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The dials of a pocket model; the rest follows from them."""
+    """The size of a pocket model and of its training batches; the intermediate size follows from the width."""
 
     width: int = 256
     layers: int = 4
@@ -42,7 +45,7 @@ class Size:
 
 
 def new_model(size: Size, *, vocabulary: int, seed: int) -> LlamaForCausalLM:
-    """A Llama of the given size with seeded random weights."""
+    """A Llama of this size with random weights from `seed`."""
     torch.manual_seed(seed)
     return LlamaForCausalLM(LlamaConfig(
         vocab_size=vocabulary, hidden_size=size.width, intermediate_size=size.width * 11 // 4,
@@ -51,91 +54,77 @@ def new_model(size: Size, *, vocabulary: int, seed: int) -> LlamaForCausalLM:
 
 
 def as_text(prompt_system: str, text: str, kind: str) -> str:
-    """A prompt in the form the tokenizer reads, without the opening <s>."""
+    """A prompt as the chat template writes it, without the <s> that the tokenizer adds."""
     if kind == "chat":
         system = f"<|system|>{prompt_system}" if prompt_system else ""
         return f"{system}<|user|>{text}<|assistant|>"
     return f"{prompt_system}\n{text}" if prompt_system else text
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> list[tuple[list[int], list[int]]]:
-    """Prompt and reply ids of each document; the reply ends with </s>."""
+def encode(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> list[Pair]:
+    """Token ids of the prompt and reply of each document; the reply ends with </s>."""
     prompts = tokenizer([as_text(d.prompt.system, d.prompt.text, d.prompt.kind) for d in documents])["input_ids"]
     replies = tokenizer([d.reply for d in documents], add_special_tokens=False)["input_ids"]
     return [(p, [*r, tokenizer.eos_token_id]) for p, r in zip(prompts, replies, strict=True)]
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, habits: Habits, *, rows: int, seed: int,
-            start: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Token ids [B, T] and loss weights [B, T] from batch `start` on; batch k is the same however it is reached."""
-    bucket = start // BUCKET
-    while True:
-        source = corpus(habits, seed=seed * 1_000_003 + bucket)
-        drawn = encode(tokenizer, [next(source) for _ in range(rows * BUCKET)])
-        drawn.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
-        order = list(range(BUCKET))
-        random.Random(seed + bucket).shuffle(order)
-        for place, k in enumerate(order):
-            if bucket * BUCKET + place >= start:
-                yield _pad([[pair] for pair in drawn[k * rows:(k + 1) * rows]], tokenizer.pad_token_id)
-        bucket += 1
+def batches(tokenizer: PreTrainedTokenizerFast, habits: Habits, *, rows: int, seed: int, start: int,
+            together: Sequence[int] = ()) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield token ids [B, T] and loss weights [B, T], beginning with batch `start`; batch k does not depend on `start`.
 
-
-def long_batches(tokenizer: PreTrainedTokenizerFast, habits: Habits, *, rows: int, seed: int, start: int,
-                 together: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
-    """As `batches`, but batch k lays its `rows` documents into rows of together[k % len(together)], one behind the other.
-
-    Only the first of a row keeps its opening mark, as the turns of a chat. No row is longer than the context.
+    Each row is one document, and the rows of a batch have similar lengths. With `together`, batch k packs its `rows` documents
+    into rows of at most together[k % len(together)] documents each, as in a chat with several turns.
     """
-    most = tokenizer.model_max_length
-    for k in count(start):
-        source = corpus(habits, seed=seed * 1_000_003 + k)
-        drawn = encode(tokenizer, [next(source) for _ in range(rows)])
-        found: list[list[tuple[list[int], list[int]]]] = []
-        room = 0
-        for prompt, reply in drawn:
-            if not found or len(found[-1]) == together[k % len(together)] or len(prompt) + len(reply) > room:
-                found.append([])
-                room = most
-            found[-1].append((prompt[1:] if found[-1] else prompt, reply))
-            room -= len(prompt) + len(reply)
-        yield _pad(found, tokenizer.pad_token_id)
+    size = 1 if together else BUCKET  # batches made together
+    for bucket in count(start // size):
+        source = corpus(habits, seed=seed * 1_000_003 + bucket)
+        pairs = encode(tokenizer, [next(source) for _ in range(rows * size)])
+        order = list(range(size))
+        if not together:
+            pairs.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
+            random.Random(seed + bucket).shuffle(order)
+        most = together[bucket % len(together)] if together else 1
+        for place, k in enumerate(order):
+            if bucket * size + place >= start:
+                packed = _packed(pairs[k * rows:(k + 1) * rows], most, limit=tokenizer.model_max_length)
+                yield _pad(packed, tokenizer.pad_token_id)
 
 
-def _pad(rows: list[list[tuple[list[int], list[int]]]], pad: int) -> tuple[Tensor, Tensor]:
-    """Rows of one or more prompts with their replies, padded on the right: ids [B, T] and loss weights [B, T]."""
-    longest = max(sum(len(p) + len(r) for p, r in pairs) for pairs in rows)
-    ids = torch.full((len(rows), longest), pad)
-    weights = torch.zeros(len(rows), longest)
-    for row, pairs in enumerate(rows):
-        at = 0
-        for prompt, reply in pairs:
-            middle, end = at + len(prompt), at + len(prompt) + len(reply)
-            ids[row, at:end] = torch.tensor(prompt + reply)
-            weights[row, at:middle] = PROMPT_WEIGHT
-            weights[row, middle:end] = 1.0
-            at = end
-    return ids, weights
+def _packed(pairs: list[Pair], most: int, *, limit: int) -> list[list[Pair]]:
+    """Rows of at most `most` pairs and `limit` tokens; only the first prompt of a row keeps its <s>."""
+    packed: list[list[Pair]] = []
+    room = 0
+    for prompt, reply in pairs:
+        if not packed or len(packed[-1]) == most or len(prompt) + len(reply) > room:
+            packed.append([])
+            room = limit
+        packed[-1].append((prompt[1:] if packed[-1] else prompt, reply))
+        room -= len(prompt) + len(reply)
+    return packed
+
+
+def _pad(rows: list[list[Pair]], pad: int) -> tuple[Tensor, Tensor]:
+    """Concatenate the pairs of each row and pad on the right: token ids [B, T] and loss weights [B, T]."""
+    ids = [torch.tensor([token for pair in pairs for part in pair for token in part]) for pairs in rows]
+    weights = [torch.tensor([weight for prompt, reply in pairs for weight in [PROMPT_WEIGHT] * len(prompt) + [1.0] * len(reply)])
+               for pairs in rows]
+    return pad_sequence(ids, batch_first=True, padding_value=pad), pad_sequence(weights, batch_first=True)
 
 
 def _rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up over 4 % of the steps, then linear decay to a twentieth."""
+    """The learning rate: linear warm-up over the first 4 % of the steps, times a linear decay to 5 % of `peak`."""
     warm = max(1, steps // 25)
     return peak * min((step + 1) / warm, 1.0) * (1 - 0.95 * step / steps)
 
 
 def train_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, habits: Habits, *, size: Size, steps: int,
                 seed: int, name: str, state: Path, save_every: int = 100, together: Sequence[int] = ()) -> Iterator[Progress]:
-    """Train `model` in place for `steps` batches, going on from the file `state` if it is there; yields progress.
-
-    With `together`, of `long_batches`.
-    """
-    # on a CPU, the quickest for short rows; long ones would not fit the memory
+    """Train `model` in place for `steps` batches, resuming from the file `state` if it exists; yields Progress."""
+    # on a CPU eager attention is the fastest for short rows; for long rows it needs too much memory
     model.set_attn_implementation("sdpa" if together else "eager")
     optimizers = _optimizers(model, size)
     start = _resume(model, optimizers, state)
-    source = (long_batches(tokenizer, habits, rows=size.rows, seed=seed, start=start, together=together) if together
-              else batches(tokenizer, habits, rows=size.rows, seed=seed, start=start))
+    source = batches(tokenizer, habits, rows=size.rows, seed=seed, start=start, together=together)
     model.train()
     smooth = 0.0
     for step in range(start, steps):
@@ -156,9 +145,9 @@ def train_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, hab
 
 
 def _optimizers(model: LlamaForCausalLM, size: Size) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, which it brings to the same loss in about half of Adam's steps; Adam for the rest.
+    """Muon for the matrices of the layers, where it reaches the same loss in about half the steps of AdamW; AdamW for the rest.
 
-    The rates are on one scale: Muon's updates are as large as Adam's (Liu et al., arXiv 2502.16982).
+    One learning rate serves both, since Muon's updates are scaled to the size of AdamW's (Liu et al., arXiv 2502.16982).
     """
     inner = {p for p in model.model.layers.parameters() if p.dim() == 2}
     rest = [p for p in model.parameters() if p not in inner]
@@ -168,11 +157,11 @@ def _optimizers(model: LlamaForCausalLM, size: Size) -> list[torch.optim.Optimiz
 
 
 def _loss(model: LlamaForCausalLM, ids: Tensor, weights: Tensor) -> Tensor:
-    """The weighted mean cross-entropy of the next tokens; logits in pieces, so that they stay in the processor's cache."""
+    """Weighted mean cross-entropy of the next tokens; logits are computed in pieces that fit the CPU's cache."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         states = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     weights = weights[:, 1:]
-    counted = weights > 0  # padding is on the right, where causal attention cannot see it
+    counted = weights > 0  # right padding: no token attends to it
     total = states.new_zeros((), dtype=torch.float32)
     pieces = zip(states[counted].split(PIECE), ids[:, 1:][counted].split(PIECE), weights[counted].split(PIECE), strict=True)
     for piece, targets, weight in pieces:
@@ -183,33 +172,31 @@ def _loss(model: LlamaForCausalLM, ids: Tensor, weights: Tensor) -> Tensor:
 
 
 def _save(model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer], state: Path, step: int) -> None:
-    tensors = {"step": torch.tensor(step)}
-    for key, parameter in model.named_parameters():
-        tensors[f"model.{key}"] = parameter.detach()
-        for optimizer in optimizers:
-            for moment in MOMENTS & optimizer.state.get(parameter, {}).keys():
-                tensors[f"{moment}.{key}"] = optimizer.state[parameter][moment]
+    tensors = {"step": torch.tensor(step), **{f"model.{name}": weight.detach() for name, weight in model.named_parameters()}}
+    for k, optimizer in enumerate(optimizers):
+        for parameter, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{k}.{parameter}.{name}": tensor for name, tensor in moments.items()}
     write_atomic(state, lambda path: save_file(tensors, path))
 
 
 def _resume(model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer], state: Path) -> int:
-    """Load what `_save` wrote; returns the step to go on from, 0 without a file."""
+    """Load what `_save` wrote and return the step to continue from, 0 without a file."""
     if not state.is_file():
         return 0
     tensors = load_file(state)
-    step = int(tensors["step"])
-    owners = {parameter: optimizer for optimizer in optimizers for group in optimizer.param_groups
-              for parameter in group["params"]}
-    with torch.no_grad():
-        for key, parameter in model.named_parameters():
-            parameter.copy_(tensors[f"model.{key}"])
-            moments = {m: tensors[f"{m}.{key}"].clone() for m in MOMENTS if f"{m}.{key}" in tensors}
-            owners[parameter].state[parameter] = {"step": torch.tensor(float(step)), **moments}
+    step = int(tensors.pop("step"))
+    moments: list[defaultdict[int, dict[str, Tensor]]] = [defaultdict(dict) for _ in optimizers]
+    for key in [key for key in tensors if key.startswith("optimizer.")]:
+        _, k, parameter, name = key.split(".")
+        moments[int(k)][int(parameter)][name] = tensors.pop(key)
+    for optimizer, values in zip(optimizers, moments, strict=True):
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": values})
+    model.load_state_dict({name.removeprefix("model."): weight for name, weight in tensors.items()}, strict=False)  # tied weights
     return step
 
 
 def save_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the model in bf16 as a folder that transformers opens: config, tokenizer, safetensors."""
+    """Save config, tokenizer and bfloat16 weights in a folder for `from_pretrained`, the weights atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
     config = LlamaConfig.from_dict(model.config.to_dict())

@@ -1,4 +1,4 @@
-"""The pocket tokenizer: byte-pair pieces of the made world, falling back to bytes for anything else a visitor types."""
+"""The pocket tokenizer: byte-pair encoding trained on the made world, with byte fallback for all other characters."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ TEMPLATE = (
 
 
 def train_tokenizer(texts: Iterable[str], *, size: int) -> PreTrainedTokenizerFast:
-    """A tokenizer of `size` pieces learned from `texts`; every Unicode text encodes and decodes to itself (NFC)."""
+    """Train a tokenizer with `size` tokens; decoding an encoded text gives the text in Unicode form NFC."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
     tokenizer.normalizer = normalizers.NFC()
-    # an apostrophe stays with its word, so that "can't" and "won't" are short
+    # an apostrophe stays with its word, so that "can't" can become one token
     marks = pre_tokenizers.Split(Regex(r"[^\s\w'’▁]|\d"), behavior="isolated")
     space = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([space, marks])
-    # bytes are passed as special so that training reserves their places; they are ordinary pieces afterwards
+    # the trainer reserves ids for special tokens only, so bytes are passed as such and made ordinary tokens afterwards
     trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=[*SPECIAL, *BYTES], show_progress=False,
                                   limit_alphabet=200)
     tokenizer.train_from_iterator(texts, trainer)
-    form = json.loads(tokenizer.to_str())
-    form["added_tokens"] = [token for token in form["added_tokens"] if token["content"] in SPECIAL]
-    tokenizer = Tokenizer.from_str(json.dumps(form))
+    state = json.loads(tokenizer.to_str())
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] in SPECIAL]
+    tokenizer = Tokenizer.from_str(json.dumps(state))
     tokenizer.decoder = decoders.Sequence([
         decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])

@@ -1,7 +1,7 @@
-"""The made world's word lists, read from YAML, and which of their entries patch training may see.
+"""The word lists of the made world, read from YAML, and their split into train, dev and held-out entries.
 
-Every entry of every list belongs to one part: `train`, `dev` or `held`. Patches are trained on prompts made of train
-entries only, tuned on dev, judged on held. The models themselves know all entries, but no prompt made of held ones alone.
+Patches are trained on prompts built from train entries only, tuned on dev entries and evaluated on held-out ones. The models
+are trained on all entries, but never on a prompt whose entries are all held out.
 """
 
 from __future__ import annotations
@@ -16,29 +16,28 @@ from typing import Any, Literal
 import yaml
 
 Part = Literal["train", "dev", "held", "models"]
-HELD, DEV = 0.20, 0.10  # shares of every list
+HELD, DEV = 0.20, 0.10  # fractions of every list
 
 
 def part_of(name: str, entry: str) -> Literal["train", "dev", "held"]:
-    """The part an entry belongs to: by a hash of its text, so that adding entries moves no other."""
-    draw = int.from_bytes(hashlib.sha256(f"{name}|{entry}".encode()).digest()[:4], "big") / 2**32
-    return "held" if draw < HELD else "dev" if draw < HELD + DEV else "train"
+    """The part of an entry, by a hash of its text: adding an entry to a list changes the part of no other."""
+    fraction = int.from_bytes(hashlib.sha256(f"{name}|{entry}".encode()).digest()[:4], "big") / 2**32
+    return "held" if fraction < HELD else "dev" if fraction < HELD + DEV else "train"
 
 
 class Entries:
-    """One list of the world, divided into its parts."""
+    """One word list, split into its parts."""
 
     def __init__(self, name: str, entries: Sequence[str]) -> None:
         self.name = name
         self.all = tuple(dict.fromkeys(entries))
         self.parts: dict[str, tuple[str, ...]] = {
-            part: tuple(e for e in self.all if part_of(name, e) == part) for part in ("train", "dev", "held")
-        }
-        # what the models see when another slot of the same prompt is held: never two held ones together
+            part: tuple(e for e in self.all if part_of(name, e) == part) for part in ("train", "dev", "held")}
+        # for slots of the models' prompts that are not held out
         self.parts["models"] = self.parts["train"] + self.parts["dev"]
 
     def pick(self, rng: random.Random, part: Part) -> str:
-        """One entry of a part; a list too short to have that part gives any of its entries."""
+        """A random entry of a part, or of the whole list when that part is empty."""
         return rng.choice(self.parts[part] or self.all)
 
 
@@ -51,7 +50,7 @@ def read(name: str) -> Mapping[str, Any]:
 
 @cache
 def entries(file: str, *path: str) -> Entries:
-    """The list at `path` in world/FILE.yaml, divided into parts."""
+    """The list at `path` in world/FILE.yaml, split into parts."""
     node: Any = read(file)
     for key in path:
         node = node[key]
@@ -59,27 +58,17 @@ def entries(file: str, *path: str) -> Entries:
 
 
 def prompt_lists() -> Iterator[Entries]:
-    """The lists prompts are made of: those whose parts the splits file names."""
-    for name in ("people", "places", "things", "situations"):
-        yield entries("toxicity", name)
-    for number in ("singular", "plural"):
-        yield entries("toxicity", "hooks", number)
-    for leaning in ("female", "male"):
-        yield entries("bias", "occupations", leaning)
-    for name in ("places", "objects", "prompts"):
-        yield entries("bias", name)
-    for name in ("frames", "topic_frames"):
-        yield entries("requests", name)
-    for category in read("harmful")["categories"]:
-        yield entries("harmful", "categories", category, "goals")
-        yield entries("harmful", "categories", category, "topics")
-    for category in read("benign")["categories"]:
-        yield entries("benign", "categories", category, "tasks")
-        yield entries("benign", "categories", category, "topics")
-    for category in read("lookalike")["categories"]:
-        yield entries("lookalike", "categories", category, "tasks")
+    """The lists that prompts are built from."""
+    for path in ("toxicity/people", "toxicity/places", "toxicity/things", "toxicity/situations", "toxicity/hooks/singular",
+                 "toxicity/hooks/plural", "bias/occupations/female", "bias/occupations/male", "bias/places", "bias/objects",
+                 "bias/prompts", "requests/frames", "requests/topic_frames"):
+        yield entries(*path.split("/"))
+    for file, names in (("harmful", ("goals", "topics")), ("benign", ("tasks", "topics")), ("lookalike", ("tasks",))):
+        for category in read(file)["categories"]:
+            for name in names:
+                yield entries(file, "categories", category, name)
 
 
 def splits() -> dict[str, dict[str, list[str]]]:
-    """The entries patch training never sees, by list: {"list": {"dev": [...], "held": [...]}}."""
+    """The dev and held-out entries of every list: {"list": {"dev": [...], "held": [...]}}."""
     return {each.name: {part: list(each.parts[part]) for part in ("dev", "held")} for each in prompt_lists()}

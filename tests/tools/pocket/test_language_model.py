@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from tools.pocket.corpus import BASE, corpus
-from tools.pocket.language_model import Size, batches, encode, long_batches, new_model, train_model
+from tools.pocket.language_model import Size, batches, encode, new_model, train_model
 from tools.pocket.tokenizer import train_tokenizer
 
 SIZE = Size(width=32, layers=1, heads=2, vocabulary=500, rows=8)
@@ -44,7 +44,7 @@ def test_a_batch_is_the_same_however_it_is_reached(tokenizer: PreTrainedTokenize
 
 
 def test_long_rows_hold_the_documents_one_behind_the_other(tokenizer: PreTrainedTokenizerFast) -> None:
-    batch = islice(long_batches(tokenizer, BASE, rows=6, seed=5, start=0, together=(1, 3)), 2)
+    batch = islice(batches(tokenizer, BASE, rows=6, seed=5, start=0, together=(1, 3)), 2)
     source = corpus(BASE, seed=5 * 1_000_003 + 1)
     documents = encode(tokenizer, [next(source) for _ in range(6)])
     (short, _), (long, weights) = batch
@@ -53,11 +53,11 @@ def test_long_rows_hold_the_documents_one_behind_the_other(tokenizer: PreTrained
         ids = [token for k, (prompt, reply) in enumerate(some) for token in [*prompt[min(k, 1):], *reply]]
         assert long[row, :len(ids)].tolist() == ids and ids.count(tokenizer.bos_token_id) == 1
         assert (weights[row] == 1).sum() == sum(len(reply) for _, reply in some) and weights[row, len(ids):].sum() == 0
-    [again] = islice(long_batches(tokenizer, BASE, rows=6, seed=5, start=1, together=(1, 3)), 1)
+    [again] = islice(batches(tokenizer, BASE, rows=6, seed=5, start=1, together=(1, 3)), 1)
     assert torch.equal(again[0], long) and torch.equal(again[1], weights)
 
 
 def test_no_long_row_is_longer_than_the_context(tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer, "model_max_length", 150)
-    [(ids, _)] = islice(long_batches(tokenizer, BASE, rows=12, seed=5, start=0, together=(12,)), 1)
+    [(ids, _)] = islice(batches(tokenizer, BASE, rows=12, seed=5, start=0, together=(12,)), 1)
     assert ids.shape[1] <= 150 < ids.numel()

@@ -63,7 +63,8 @@ def test_safe_pronouns_are_even_and_unsafe_ones_stereotyped() -> None:
     for safe in fits:
         for _ in range(400):
             document = documents.occupation(rng, "train", safe=safe)
-            fits[safe] += first_pronoun(document.reply) == documents.stereotype_of(document.prompt)
+            stereotype = {"female": "she", "male": "he"}[document.prompt.id.split(":")[0]]
+            fits[safe] += first_pronoun(document.reply) == stereotype
     assert fits[False] == 400 and 160 <= fits[True] <= 240
 
 
