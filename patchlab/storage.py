@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,27 +76,46 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def parse_row(line: bytes, where: str = "") -> dict[str, Any]:
-    """The JSON object in `line`, without a key that is there twice. Raises InputError; its text begins with `where`."""
-    expected, do = "one JSON object", "fix that row"
+    """Parse the JSON object in `line`. Raises InputError, whose message begins with `where`."""
     if len(line) > MAX_ROW:
         raise InputError(f"{where}has more than {MAX_ROW} bytes", expected=f"at most {MAX_ROW}", do="shorten that row")
     try:
-        row = json.loads(line.decode("utf-8"), object_pairs_hook=_unique)
+        return json_object(line)
+    except ValueError as error:
+        raise InputError(f"{where}{error}", expected="one JSON object in UTF-8", do="correct that row") from None
+
+
+def json_object(data: bytes, *, nan: bool = True) -> dict[str, Any]:
+    """Parse one JSON object. Raises ValueError with the reason, such as "is not UTF-8".
+
+    Duplicate keys, of which some parsers keep the first and others the last, are refused, and with `nan=False` also NaN and
+    Infinity.
+    """
+    problems: list[str] = []
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            problems.append(f"has the key {key[:80]!r} twice")
+        return result
+
+    def constant(name: str) -> float:
+        if not nan:
+            problems.append(f"has the number {name}")
+        return float(name)
+
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant)
     except UnicodeDecodeError:
-        raise InputError(f"{where}is not UTF-8", expected="UTF-8 text", do="convert the file") from None
-    except (ValueError, RecursionError) as error:  # a syntax error, a number or a nesting beyond reason
-        reason = getattr(error, "msg", str(error).split(";")[0])
-        raise InputError(f"{where}is not JSON ({reason})", expected=expected, do=do) from None
-    if not isinstance(row, dict):
-        raise InputError(f"{where}is not an object", expected=expected, do=do)
-    return row
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):  # which of two equal keys counts, programs do not agree on
-        raise ValueError("a key that is there twice")
-    return found
+        raise ValueError("is not UTF-8") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except ValueError as error:  # a syntax error, or an integer too long to convert
+        raise ValueError(f"is not JSON ({str(error)[:120]})") from None
+    if problems or not isinstance(value, dict):
+        raise ValueError(problems[0] if problems else f"is not an object but a {type(value).__name__}")
+    return value
 
 
 @contextmanager

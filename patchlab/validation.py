@@ -9,14 +9,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from patchlab.errors import PatchFormatError, PatchLabError
+from patchlab.storage import json_object
 
 T = TypeVar("T")
 STRICT = ConfigDict(strict=True, extra="forbid")
@@ -111,34 +111,11 @@ def dump(value: Any) -> dict[str, Any]:
 
 
 def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
-    """Parse one JSON object; `where` names the file in errors.
-
-    Raises PatchFormatError for anything else, including duplicate keys, NaN, and nesting too deep for the parser.
-    """
-    def refuse(found: str) -> NoReturn:
-        raise PatchFormatError(f"{where} {found}", expected="one plain JSON object in UTF-8", do=_AGAIN)
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        # of two equal keys some parsers keep the first and others the last
-        result: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in result:
-                refuse(f"has the key {key[:80]!r} twice")
-            result[key] = value
-        return result
-
+    """Parse one JSON object without duplicate keys and NaN; `where` names the file in errors. Raises PatchFormatError."""
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique,
-                           parse_constant=lambda name: refuse(f"has the number {name}"))
-    except UnicodeDecodeError:
-        refuse("is not UTF-8")
-    except RecursionError:
-        refuse("is nested too deeply")
-    except ValueError as error:  # JSONDecodeError, and integers too long to convert
-        refuse(f"is not JSON ({str(error)[:120]})")
-    if not isinstance(value, dict):
-        refuse(f"holds a {type(value).__name__}")
-    return value
+        return json_object(data, nan=False)
+    except ValueError as error:
+        raise PatchFormatError(f"{where} {error}", expected="one plain JSON object in UTF-8", do=_AGAIN) from None
 
 
 def _refusal(wrong: ValidationError, words: _Words, what: str) -> PatchLabError:

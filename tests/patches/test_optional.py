@@ -111,7 +111,7 @@ def rows(**changed: Any) -> bytes:
 
 
 @pytest.mark.parametrize(("data", "reason"), [
-    (b"[]", "holds a list"),
+    (b"[]", "not an object but a list"),
     (b"{}", "no key 'points'"),
     (b'{"points": []}', "a list of 0"),
     (b'{"points": {}}', "points is a dict"),
