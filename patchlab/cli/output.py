@@ -1,39 +1,39 @@
-"""What goes to stdout: JSON lines for programs, tables and clean text for people."""
+"""Printing to stdout: JSON lines for programs, aligned tables and sanitized text for people."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from patchlab.records import Measure
 
 # Control characters could move a terminal's cursor or set its title, and direction marks could reorder a line.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def emit(row: Mapping[str, Any]) -> None:
-    """Print one JSON object on a line of its own; a number that is not finite becomes null."""
-    print(json.dumps(_finite(row), ensure_ascii=False, allow_nan=False))
+    """Print one JSON object as a line; NaN and infinity become null."""
+    print(json.dumps(to_jsonable_python(row, inf_nan_mode="null"), ensure_ascii=False))
 
 
 def plain(text: str) -> str:
-    """`text` with everything that could act on a terminal replaced by a mark."""
+    """`text` with every character that could control a terminal replaced by U+FFFD."""
     return _UNSAFE.sub("\ufffd", text)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as aligned columns, two spaces apart; every row has as many cells as the first."""
+    """Rows as left-aligned columns, two spaces apart; every row has as many cells as the first."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
                      for row in rows)
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return value
+def measures_table(measures: Sequence[Measure]) -> str:
+    """One line per measure with its 95 % interval."""
+    return table([("suite", "metric", "lane", "value", "95 % interval", "n", "scorer"),
+                  *((m.suite, m.metric, m.lane, f"{m.value:.3f}", f"{m.low:.3f} to {m.high:.3f}", str(m.n), m.scorer)
+                    for m in measures)])
