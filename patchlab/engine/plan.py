@@ -133,7 +133,8 @@ class Planner:
     def _warnings(self, stack: Stack, patches: Sequence[PlannedPatch]) -> tuple[str, ...]:
         on = [one.patch.manifest for one in patches if one.strength > 0]
         notes = [f"patch {manifest.name} {manifest.version} was trained with another chat template than that of "
-                 f"{self.base.name}: its effect with this one is not measured" for manifest in on if self.base.template_differs(manifest.base)]
+                 f"{self.base.name}: its effect with this one is not measured"
+                 for manifest in on if self.base.template_differs(manifest.base)]
         if len(on) > 1:
             measured, broken = find_interactions(self.registry, fingerprints=self.base.fingerprints)
             # pairs are measured without gates, so the results do not apply with gates

@@ -149,7 +149,8 @@ class _Run:
         first = [column for column in self.columns if not column.second]
         for column in first:
             if not column.known:
-                self._note(f"{column.suite} {column.metric} of {column.lane}: undefined for every prompt (n = {len(column.values)})")
+                self._note(f"{column.suite} {column.metric} of {column.lane}: undefined for every prompt (n = "
+                           f"{len(column.values)})")
         return Report(
             tuple(self._measures(first)), tuple(dict.fromkeys(self.examples)), self.made_with,
             seconds=tuple(self._measures([column for column in self.columns if column.second])),
