@@ -75,16 +75,17 @@ def name_of(file: str) -> str:
 
 
 def imported(tree: ast.Module, module: str, package: bool, known: set[str]) -> Iterator[str]:
-    """The modules of `known` that a module's imports run, wherever they stand; not those for type checkers alone.
+    """The modules of `known` that a module imports, also inside functions and under TYPE_CHECKING.
 
-    `from room import name` is the file of that name where there is one, else the room. A module of another room is run behind
-    the `__init__` of that room.
+    `from room import name` is the file of that name if it exists, else the room. Importing a module of another room also imports
+    the `__init__` of that room. Only the package's own `__init__` is exempt under TYPE_CHECKING: there it repeats, for type
+    checkers, the names that its `__getattr__` loads, and modules below it read its version.
     """
-    typing = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-              for inner in ast.walk(node)}
+    exempt = {id(inner) for node in ast.walk(tree) if "." not in module and isinstance(node, ast.If)
+              and "TYPE_CHECKING" in ast.unparse(node.test) for inner in ast.walk(node)}
     named = set()
     for node in ast.walk(tree):
-        if id(node) in typing:
+        if id(node) in exempt:
             continue
         if isinstance(node, ast.Import):
             named |= {alias.name for alias in node.names}
@@ -122,6 +123,9 @@ def test_a_cycle_is_found() -> None:
     assert cycle(made(a="from patchlab import b", b="import os")) == []
     assert cycle(made(a="from patchlab import b", b="def late():\n    from patchlab.a import name"))
     assert cycle(made(a="from . import b", b="import patchlab.c", c="from .a import name"))
+    assert cycle(made(a="from patchlab import b", b="if TYPE_CHECKING:\n    from patchlab.a import name"))
+    front = {"patchlab/__init__.py": ast.parse("if TYPE_CHECKING:\n    from patchlab.a import name")}
+    assert cycle(front | made(a="from patchlab import version")) == []
     shown = {"patchlab/room/__init__.py": ast.parse("from patchlab.room.one import x"),
              "patchlab/room/one.py": ast.parse("from patchlab.room import y")}
     assert cycle(shown)

@@ -1,4 +1,4 @@
-"""Layer 3: a stack becomes an attention mask here, and rows of any number of requests decode in one batch."""
+"""Layer 3: applies stacks as attention masks and decodes the rows of any number of requests in one batch."""
 
 from patchlab.engine.forward_rows import blend, normalised, parallel
 from patchlab.engine.lab import Lab, load

@@ -1,36 +1,49 @@
-"""A decode step whose shapes and addresses never change, so that a GPU can replay it as one CUDA graph.
+"""A decode step with constant shapes and addresses, which a GPU can replay as one CUDA graph.
 
-Every kernel of a small model takes less time than its launch; a graph launches them all at once. For this the step reads the
-whole block of keys and values, with the columns not written yet hidden by the mask, and the column it writes is itself a
-tensor. It holds for one layout of a batch: when rows leave or join, the next one is begun. On a CPU the same step runs without
-a graph, which only costs; that is how it is tested.
+Every kernel of a small model takes less time than its launch; a graph launches all of them at once. Therefore the step reads the
+whole block of keys and values, with the columns that are not yet written hidden by the mask, and the index of the column it
+writes is itself a tensor. A step is valid for one layout of a batch: when rows leave or join, a new one is made. On a CPU the
+same step runs without a graph, slower than the ordinary step and for tests only.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import Cache
 
+from patchlab.engine.masks import Masks
 from patchlab.errors import ModelError
 
-if TYPE_CHECKING:
-    from patchlab.engine.decode import Batch
+PATIENCE = 4  # steps of an unchanged layout before a graph is captured
+WARM = 2  # runs before the capture, in which libraries allocate their workspaces
 
-PATIENCE = 4  # steps of one layout before a graph of it is worth making
-WARM = 2  # runs before the capture, in which libraries take the memory they keep
+
+class StepBatch(Protocol):
+    """The part of a batch that a step uses; `decode.Batch` implements it."""
+
+    offsets: Tensor
+    masks: Masks
+    cache: Cache
+    at: int
+
+    def logits(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
+        """The model's logits [B, V] after ids [B, K]."""
+        ...
 
 
 class StaticStep:
-    """The decode step of a batch as it is laid out now; not to be used after the batch was laid anew.
+    """The decode step of a batch in its present layout; invalid once rows have left or joined.
 
-    It is given the batch at every call and does not keep it: each would keep the other, and keys and values with them.
+    The batch is an argument of every call and not stored: batch and step would form a reference cycle that keeps the keys and
+    values alive.
     """
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: StepBatch) -> None:
         device = batch.offsets.device
-        self.ids = torch.zeros(len(batch.forward_rows), 1, dtype=torch.long, device=device)
+        self.ids = torch.zeros(len(batch.offsets), 1, dtype=torch.long, device=device)
         self.positions = torch.zeros_like(self.ids)
         self.column = torch.zeros(1, dtype=torch.long, device=device)
         self.mask = batch.masks.fixed(batch.at)
@@ -39,10 +52,10 @@ class StaticStep:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.logits: Tensor
 
-    def __call__(self, batch: Batch, ids: Tensor) -> Tensor:
-        """Read one more token a forward row, ids [B, 1]; returns logits [B, V], which the next call overwrites.
+    def __call__(self, batch: StepBatch, ids: Tensor) -> Tensor:
+        """Read one more token per forward row, ids [B, 1]; returns logits [B, V], which the next call overwrites.
 
-        Raises ModelError for a model that a graph cannot hold.
+        Raises ModelError for a model that cannot be captured in a graph.
         """
         self.ids.copy_(ids)
         self.positions.copy_((batch.offsets + batch.at)[:, None])
@@ -58,18 +71,18 @@ class StaticStep:
             layer.used += 1
         return self.logits
 
-    def _forward(self, batch: Batch) -> Tensor:
+    def _forward(self, batch: StepBatch) -> Tensor:
         return batch.logits(self.ids, self.positions, self.mask)
 
-    def _capture(self, batch: Batch) -> None:
-        """Record the step. It may run any number of times before: it writes the same column with the same numbers."""
-        graph, aside = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
+    def _capture(self, batch: StepBatch) -> None:
+        """Capture the step. Repeated runs are harmless: each writes the same values into the same column."""
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
         try:
-            with torch.cuda.stream(aside):
+            with torch.cuda.stream(stream):
                 for _ in range(WARM):
                     self._forward(batch)
-            torch.cuda.current_stream().wait_stream(aside)
+            torch.cuda.current_stream().wait_stream(stream)
             with torch.cuda.graph(graph):
                 self.logits = self._forward(batch)
         except RuntimeError as error:
@@ -78,8 +91,5 @@ class StaticStep:
         self.graph = graph
 
 
-def _layers(batch: Batch) -> list[Any]:
+def _layers(batch: StepBatch) -> list[Any]:
     return batch.cache.layers
-
-
-__all__ = ["PATIENCE", "StaticStep"]

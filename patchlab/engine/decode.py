@@ -1,7 +1,7 @@
-"""Rows of one backbone in one forward pass a step, each with its own stack; rows leave, and rows of another batch join.
+"""A batch of rows of one backbone, each with its own stack, with one forward pass per step; rows can leave and join.
 
-A row's columns are the slots of its own segments side by side, then its text. Slots are padded at their end and text at its
-beginning; both kinds of padding are hidden and take no position, so a row's tokens keep the positions they would have alone.
+A row's columns are the slots of its segments, then its text. Slots are padded on the right and text on the left; both kinds of
+padding are masked and take no position, so a row's tokens have the same positions as in a batch of one.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ class Row:
 
 
 class Batch:
-    """Rows that decode together: `prefill`, then `step` as often as wanted; `keep` lets rows go, `join` brings more in.
+    """Rows that decode together: `prefill`, then any number of `step`; `keep` removes rows, `join` adds those of another batch.
 
-    `room` is how many tokens a row is expected to gain; where it gains more, room is made for as many again.
+    `room` is the expected number of new tokens per row; when it is used up, the batch is copied to blocks with as much again.
     """
 
     def __init__(self, backbone: Backbone, rows: Sequence[Row], *, room: int) -> None:
         self.backbone, self.room = backbone, room
         each = [row.plan.rows for row in rows]
-        self.counts = [len(some) for some in each]  # the forward rows of each row
-        self.forward_rows = [forward_row for some in each for forward_row in some]
+        self.counts = [len(group) for group in each]  # forward rows per row
+        self.forward_rows = [forward_row for group in each for forward_row in group]
         ids = [list(row.ids) for row, count in zip(rows, self.counts, strict=True) for _ in range(count)]
         longest = max(len(one) for one in ids)
         self.pads = [longest - len(one) for one in ids]
         pad = backbone.tokenizer.pad_token_id or 0
         self.ids = torch.tensor([[pad] * (longest - len(one)) + one for one in ids], device=backbone.device)
-        self.at = 0  # columns of text already in the cache
+        self.at = 0  # text columns in the cache
         self.static: StaticStep | None
         self._settle(longest + room)
         self.cache = Cache(layers=[self._cache_layer(k) for k in range(backbone.model.config.num_hidden_layers)])
@@ -58,12 +58,12 @@ class Batch:
 
     @property
     def unread(self) -> int:
-        """How many columns of the prompts are still to be read."""
+        """The number of prompt columns that are not yet in the cache."""
         return self.ids.shape[1] - self.at
 
     @torch.inference_mode()
     def read(self, columns: int) -> Tensor:
-        """Read so many more columns of the prompts; returns the logits [B, V] after the last of them."""
+        """Read at most `columns` more prompt columns; returns the logits [B, V] after the last of them."""
         first, last = self.at, min(self.at + columns, self.ids.shape[1])
         place = torch.arange(first, last, device=self.ids.device)
         positions = (self.offsets[:, None] + place[None]).clamp(min=0)
@@ -71,16 +71,16 @@ class Batch:
         return self._forward(self.ids[:, first:last], positions, mask)
 
     def prefill(self) -> Tensor:
-        """Read all prompts at once; returns the logits [B, V] after each."""
+        """Read all prompt columns; returns the logits [B, V] after each prompt."""
         return self.read(self.ids.shape[1])
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> Tensor:
-        """Read one more token a row; returns the logits [B, V] after it, which the next step may overwrite."""
+        """Read one more token per row; returns the logits [B, V] after it, which the next step may overwrite."""
         if self.at == self.masks.length:
             self._lay([(self, range(len(self)))], room=self.room)
-        said = [token for token, count in zip(tokens, self.counts, strict=True) for _ in range(count)]
-        ids = torch.tensor(said, device=self.offsets.device)[:, None]
+        repeated = [token for token, count in zip(tokens, self.counts, strict=True) for _ in range(count)]
+        ids = torch.tensor(repeated, device=self.offsets.device)[:, None]
         self.still += 1
         if not self.backbone.static or self.still < PATIENCE:
             return self._forward(ids, (self.offsets + self.at)[:, None], self.masks.decode(self.at))
@@ -89,16 +89,16 @@ class Batch:
         return self._taken(self.static(self, ids), 1)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows of the batch only; the others' memory is freed, with slots and columns none uses."""
+        """Remove all rows but these and free their memory, with the slots and columns that no remaining row uses."""
         self._lay([(self, rows)], room=self.masks.length - self.at)
 
     def join(self, other: Batch) -> None:
-        """Go on with the rows of both batches, this one's first; the other is not to be used again."""
+        """Append the rows of another batch, which must not be used afterwards."""
         self._lay([(each, range(len(each))) for each in (self, other)],
                   room=max(each.masks.length - each.at for each in (self, other)))
 
     def _lay(self, pieces: Sequence[tuple[Batch, Sequence[int]]], *, room: int) -> None:
-        """Lay rows of batches into new blocks, each row's text ending at one column, the longest without padding."""
+        """Copy rows of batches to new blocks: all texts end at the same column, and the longest has no padding."""
         places = [[place for row in rows for place in batch._places(row)] for batch, rows in pieces]
         widths = [max(batch.at - batch.pads[k] for k in some) for (batch, _), some in zip(pieces, places, strict=True)]
         at = max(widths)
@@ -109,15 +109,15 @@ class Batch:
         self.at = at
         self._settle(at + room)
         every: list[list[Any]] = [batch.cache.layers for batch, _ in pieces]
-        for k in range(len(self.cache.layers)):  # one after the other, so that old and new are never held both
+        for k in range(len(self.cache.layers)):  # layer by layer, so that at most one layer exists twice
             new = self._cache_layer(k)
             new.take(list(zip([layers[k] for layers in every], places, widths, strict=True)), at)
             for layers in every:
                 layers[k] = new
 
     def _settle(self, columns: int) -> None:
-        """Masks, positions and blends of the forward rows at hand, for so many columns of text."""
-        self.still = 0  # steps since the rows were laid
+        """Compute masks, positions and blends of the present forward rows, for `columns` columns of text."""
+        self.still = 0  # steps since the last change of layout
         self.static = None
         device, dtype = self.backbone.device, self.backbone.dtype
         stacks = groupby(tuple(segment for segment, _ in forward_row.parts) for forward_row in self.forward_rows)
@@ -133,7 +133,7 @@ class Batch:
         return RowLayer(self.runs, k, self.masks.bias.shape[1], self.masks.length)
 
     def _blend(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The rows [n] of `count` forward rows, these rows' places [count, n] and weights [count, n, 1], which average [n, 1]."""
+        """For rows of `count` forward rows: rows [n], forward rows [count, n], weights [count, n, 1], averaging [n, 1]."""
         rows = [row for row in range(len(self)) if self.counts[row] == count]
         places = torch.tensor([list(self._places(row)) for row in rows], device=self.backbone.device).T
         weights = torch.tensor([[self.forward_rows[place].weight for place in self._places(row)] for row in rows]).T
@@ -141,12 +141,12 @@ class Batch:
         return torch.tensor(rows, device=places.device), places, weights[..., None].to(places.device), averaging
 
     def _places(self, row: int) -> range:
-        """Where a row's forward rows stand."""
+        """The indices of a row's forward rows."""
         first = sum(self.counts[:row])
         return range(first, first + self.counts[row])
 
     def logits(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
-        """The model's own logits [B, V] after ids [B, K], a line a forward row; only the cache changes."""
+        """The model's logits [B, V] after ids [B, K], one row per forward row; only the cache changes."""
         out = self.backbone.model(input_ids=ids, attention_mask=mask, position_ids=positions,
                                   past_key_values=self.cache, use_cache=True, logits_to_keep=1)
         return out.logits[:, -1]
@@ -155,18 +155,18 @@ class Batch:
         return self._taken(self.logits(ids, positions, mask), ids.shape[1])
 
     def _taken(self, logits: Tensor, columns: int) -> Tensor:
-        """The rows' logits from those of their forward rows, after so many more columns of text."""
+        """The logits of the rows from those of their forward rows; counts `columns` more columns of text."""
         self.at += columns
         if not self.blends:
             return logits
-        found = logits[self.firsts].float()
+        combined = logits[self.firsts].float()
         for rows, places, weights, averaging in self.blends:
-            found[rows] = blended(logits[places], weights, averaging)
-        return found
+            combined[rows] = blended(logits[places], weights, averaging)
+        return combined
 
 
 def _bias(each: Sequence[ForwardRow], slots: int, dtype: torch.dtype) -> Tensor:
-    """The additive value [B, S] of every slot: log(strength), and the smallest number for slots that a row leaves empty."""
+    """The additive mask [B, S] of every slot: log(strength), and the smallest number for slots that a row does not use."""
     bias = torch.full((len(each), slots), smallest(dtype), dtype=dtype)
     for row, forward_row in zip(bias, each, strict=True):
         at = 0

@@ -1,4 +1,4 @@
-"""Tokens to text, piece by piece: text is given out only once no further token can change it."""
+"""Incremental detokenization: text is returned only when no further token can change it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from patchlab.models.backbone import Backbone
 
 
 class StreamedText:
-    """One row's tokens as text, given out only once it can no longer change."""
+    """The text of one row, returned incrementally and only when it can no longer change."""
 
     def __init__(self, backbone: Backbone, before: Sequence[int]) -> None:
         self.tokenizer, self.unseen, self.pieces = backbone.tokenizer, backbone.unseen, backbone.pieces
-        # the prompt's last tokens are decoded along, so that a first word keeps the space in front of it; more than two
-        # where these begin inside a character, which would spoil the bytes that follow
+        # the last 2 prompt tokens are decoded with the reply, so that its first word keeps its leading space; more if they begin
+        # inside a multi-byte character, which would corrupt the bytes that follow
         self.tokens = next((tail for tail in (list(before[-n:]) for n in (2, 3, 4, 5)) if "�" not in self._decode(tail)),
                            list(before[-2:]))
         self.start, self.read = 0, len(self.tokens)
         self.count = 0
 
     def add(self, token: int) -> str:
-        """The text that is certain after one more token."""
+        """The final text that one more token adds."""
         self.count += 1
         if token in self.unseen:
             return ""
@@ -28,20 +28,20 @@ class StreamedText:
         return self._flush(hold=True)
 
     def rest(self) -> str:
-        """What was held back, at the end."""
+        """The text that is still held back, at the end of the row."""
         return self._flush(hold=False)
 
     def _flush(self, *, hold: bool) -> str:
         before = self._before()
         now = self._decode(self.tokens[self.start:])
-        # in the middle of a character; or at a token that shows nothing, before which the window must not start
+        # inside a multi-byte character; or after a token without text, which cannot be the start of the window
         if (hold and now.endswith("�")) or len(now) == len(before):
             return ""
         self.start, self.read = self.read, len(self.tokens)
         return now[len(before):]
 
     def _before(self) -> str:
-        """What the window's first tokens are by themselves: mostly one token, whose text is remembered."""
+        """The text of the window's first tokens alone; that of a single token, the usual case, is cached."""
         if self.read - self.start != 1:
             return self._decode(self.tokens[self.start:self.read])
         token = self.tokens[self.start]
@@ -50,20 +50,20 @@ class StreamedText:
         return self.pieces[token]
 
     def _decode(self, tokens: list[int]) -> str:
-        # what `decode` does with a list, without finding out first that it is one: that takes as long, at every step of every row
+        # `decode` first checks the type of its argument, which takes as long as decoding, at every step of every row
         return str(self.tokenizer._decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 class StopStrings:
-    """Cuts a streamed text before the first of some strings to be complete; what may be the beginning of one is held back."""
+    """Ends a streamed text before the first stop string; text that may be the beginning of one is held back."""
 
     def __init__(self, strings: Sequence[str]) -> None:
         self.strings, self.held, self.found = tuple(strings), "", False
 
     def add(self, piece: str) -> str:
-        """The text that is certain after one more piece; once `found`, the text ends with it."""
+        """The final text that one more piece adds; once `found` is set, it is the last."""
         text = self.held + piece
-        # the one that is complete first, as if characters came one by one: where tokens divide a text must not change it
+        # the stop string that ends first, as if characters came singly: token boundaries must not change the result
         places = [(at + len(string), at) for string in self.strings if (at := text.find(string)) >= 0]
         if places:
             self.held, self.found = "", True
@@ -75,5 +75,5 @@ class StopStrings:
         return text[:beginning]
 
     def rest(self) -> str:
-        """What was held back, at the end."""
+        """The text that is still held back, at the end of the row."""
         return self.held

@@ -1,6 +1,6 @@
-"""Gates: whether a patch is on for a prompt, read from the bare base's hidden state at the prompt's last token.
+"""Gates: decide from the bare base's hidden state at the last prompt token whether a patch is on for the prompt.
 
-The state is computed through a view of the model, without hooks: threads that share a base do not meet.
+The state is computed through a view of the model and not with hooks, so threads that share a base cannot affect each other.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from patchlab.models import Backbone
 from patchlab.models.views import watched
 from patchlab.patches import Gate
 
-TOKENS = 8192  # padded prompt tokens read together
+TOKENS = 8192  # padded prompt tokens per batch
 
 
 def check_gate(backbone: Backbone, gate: Gate, *, patch: str) -> None:
-    """Raise PatchFormatError for a gate that reads a width or a layer this base does not have."""
+    """Raise PatchFormatError for a gate whose width or layer this base does not have."""
     if len(gate.weight) != backbone.width or gate.layer >= len(backbone.layers):
         raise PatchFormatError(f"a gate of width {len(gate.weight)} on layer {gate.layer} in patch {patch}",
                                expected=f"width {backbone.width} and a layer below {len(backbone.layers)} ({backbone.name})",
@@ -34,9 +34,9 @@ def score(gate: Gate, state: Tensor) -> float:
 
 @torch.inference_mode()
 def states(backbone: Backbone, prompts: Sequence[Sequence[int]], layers: Sequence[int]) -> Tensor:
-    """The bare base's states [N, layers, D] (float32, on the CPU) at the last token of prompts given as token ids.
+    """The bare base's hidden states [N, layers, D] (float32, on the CPU) at the last token of prompts given as token ids.
 
-    Prompts of similar length are read together, padded on the right, where causal attention keeps padding out of sight.
+    Prompts of similar length form a batch, padded on the right, where causal attention ignores the padding.
     """
     found = torch.empty(len(prompts), len(layers), backbone.width)
 
@@ -53,11 +53,11 @@ def states(backbone: Backbone, prompts: Sequence[Sequence[int]], layers: Sequenc
 
 
 def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Places of prompts, shortest first, as many at a time as there are tokens for."""
-    some: list[int] = []
+    """Batches of prompt indices, shortest first, of at most TOKENS padded tokens."""
+    batch: list[int] = []
     for k in sorted(range(len(lengths)), key=lambda k: lengths[k]):
-        if some and (len(some) + 1) * lengths[k] > TOKENS:
-            yield some
-            some = []
-        some.append(k)
-    yield some
+        if batch and (len(batch) + 1) * lengths[k] > TOKENS:
+            yield batch
+            batch = []
+        batch.append(k)
+    yield batch

@@ -1,4 +1,4 @@
-"""Keys and values of a batch: each row's slots of the bank in front, its text behind, in one block a layer."""
+"""Keys and values of a batch in one block per layer: first each row's slots of the bank, then its text."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from transformers.cache_utils import DynamicLayer
 
 from patchlab.engine.segments import Segment
 
-Run = tuple[tuple[Segment, ...], int]  # segments, and how many consecutive rows have them
+Run = tuple[tuple[Segment, ...], int]  # segments, and the number of consecutive rows that use them
 
 
 class RowLayer(DynamicLayer):
-    """One layer's keys and values in a block allocated at once, so that a step copies only what is new."""
+    """One layer's keys and values in a preallocated block, so that a step copies only the new ones."""
 
     def __init__(self, runs: Sequence[Run], layer: int, slots: int, columns: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class RowLayer(DynamicLayer):
         self.block_values: Tensor
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Allocate the blocks [B, H, S + columns, head width] and copy each row's slots to the front."""
+        """Allocate the blocks [B, H, S + columns, head width] and copy each row's slots into them."""
         self.dtype, self.device = key_states.dtype, key_states.device
         self.block_keys, self.block_values = self._block(key_states, "keys"), self._block(value_states, "values")
         self.is_initialized = True
@@ -39,12 +39,12 @@ class RowLayer(DynamicLayer):
             for segment in segments:
                 mine[:, :, at:at + segment.length] = getattr(segment, which)[self.layer]
                 at += segment.length
-            mine[:, :, at:self.slots] = 0  # hidden, but finite: 0 x NaN is NaN and would spoil the attention sum
+            mine[:, :, at:self.slots] = 0  # masked, but must be finite: 0 x NaN = NaN in the attention sum
             row += count
         return block
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write new keys and values behind the used ones; returns views of all used columns, or once fixed of all columns."""
+        """Append new keys and values; returns views of all used columns, after `fix` of all columns."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         if self.column is not None:
@@ -59,17 +59,17 @@ class RowLayer(DynamicLayer):
         return self.keys, self.values
 
     def get_seq_length(self) -> int:
-        """Slots and text so far."""
+        """The number of used columns, slots included."""
         return self.used
 
     def fix(self, column: Tensor) -> None:
-        """From now on write one token at `column` [1] and return whole blocks; the caller then counts `used`."""
+        """Let `update` write one token at `column` [1] and return whole blocks; the caller then increments `used`."""
         self.column = column
-        self.block_keys[:, :, self.used:] = 0  # hidden, but finite
+        self.block_keys[:, :, self.used:] = 0  # masked, but must be finite
         self.block_values[:, :, self.used:] = 0
 
     def take(self, pieces: Sequence[tuple[RowLayer, list[int], int]], at: int) -> None:
-        """Begin with rows of other layers below each other: of each its last columns of text, all ending at column `at`."""
+        """Copy rows of other layers: for each (layer, rows, width) its last `width` text columns, all ending at column `at`."""
         first = pieces[0][0]
         self.dtype, self.device = first.dtype, first.device
         for name, which in (("block_keys", "keys"), ("block_values", "values")):
@@ -78,7 +78,7 @@ class RowLayer(DynamicLayer):
             for layer, places, width in pieces:
                 source = getattr(layer, name)[:, :, layer.used - width:layer.used]
                 mine = block[row:row + len(places), :, self.slots:self.slots + at]
-                mine[:, :, :at - width] = 0  # hidden, but finite
+                mine[:, :, :at - width] = 0  # masked, but must be finite
                 mine[:, :, at - width:] = source if len(places) == len(source) else source[places]
                 row += len(places)
             setattr(self, name, block)

@@ -1,4 +1,4 @@
-"""A base with its patches, and the reference it is compared with where there is one: loaded once and asked together."""
+"""A base with its patches and an optional reference, loaded once and compared on the same prompts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Asked = str | Prompt | Sequence[str | Prompt] | Sequence[Message | Mapping[str, 
 
 
 class Lab:
-    """A base, an optional reference, and one scheduler for each; lanes are base, patched and reference, in this order."""
+    """A base, an optional reference, and one scheduler for each; the lanes are base, patched and reference, in this order."""
 
     def __init__(self, base: Backbone, reference: Backbone | None = None, *, registry: Registry | None = None,
                  name: str = "", about: str = "") -> None:
@@ -37,7 +37,7 @@ class Lab:
 
     @property
     def registry(self) -> Registry:
-        """Where patches are looked up."""
+        """The registry that patches are loaded from."""
         return self.planner.registry
 
     @property
@@ -47,19 +47,19 @@ class Lab:
 
     def lanes(self, stack: Stack | str | None = None, names: Sequence[str] | None = None) -> list[Lane]:
         """The lanes of these names (all by default) with `stack` on the patched one. Raises NotFoundError for other names."""
-        own = self._stack(stack)
+        active = self._stack(stack)
         for name in names or ():
             if name not in self.lane_names:
                 raise NotFoundError.of("lane", name, self.lane_names)
         made = {"base": Lane("base", self.scheduler), "patched": Lane("patched", self.scheduler,
-                                                                      lambda prompts: self.planner.plans(own, prompts))}
+                                                                      lambda prompts: self.planner.plans(active, prompts))}
         if self.reference_scheduler:
             made["reference"] = Lane("reference", self.reference_scheduler)
         return [made[name] for name in names or self.lane_names]
 
     @contextmanager
     def patched(self, stack: Stack | str) -> Iterator[Lab]:
-        """Use `stack` in every call inside that names none of its own, in this thread or task."""
+        """Use `stack` in every call inside the block that passes no stack, in this thread or task."""
         token = self._patched.set(_stack_of(stack))
         try:
             yield self
@@ -68,7 +68,7 @@ class Lab:
 
     def generate(self, asked: str | Prompt | Sequence[Message | Mapping[str, str]], *, stack: Stack | str | None = None,
                  lane: str = "patched", sampling: Sampling | None = None) -> str:
-        """The text of one lane's reply to one prompt or conversation. Raises a PatchLabError for what cannot be asked."""
+        """The text of one lane's reply to one prompt or conversation. Raises a PatchLabError for invalid arguments."""
         prompts = prompts_of(asked)
         if len(prompts) != 1:
             raise InputError(f"{len(prompts)} prompts", expected="one prompt or one conversation", do="use `replies` for several")
@@ -76,9 +76,9 @@ class Lab:
 
     def stream(self, asked: Asked, *, stack: Stack | str | None = None, lanes: Sequence[str] | None = None, samples: int = 1,
                sampling: Sampling | None = None) -> Generator[tuple[Delta, ...], None, None]:
-        """Yield one tuple of deltas a step, every lane advancing together; closing it frees memory.
+        """Yield one tuple of deltas per step of all lanes; closing the generator frees its memory.
 
-        Raises a PatchLabError before the first step for prompts, stack or sampling that cannot be used.
+        Raises a PatchLabError before the first step for invalid prompts, stack or sampling.
         """
         return stream(self.lanes(stack, lanes), prompts_of(asked), samples=samples, sampling=sampling)
 
@@ -102,7 +102,7 @@ def _stack_of(stack: Stack | str) -> Stack:
 
 
 def prompts_of(asked: Asked) -> list[Prompt]:
-    """Prompts from a text, a prompt, several of either, or the messages of one conversation. Raises InputError for none."""
+    """Prompts from a text, a prompt, several of either, or the messages of one conversation. Raises InputError for others."""
     if isinstance(asked, str | Prompt):
         asked = [asked]
     if not isinstance(asked, Sequence) or not asked:
@@ -119,11 +119,11 @@ def prompts_of(asked: Asked) -> list[Prompt]:
 def load(name: str | None = None, *, base: str | Path | None = None, reference: str | Path | None = None,
          model: Any = None, tokenizer: Any = None, registry: Registry | None = None, device: str | None = None,
          device_map: Any = None, dtype: torch.dtype | None = None, bits: int | None = None) -> Lab:
-    """Load a preset by `name` ("pocket" where nothing is given), or any base with or without a reference.
+    """Load a preset by `name` (by default "pocket"), or any base with an optional reference.
 
-    `base` and `reference` are folders, Hub ids or GGUF files; `model` and `tokenizer` are objects of transformers that are loaded
-    already, in place of `base`. `device`, `device_map`, `dtype` and `bits` (8 or 4) hold for all that is loaded here.
-    Raises NotFoundError for an unknown preset, ModelError where loading fails, MissingExtraError without a library it needs.
+    `base` and `reference` are folders, Hub ids or GGUF files; `model` and `tokenizer` are loaded objects of transformers, instead
+    of `base`. `device`, `device_map`, `dtype` and `bits` (8 or 4) apply to every model that is loaded here.
+    Raises NotFoundError for an unknown preset, ModelError if loading fails, MissingExtraError if a library is missing.
     """
     options: dict[str, Any] = {"device": device, "device_map": device_map, "dtype": dtype, "bits": bits}
     given = [what for what, value in (("a preset", name), ("base", base), ("model", model)) if value is not None]
@@ -135,5 +135,5 @@ def load(name: str | None = None, *, base: str | Path | None = None, reference: 
         safer = reference or chosen.source("reference")
         return Lab(load_backbone(chosen.source("base"), **options), load_backbone(safer, **options) if safer else None,
                    registry=registry, name=chosen.name, about=chosen.about)
-    own = wrap(model, tokenizer) if base is None else load_backbone(base, **options)
-    return Lab(own, load_backbone(reference, **options) if reference else None, registry=registry)
+    backbone = wrap(model, tokenizer) if base is None else load_backbone(base, **options)
+    return Lab(backbone, load_backbone(reference, **options) if reference else None, registry=registry)

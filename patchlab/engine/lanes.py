@@ -1,6 +1,6 @@
-"""Streams any number of lanes over any number of prompts, one step of every lane at a time.
+"""Streams any number of lanes over any number of prompts, one step of all lanes at a time.
 
-Lanes that share a scheduler share its batch; lanes of another model run in their own, step by step beside it.
+Lanes with the same scheduler share its batch; lanes of different models take their steps alternately.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def unpatched(prompts: Sequence[Prompt]) -> list[StackPlan]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lane:
-    """One column: a name, the scheduler of the model that answers, and the plan of its stack for each prompt."""
+    """One column of a comparison: a name, the scheduler of its model, and the plan for each prompt."""
 
     name: str
     scheduler: Scheduler
@@ -40,22 +40,22 @@ class Lane:
 
     @property
     def backbone(self) -> Backbone:
-        """The model that answers."""
+        """The model of this lane."""
         return self.scheduler.backbone
 
 
 def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1, sampling: Sampling | None = None,
            stop: Callable[[], bool] = lambda: False) -> Generator[tuple[Delta, ...], None, None]:
-    """Yield one tuple of deltas a step until every row has stopped; row = prompt index x samples + sample.
+    """Yield one tuple of deltas per step until every row has stopped; row = prompt index x samples + sample.
 
-    Closing the generator frees its keys and values; so does `stop`, which is asked before every step, also while requests wait in
-    line, and ends the stream. Raises InputError or ContextError before the first step, so that nothing is
-    half answered. A row whose logits are not finite stops with "error", and the others go on.
+    Closing the generator frees its keys and values. `stop` is called before every step, also while requests are queued; True ends
+    the stream. Raises InputError or ContextError before the first step. A row whose logits are not finite stops with "error";
+    the other rows are not affected.
     """
     sampling = sampling or Sampling()
     if not (lanes and prompts and samples >= 1):
         raise InputError(f"{len(lanes)} lanes, {len(prompts)} prompts and {samples} samples", expected="one or more of each",
-                         do="ask for something")
+                         do="add what is missing")
     names = [lane.name for lane in lanes]
     if len({*names}) < len(names):
         raise InputError(f"lanes {', '.join(names)}", expected="each name once", do="ask for more samples instead")
@@ -67,12 +67,14 @@ def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1
 
 
 def _requests(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int, sampling: Sampling) -> list[Request]:
-    """The requests of lanes of one scheduler, prompt by prompt, so that those of a prompt run together."""
+    """The requests of the lanes of one scheduler, ordered by prompt, so that all lanes of a prompt are in the batch together."""
     scheduler = lanes[0].scheduler
     encoded = [scheduler.backbone.encode(prompt) for prompt in prompts]
     plans = [lane.plans(prompts) for lane in lanes]
-    return [scheduler.request(lane.name, k * samples + sample, prompt, own[k], sampling=sampling, sample=sample, ids=encoded[k])
-            for k, prompt in enumerate(prompts) for lane, own in zip(lanes, plans, strict=True) for sample in range(samples)]
+    return [scheduler.request(lane.name, k * samples + sample, prompt, lane_plans[k], sampling=sampling, sample=sample,
+                              ids=encoded[k])
+            for k, prompt in enumerate(prompts) for lane, lane_plans in zip(lanes, plans, strict=True)
+            for sample in range(samples)]
 
 
 def _steps(requests: Sequence[tuple[Scheduler, list[Request]]],
@@ -83,7 +85,7 @@ def _steps(requests: Sequence[tuple[Scheduler, list[Request]]],
         for scheduler, some in requests:
             jobs.append(scheduler.open(some, stop=stop))
         while deltas := [delta for job in jobs for delta in job.take()]:
-            # the sort is stable: several deltas of one row, after steps that others took, stay in their order
+            # a row has several deltas if other clients took steps; a stable sort keeps their order
             yield tuple(sorted(deltas, key=lambda delta: (place[delta.lane], delta.row)))
     finally:
         for job in jobs:
@@ -94,7 +96,7 @@ def finished(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int =
              sampling: Sampling | None = None) -> Iterator[Reply]:
     """Yield each reply as soon as its row has stopped.
 
-    Raises ModelError where a row fails: who asks for whole replies must not take a broken one for an answer.
+    Raises ModelError if a row fails, so that an incomplete text cannot be mistaken for a reply.
     """
     texts: dict[tuple[str, int], list[str]] = {}
     for step in stream(lanes, prompts, samples=samples, sampling=sampling):

@@ -1,7 +1,7 @@
-"""Logits of given replies under a plan (teacher forcing): what training and evaluation ask of a model instead of sampling.
+"""Logits of given replies under a plan (teacher forcing), for training and evaluation.
 
-Rows are padded on the right and all share one plan, so the keys and values of its segments are stored once (batch 1) and only
-expanded; gradients flow to segments that were compiled with gradients.
+Rows are padded on the right and share one plan, so the keys and values of its segments are stored once (batch 1) and expanded.
+Segments that were compiled with gradients receive gradients.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from patchlab.records import Prompt
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Encoded prompts with replies: ids [B, T] padded right, and where the reply's tokens are predicted from [B, T-1]."""
+    """Encoded prompts with replies: ids [B, T] padded on the right, and which positions [B, T-1] predict reply tokens."""
 
     ids: Tensor
     predicts: Tensor  # bool [B, T-1]: position t predicts a reply token at t+1
@@ -39,11 +39,11 @@ class Texts:
 
     @property
     def rows(self) -> Tensor:
-        """For each of the N reply tokens its row."""
+        """The row [N] of each reply token."""
         return self.predicts.nonzero()[:, 0]
 
     def piece(self, place: int, of: int, *, together: int = 1) -> Texts | None:
-        """Every `of`-th row from `place` on, in groups of `together` neighbours; None where no row is left."""
+        """Every `of`-th group of `together` consecutive rows, starting with group `place`; None if there is none."""
         if of == 1:
             return self
         rows = torch.arange(len(self.ids), device=self.ids.device).view(-1, together)[place::of].flatten()
@@ -52,10 +52,10 @@ class Texts:
 
 def encode_texts(backbone: Backbone, prompts: Sequence[Prompt], replies: Sequence[str], *,
                  cut: Sequence[bool] = ()) -> Texts:
-    """Prompts with their replies as the backbone reads them; a reply that was cut at the length limit has no end mark."""
-    whole = [not each for each in cut] or [True] * len(prompts)
+    """Encode prompts with their replies; a reply that was `cut` at the token limit gets no end-of-turn token."""
+    ended = [not each for each in cut] or [True] * len(prompts)
     return pad_texts(backbone, [(backbone.encode(p), backbone.encode_reply(r, kind=p.kind, complete=complete))
-                                for p, r, complete in zip(prompts, replies, whole, strict=True)])
+                                for p, r, complete in zip(prompts, replies, ended, strict=True)])
 
 
 def pad_texts(backbone: Backbone, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Texts:
@@ -71,28 +71,28 @@ def pad_texts(backbone: Backbone, pairs: Sequence[tuple[Sequence[int], Sequence[
 
 
 class _Given(DynamicLayer):
-    """A layer that starts from a bank's slots [H, S, head width], expanded to the rows at hand."""
+    """A cache layer that contains a bank's slots [H, S, head width], expanded to the rows of the batch."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
         self.given = keys, values
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
-        """The slots and, behind them, the text; nothing is kept: the text comes at once."""
+        """The slots followed by the text; nothing is stored, since the whole text is read in one pass."""
         rows = key_states.shape[0]
         keys, values = (each[None].expand(rows, -1, -1, -1) for each in self.given)
         return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
 
     def get_seq_length(self) -> int:
-        """The slots."""
+        """The number of slots."""
         return self.given[0].shape[1]
 
 
 def reply_logits(backbone: Backbone, texts: Texts, plan: StackPlan = BARE, *, checkpointing: bool = False) -> Tensor:
     """Logits [N, V] that predict each reply token; for a blend, log-probabilities.
 
-    With `checkpointing`, gradients cost a second forward pass and no longer the memory of all layers.
-    Raises ContextError where patch and text do not fit the model.
+    `checkpointing` recomputes activations in the backward pass instead of storing those of all layers.
+    Raises ContextError if patch and text exceed the model's context.
     """
     model: Any = checkpointed(backbone.model) if checkpointing else backbone.model
     if len(plan.rows) == 1:
@@ -112,7 +112,7 @@ def _logits(backbone: Backbone, model: Any, texts: Texts, row: ForwardRow) -> Te
     ids = texts.ids[:, :-1]
     positions = (torch.arange(length, device=ids.device) + row.start)[None]
     first = int(texts.predicts.any(0).nonzero()[0])
-    keep = {"logits_to_keep": length - first}  # the prompt's logits are not asked for
+    keep = {"logits_to_keep": length - first}  # prompt logits are not needed
     if not row.parts:
         logits = model(input_ids=ids, position_ids=positions, use_cache=False, **keep).logits
     else:

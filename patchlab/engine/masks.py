@@ -1,8 +1,8 @@
-"""Attention masks: where a stack is decided. Only this file knows about sliding windows and positions.
+"""Attention masks, which apply a stack to a row. Sliding windows are handled in this module only.
 
-A mask is additive, [B or 1, 1, queries, S + K]: S slots of the bank first, then K text keys. A slot's value is
-log(strength), or the smallest number where a row has fewer than S. Text keys are causal; left padding is hidden; in sliding
-layers text leaves the window but the bank never does.
+A mask is additive, [B or 1, 1, queries, S + K]: S slots of the bank, then K text keys. A slot's value is log(strength), or the
+smallest number if the row does not use it. Text keys are causal, left padding is masked, and in sliding-window layers text leaves
+the window but the bank does not.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ Mask = Tensor | dict[str, Tensor]
 
 
 def smallest(dtype: torch.dtype) -> float:
-    """The finite stand-in for minus infinity: a row that is all hidden then yields numbers and not NaN.
+    """A finite value instead of minus infinity, so that the softmax of a fully masked row is not NaN.
 
-    Finite in 32 bits too, in which some families take the softmax whatever they compute in.
+    It is finite in float32 too, since some families compute the softmax in float32 in every dtype.
     """
     return max(torch.finfo(dtype).min, torch.finfo(torch.float32).min)
 
 
 class Masks:
-    """The mask of one batch, made when its rows change and narrowed by a slice a step.
+    """The masks of one batch, computed when its rows change; each decode step uses a slice.
 
-    `bias` [B, S] are the slots' additive values, `pads` [B] the left padding of each row, `length` the most text keys.
+    `bias` [B, S] holds the slots' additive values, `pads` [B] the left padding of each row, `length` the maximum of text keys.
     """
 
     def __init__(self, config: Any, bias: Tensor, pads: Tensor, *, length: int) -> None:
@@ -39,16 +39,16 @@ class Masks:
         columns = torch.arange(length, device=bias.device)
         hidden = columns[None] < pads[:, None]
         text = torch.zeros_like(hidden, dtype=bias.dtype).masked_fill_(hidden, self.low)
-        self.full = torch.cat([bias, text], dim=1)[:, None, None]  # [B, 1, 1, S + length]: a decode step's row
+        self.full = torch.cat([bias, text], dim=1)[:, None, None]  # [B, 1, 1, S + length], for decode steps
         self.sliding = self.full.clone() if self.window else self.full
         self._fixed: tuple[Tensor, Tensor] | None = None
-        # whether the model's own mask would do: no slot, no padding; a row is then the base to the bit
+        # without slots and padding the model's own mask is used, so that a row equals the base bit for bit
         self.plain = bias.shape[1] == 0 and not bool(pads.any())
-        # whether a decode step sees all there is: no mask then, which a step pays for in every layer
+        # a decode step that attends to every key needs no mask, which saves its cost in every layer
         self.open = self.plain or not (self.window or bool(pads.any()) or bool(bias.any()))
 
     def read(self, first: int, last: int) -> Mask:
-        """The mask of the text tokens `first` to `last` (exclusive), read at once behind those before."""
+        """The mask of the text tokens `first` to `last` (exclusive), read in one pass after the tokens before `first`."""
         slots = self.bias.shape[1]
         query, key = torch.arange(first, last, device=self.bias.device)[:, None], torch.arange(last, device=self.bias.device)
         rows = self.full[..., :slots + last].repeat(1, 1, last - first, 1)
@@ -60,14 +60,14 @@ class Masks:
         return self._by_kind(rows, windowed)
 
     def decode(self, query: int) -> Mask | None:
-        """The mask of the single text token at index `query`, None where nothing is hidden; called with rising `query`."""
+        """The mask of the text token at index `query`, None if nothing is masked; `query` must increase from call to call."""
         if self.open:
             return None
         end = self._slide(query)
         return self._by_kind(self.full[..., :end], self.sliding[..., :end])
 
     def fixed(self, query: int) -> Mask:
-        """What `decode` says over all columns, those of later tokens hidden: in the same tensors at every query."""
+        """The mask of `decode` over all columns, later tokens masked, in the same tensors at every call."""
         end = self._slide(query)
         kinds = (self.full, self.sliding)
         if self._fixed is None:
@@ -77,7 +77,7 @@ class Masks:
         return self._by_kind(*self._fixed)
 
     def _slide(self, query: int) -> int:
-        """Let text leave the window as the token at `query` comes; returns where that token's columns end."""
+        """Mask the text that is outside the window of the token at `query`; returns the end of its columns."""
         slots = self.bias.shape[1]
         if self.window and query >= self.window:
             self.sliding[..., slots:slots + query - self.window + 1] = self.low

@@ -1,7 +1,7 @@
-"""A stack resolved for a prompt on a base: the one place that looks patches up, settles strengths and asks gates.
+"""Resolves a stack for a prompt on a base: the only module that looks patches up, determines strengths and evaluates gates.
 
-Everything that decodes or computes likelihoods takes a `StackPlan` and never a stack. A plan is made from what is installed at
-that moment: a patch that was installed, replaced or deleted since the last plan is seen.
+Everything that decodes or computes likelihoods takes a `StackPlan`, never a stack. Every plan is computed from the patches that
+are installed at that moment, so installed, replaced and deleted patches take effect with the next plan.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from patchlab.records import Prompt
 from patchlab.registry import Installed, Registry, default_registry
 from patchlab.registry.interaction_files import find_interactions
 
-REMEMBERED = 4096  # gate decisions kept
+REMEMBERED = 4096  # gate decisions that are cached
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedPatch:
-    """A patch of a stack in the version that was found, with the strength that was settled."""
+    """A patch of a stack in its resolved version, with its resolved strength."""
 
     patch: Patch
     strength: float
@@ -44,9 +44,9 @@ class PlannedPatch:
 class StackPlan:
     """A stack resolved for a prompt on a base.
 
-    `rows` are the forward rows it takes, `patches` all patches of the stack with their strengths (0 is off), `skipped` those
-    that their gates leave off for this prompt, `warnings` what is known to speak against the stack on this base. Prompts for
-    which a stack resolves alike share one plan.
+    `rows` are its forward rows, `patches` all patches of the stack with their strengths (0 is off), `skipped` the names of those
+    that their gates switch off for this prompt, `warnings` the known conflicts of the stack on this base. Prompts with equal
+    plans share one object.
     """
 
     rows: tuple[ForwardRow, ...] = (ForwardRow(),)
@@ -56,17 +56,17 @@ class StackPlan:
 
     @classmethod
     def of(cls, *parts: Part) -> StackPlan:
-        """The plan of compiled segments side by side, without any patch: what training and likelihoods use."""
+        """The plan of compiled segments in parallel, without installed patches."""
         return cls(parallel(parts))
 
     @property
     def start(self) -> int:
-        """The position of the first text token, in the forward row where that is furthest."""
+        """The highest position of the first text token in any forward row."""
         return max(row.start for row in self.rows)
 
     @property
     def slots(self) -> int:
-        """The most slots that a forward row takes."""
+        """The maximum number of slots of a forward row."""
         return max(row.slots for row in self.rows)
 
 
@@ -74,7 +74,7 @@ BARE = StackPlan()
 
 
 class Planner:
-    """Makes the plans of one base from what a registry holds; it owns the base's bank of compiled patches."""
+    """Plans stacks of the patches in a registry for one base; owns the base's bank of compiled patches."""
 
     def __init__(self, base: Backbone, registry: Registry | None = None) -> None:
         self.base, self.registry, self.bank = base, registry or default_registry(), Bank(base)
@@ -84,7 +84,7 @@ class Planner:
     def installed(self) -> list[Installed]:
         """The newest installed version of each patch that was made for this base, by name."""
         fitting = [one for one in self.registry.list() if self.base.same_base(one.manifest.base)]
-        return [*{one.manifest.name: one for one in fitting}.values()]  # of each name the last, which is the preferred one
+        return [*{one.manifest.name: one for one in fitting}.values()]  # the last of a name is its newest version
 
     def patch(self, name: str, version: str | None = None) -> Patch:
         """An installed patch; without a version the newest that was made for this base.
@@ -96,19 +96,19 @@ class Planner:
         return found
 
     def plan(self, stack: Stack, prompt: Prompt | None = None) -> StackPlan:
-        """The plan of a stack for a prompt; without a prompt gates count for nothing. Raises as `plans`."""
+        """The plan of a stack for a prompt; without a prompt gates are ignored. Raises as `plans`."""
         if prompt is None and isinstance(stack, Stack):
             stack = replace(stack, gates=False)
         return self.plans(stack, [prompt or Prompt("any")])[0]
 
     def plans(self, stack: Stack, prompts: Sequence[Prompt]) -> list[StackPlan]:
-        """The plan for each prompt; versions, strengths and warnings are settled once for all of them.
+        """The plan for each prompt; versions, strengths and warnings are resolved once for all prompts.
 
-        Raises NotFoundError, PatchFormatError, BaseMismatchError, ContextError, or StackError for patches that cannot stand
-        together.
+        Raises NotFoundError, PatchFormatError, BaseMismatchError, ContextError, or StackError for patches that cannot be
+        combined.
         """
         patches = self._patches(stack)
-        told = self._warnings(stack, patches)
+        notes = self._warnings(stack, patches)
         gated = [one for one in patches if stack.gates and one.patch.gate and one.strength > 0]
         for one in gated:
             check_gate(self.base, one.patch.gate, patch=one.name)  # type: ignore[arg-type]
@@ -117,14 +117,14 @@ class Planner:
         for prompt in prompts:
             skipped = self._skipped(gated, prompt)
             if skipped not in made:
-                own = _settled(stack, patches, skipped)
-                on = [one for one in own if one.name not in skipped and one.strength > 0]
-                made[skipped] = StackPlan(self._rows(stack, on), own, skipped, told)
+                resolved = _with_strengths(stack, patches, skipped)
+                on = [one for one in resolved if one.name not in skipped and one.strength > 0]
+                made[skipped] = StackPlan(self._rows(stack, on), resolved, skipped, notes)
             found.append(made[skipped])
         return found
 
     def _patches(self, stack: Stack) -> tuple[PlannedPatch, ...]:
-        """The patches of a stack in their order, each with the strength that is given or else its own."""
+        """The patches of a stack in their order, each with the given strength, by default its calibrated one."""
         if not isinstance(stack, Stack):
             raise StackError(f"a {type(stack).__name__} for a stack", expected="a Stack", do="use Stack.parse('name:strength')")
         found = [(self.patch(entry.name, entry.version), entry.strength) for entry in stack.entries]
@@ -132,54 +132,56 @@ class Planner:
 
     def _warnings(self, stack: Stack, patches: Sequence[PlannedPatch]) -> tuple[str, ...]:
         on = [one.patch.manifest for one in patches if one.strength > 0]
-        told = [f"patch {manifest.name} {manifest.version} was trained with another chat template than that of {self.base.name}: "
-                "its effect here is not measured" for manifest in on if self.base.template_differs(manifest.base)]
+        notes = [f"patch {manifest.name} {manifest.version} was trained with another chat template than that of "
+                 f"{self.base.name}: its effect with this one is not measured"
+                 for manifest in on if self.base.template_differs(manifest.base)]
         if len(on) > 1:
             measured, broken = find_interactions(self.registry, fingerprints=self.base.fingerprints)
-            # pairs were measured with all patches on for every prompt, which gates change
+            # pairs are measured without gates, so the results do not apply with gates
             fights = Interactions() if stack.gates else measured
-            told += [*broken, *warnings(on, stack.mode, fights, fingerprints=self.base.fingerprints)]
-        return tuple(told)
+            notes += [*broken, *warnings(on, stack.mode, fights, fingerprints=self.base.fingerprints)]
+        return tuple(notes)
 
     def _rows(self, stack: Stack, on: Sequence[PlannedPatch]) -> tuple[ForwardRow, ...]:
         if stack.mode == "sequential":
             together = [one.patch for one in on]
             return parallel([(self.bank.segment(together), on[0].strength)] if on else ())
-        # by digest and not by the stack's order, so that sums are the same to the last bit in any order
+        # sorted by digest, so that every order of a stack gives bit-equal sums
         parts = [(self.bank.segment([one.patch]), one.strength) for one in sorted(on, key=lambda one: one.patch.digest)]
         return blend(parts) if stack.mode == "blend" else parallel(parts)
 
     def _skipped(self, gated: Sequence[PlannedPatch], prompt: Prompt) -> tuple[str, ...]:
-        """The gated patches that are off for a prompt, decided once a prompt and by itself, so that no neighbour can change it.
+        """The names of the gated patches that are off for a prompt.
 
-        A state that is not finite skips nothing: the patch stays on.
+        Each prompt is read alone and its decisions are cached, so that they cannot depend on other prompts. If the hidden state
+        is not finite, the patch stays on.
         """
         ids = tuple(self.base.encode(prompt)) if gated else ()
-        if not 0 < len(ids) <= self.base.context:  # a longer one cannot be read, which whoever asks for a reply is told
+        if not 0 < len(ids) <= self.base.context:  # a longer prompt raises ContextError when it is decoded
             return ()
         gates = {one.name: one.patch.gate for one in gated if one.patch.gate}
         off = {name: self._remembered((gate.digest, ids)) for name, gate in gates.items()}
-        asked = {name: gates[name] for name, known in off.items() if known is None}
-        if asked:
-            layers = sorted({gate.layer for gate in asked.values()})
+        undecided = {name: gates[name] for name, decision in off.items() if decision is None}
+        if undecided:
+            layers = sorted({gate.layer for gate in undecided.values()})
             [read] = states(self.base, [ids], layers)
-            off |= {name: score(gate, read[layers.index(gate.layer)]) < 0 for name, gate in asked.items()}
+            off |= {name: score(gate, read[layers.index(gate.layer)]) < 0 for name, gate in undecided.items()}
             with self._lock:
-                self._decided |= {(gate.digest, ids): bool(off[name]) for name, gate in asked.items()}
+                self._decided |= {(gate.digest, ids): bool(off[name]) for name, gate in undecided.items()}
                 while len(self._decided) > REMEMBERED:
                     self._decided.popitem(last=False)
         return tuple(name for name in gates if off[name])
 
     def _remembered(self, key: tuple[str, tuple[int, ...]]) -> bool | None:
-        """What a gate said of a prompt, None where it was not asked."""
+        """The cached decision of a gate on a prompt (True: off), None if there is none."""
         with self._lock:
             if key in self._decided:
                 self._decided.move_to_end(key)
             return self._decided.get(key)
 
 
-def _settled(stack: Stack, patches: tuple[PlannedPatch, ...], skipped: Sequence[str]) -> tuple[PlannedPatch, ...]:
-    """In sequential mode one strength for all: the given one, or what those that are on for a prompt have in common."""
+def _with_strengths(stack: Stack, patches: tuple[PlannedPatch, ...], skipped: Sequence[str]) -> tuple[PlannedPatch, ...]:
+    """The patches with their final strengths: in sequential mode one for all, the given one or that of all that are on."""
     if stack.mode != "sequential":
         return patches
     given = next((entry.strength for entry in stack.entries if entry.strength), None)

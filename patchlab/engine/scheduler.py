@@ -1,13 +1,13 @@
-"""One continuous batch a backbone: requests of any number of clients, each with its own stack, seed, length and stop strings.
+"""Continuous batching for one backbone: requests of any number of clients, each with its own stack, seed, length, stop strings.
 
     scheduler = Scheduler(backbone)
     job = scheduler.open([scheduler.request("patched", 0, Prompt("hello"), plan)])
     while deltas := job.take():
         ...
 
-There is no thread of its own: a client that needs its next delta takes a step for all, while others that wait find theirs
-when the step is over. A row is what it would be alone: nothing of its neighbours, of when it joined or of where it stands reaches
-its tokens. Clients are admitted in turn, within a limit of forward rows and of bytes of keys and values.
+The scheduler has no thread: the client that calls `take` first runs a step for all clients, and those that wait find their deltas
+afterwards. A row's tokens do not depend on the other rows, on the step it joined at or on its place in the batch. Requests are
+admitted round-robin over clients, within limits of forward rows and of bytes of keys and values.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from patchlab.errors import ContextError, InputError, ModelError, StackError
 from patchlab.models import Backbone
 from patchlab.records import Delta, Prompt
 
-WHOLE = 8192  # prompt tokens read at once where nobody else waits
+WHOLE = 8192  # prompt tokens read in one pass if no other client waits
 
 
 class Scheduler:
-    """At most `rows` forward rows in flight, `memory` bytes of keys and values, and `waiting` jobs in line.
+    """Runs at most `rows` forward rows and `memory` bytes of keys and values at a time; at most `waiting` jobs are queued.
 
-    A blended request takes a row of the base and one a patch. By default memory is a quarter of what is free on a GPU, and
-    4 GiB on a CPU.
+    A blended request takes one row of the base and one per patch. By default `memory` is a quarter of the free GPU memory, on a
+    CPU 4 GiB.
     """
 
     def __init__(self, backbone: Backbone, *, rows: int = 96, memory: int | None = None, waiting: int = 256) -> None:
@@ -48,18 +48,18 @@ class Scheduler:
         self.backbone = backbone
         self._batch: Batch | None = None
         self._written: list[WrittenRow[Job]] = []  # the rows of the batch
-        self._joining: tuple[Batch, list[WrittenRow[Job]]] | None = None  # newcomers whose prompts are being read
-        self._apart: list[list[tuple[Job, Request]]] = []  # newcomers that could not be read together, next last
+        self._joining: tuple[Batch, list[WrittenRow[Job]]] | None = None  # requests whose prompts are being read
+        self._apart: list[list[tuple[Job, Request]]] = []  # requests to be read separately after an error, the next one last
         self._lock, self._busy = threading.RLock(), False
-        with torch.no_grad():  # what one token of one row takes, in whatever layout the model has
+        with torch.no_grad():  # measured, since it depends on the model's cache layout
             token_bytes = compile_prefix(backbone, backbone.embeddings[:1].detach().float()).size
         self._line = Line(rows=rows, memory=memory or _free_memory(backbone.device), waiting=waiting, token_bytes=token_bytes)
 
     def request(self, lane: str, row: int, prompt: Prompt, plan: StackPlan = BARE, *, sampling: Sampling | None = None,
                 sample: int = 0, ids: Sequence[int] | None = None) -> Request:
-        """A request for one reply, checked. Its noise is that of the prompt's `sample` under the sampling's seed.
+        """A validated request for one reply, the `sample`-th of its prompt.
 
-        Raises InputError or ContextError for a prompt that cannot be read, StackError for a plan of too many rows.
+        Raises InputError or ContextError for a prompt that cannot be decoded, StackError for a plan of too many rows.
         """
         sampling = sampling or Sampling()
         ids = self.backbone.encode(prompt) if ids is None else ids
@@ -81,7 +81,7 @@ class Scheduler:
         return request
 
     def open(self, requests: Iterable[Request], *, stop: Callable[[], bool] = lambda: False) -> Job:
-        """Put requests in line; the job gives out their deltas until `stop` says so. Raises BusyError where the line is full."""
+        """Queue requests; the job yields their deltas until `stop` returns True. Raises BusyError if the queue is full."""
         job = Job(self, iter(requests), stop)
         with self._lock:
             self._line.add(job)
@@ -89,7 +89,7 @@ class Scheduler:
 
     @property
     def in_flight(self) -> int:
-        """The forward rows that requests take at this moment."""
+        """The number of forward rows in use."""
         return sum(len(batch.forward_rows) for batch in (self._batch, self._joining and self._joining[0]) if batch)
 
     def _take(self, job: Job) -> tuple[Delta, ...]:
@@ -107,7 +107,7 @@ class Scheduler:
                 self._step()
 
     def _step(self) -> None:
-        """One token for every row that runs, and a piece of the prompts of those that join."""
+        """Decode one token of every running row, and read a part of the prompts of joining rows."""
         with self._whole():
             self._advance()
             self._join()
@@ -115,14 +115,15 @@ class Scheduler:
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
-        """Let nothing else change the batch meanwhile; where that breaks off, nothing is left of it."""
+        """Block other changes of the batch inside; if the block is interrupted, the batch is discarded."""
         self._busy = True
         try:
             yield
-        except BaseException as error:  # not of the model: the thread was interrupted in the middle of a step
+        except BaseException as error:  # an interrupt of this thread; errors of the model are handled inside
             rows = [*self._written, *(self._joining[1] if self._joining else [])]
             self._batch, self._written, self._joining = None, [], None
-            _fail(rows, ModelError(f"a batch that was stopped ({type(error).__name__})", expected="to go on", do="ask again"))
+            _fail(rows, ModelError(f"a batch that was interrupted ({type(error).__name__})", expected="a complete step",
+                                   do="try again"))
             traceback.clear_frames(error.__traceback__)
             raise
         finally:
@@ -140,7 +141,7 @@ class Scheduler:
         self._keep(self._deliver(draw(logits, self._written), self._written))
 
     def _join(self) -> None:
-        """Admit newcomers, read a piece of their prompts, and let them run with the others once they are read."""
+        """Admit requests, read a part of their prompts, and add them to the running batch once they are read."""
         if self._joining is None:
             admitted = self._apart.pop() if self._apart else self._line.admitted(self._batch)
             if not admitted:
@@ -171,7 +172,7 @@ class Scheduler:
         self._written += [rows[k] for k in going]
 
     def _unread(self, rows: Sequence[WrittenRow[Job]], error: Exception) -> None:
-        """Only these prompts are at fault: of one client, which is told, or of several, which are then read one by one."""
+        """Handle an error in reading these prompts: fail a single client, or read those of several clients separately."""
         jobs = {id(row.owner): row.owner for row in rows}
         if len(jobs) == 1:
             _fail(rows, error)
@@ -179,7 +180,7 @@ class Scheduler:
             self._apart += [[(job, row.request) for row in rows if row.owner is job] for job in reversed(jobs.values())]
 
     def _deliver(self, deltas: Sequence[Delta], rows: Sequence[WrittenRow[Job]]) -> list[int]:
-        """Put each row's delta where its client finds it; returns the places of rows that go on."""
+        """Append each row's delta to its job; returns the indices of unfinished rows."""
         going = []
         for k, (row, delta) in enumerate(zip(rows, deltas, strict=True)):
             if not row.owner.closed:
@@ -208,9 +209,9 @@ class Scheduler:
             self._sweep()
 
     def _sweep(self) -> None:
-        """Free what is no longer wanted; where this very thread is in the middle of a step or a sweep, the end of that does.
+        """Free cancelled and closed requests; inside a step or another sweep of this thread, the end of that does it.
 
-        A garbage collector may close a job at any moment.
+        The garbage collector may close a job at any moment.
         """
         while not self._busy and self._unwanted:
             with self._whole():
@@ -225,14 +226,14 @@ class Scheduler:
 
     @property
     def _unwanted(self) -> bool:
-        """Whether anything can be freed; newcomers that are read together with others are once they run."""
+        """Whether anything can be freed. Joining requests are read as a whole, and freed singly only once they run."""
         joining = self._joining[1] if self._joining else []
         return (any(row.unwanted for row in self._written) or any(job.closed for job in self._line.jobs)
                 or (bool(joining) and all(row.unwanted for row in joining)))
 
 
 def _fail(rows: Sequence[WrittenRow[Job]], error: Exception) -> None:
-    """Tell the clients of these rows why there is nothing more for them."""
+    """End the jobs of these rows with an error."""
     for job in {id(row.owner): row.owner for row in rows}.values():
         job.fail(error)
 
@@ -241,7 +242,7 @@ _making = threading.Lock()
 
 
 def scheduler_of(backbone: Backbone) -> Scheduler:
-    """The one scheduler of a backbone, made at first use: whoever asks this model shares its batch."""
+    """The scheduler of a backbone, created at first use, so that all clients of a model share one batch."""
     with _making:
         if backbone.scheduler is None:
             backbone.scheduler = Scheduler(backbone)

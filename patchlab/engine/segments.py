@@ -1,4 +1,4 @@
-"""The bank: patches compiled once into keys and values, ready to be switched on by a mask."""
+"""The bank: patches compiled once into keys and values, which attention masks switch on and off."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Segment:
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
-    room: int = 0  # positions left free between it and the text, as patches behind it in a sequence would take
+    room: int = 0  # positions left free before the text, as later patches of a sequence would take
 
     @property
     def length(self) -> int:
-        """P, the slots this segment takes."""
+        """P, the number of slots."""
         return self.keys[0].shape[1]
 
     @property
@@ -45,15 +45,15 @@ class Segment:
 def compile_prefix(backbone: Backbone, prefix: Tensor) -> Segment:
     """Run a prefix [P, D] through the base at positions 0..P-1 and keep its keys and values.
 
-    Gradients flow from the segment to `prefix` where it asks for them. The prefix never sees text, so one compilation
-    serves every row of every batch. Raises PatchFormatError for another width, ContextError for too many positions.
+    The segment is differentiable with respect to `prefix`. A prefix does not attend to the text, so one compilation is valid for
+    every row of every batch. Raises PatchFormatError for another width, ContextError for too many positions.
     """
     _check_width(backbone, prefix.shape)
     length = prefix.shape[0]
     if length > backbone.context:
         raise ContextError(f"{length:,} positions needed by the patch alone",
                            expected=f"at most {backbone.context:,} available", do="stack fewer or shorter patches")
-    cache = DynamicCache()  # no config: a sliding layer must not forget the prefix
+    cache = DynamicCache()  # without a config, so that sliding-window layers keep the whole prefix
     place = torch.arange(length, device=prefix.device)
     causal = torch.zeros(length, length, dtype=backbone.dtype, device=prefix.device)
     causal = causal.masked_fill(place[None] > place[:, None], smallest(backbone.dtype))[None, None]
@@ -73,24 +73,24 @@ def _check_width(backbone: Backbone, shape: Sequence[int], *, patch: str = "") -
 
 
 class Bank:
-    """Compiled patches of one backbone, by what they were compiled from; the least recently used leave first."""
+    """A cache of the compiled patches of one backbone, by patch digests, with least-recently-used eviction."""
 
     def __init__(self, backbone: Backbone, *, budget: int = BUDGET) -> None:
         self.backbone, self.budget = backbone, budget
         self._segments: OrderedDict[tuple[str, ...], Segment] = OrderedDict()
-        self._names: dict[tuple[str, ...], str] = {}  # what was compiled, in words
+        self._names: dict[tuple[str, ...], str] = {}  # for the log
         self._lock = threading.RLock()
-        self.compilations = 0  # so that tests can hold that toggling compiles nothing
+        self.compilations = 0  # counted for tests: toggling a patch compiles nothing
 
     def segment(self, patches: Sequence[Patch]) -> Segment:
         """The segment of one patch, or of several concatenated in this order; compiled at first use.
 
-        Where the bank is over its budget the least recently used segments leave, which the log says.
+        Above the budget of bytes the least recently used segments are evicted with a log entry.
         Raises BaseMismatchError for a patch of another base, PatchFormatError for one of another width or whose keys and
-        values are not finite, ContextError for too many positions, StackError where one segment is over the budget.
+        values are not finite, ContextError for too many positions, StackError if one segment exceeds the budget.
         """
         names = [f"{patch.manifest.name} {patch.manifest.version}" for patch in patches]
-        for name, patch in zip(names, patches, strict=True):  # also where it is compiled already
+        for name, patch in zip(names, patches, strict=True):  # also for compiled patches
             self.backbone.check_patch(patch.manifest.base, patch=name)
             _check_width(self.backbone, patch.prefix.shape, patch=name)
         with self._lock:
@@ -103,12 +103,12 @@ class Bank:
         return segment
 
     def _compiled(self, patches: Sequence[Patch], names: Sequence[str]) -> Segment:
-        prefix = torch.cat([torch.from_numpy(patch.prefix.copy()) for patch in patches])  # a patch is read-only
+        prefix = torch.cat([torch.from_numpy(patch.prefix.copy()) for patch in patches])  # a patch's array is read-only
         with torch.no_grad():
             segment = compile_prefix(self.backbone, prefix.to(self.backbone.device))
         self.compilations += 1
         if not all(bool(each.isfinite().all()) for each in (*segment.keys, *segment.values)):
-            # 0 x NaN is NaN: a hidden slot that is not finite would spoil the attention sum of every row beside it
+            # 0 x NaN = NaN: even a masked slot that is not finite would corrupt the attention sum of every row
             raise PatchFormatError(f"patch {' + '.join(names)}, whose keys and values overflow in {self.backbone.dtype}",
                                    expected="finite numbers", do="load the base in a wider precision, or leave the patch out")
         if segment.size > self.budget:
@@ -117,17 +117,17 @@ class Bank:
         return segment
 
     def _evict(self) -> None:
-        gone = []
+        evicted = []
         while self.size > self.budget:
             key, _ = self._segments.popitem(last=False)
-            gone.append(self._names.pop(key))
-        if gone:
-            log.warning("the bank was over its budget of %s bytes and dropped what was least recently used: %s; it is compiled "
-                        "anew when asked for", f"{self.budget:,}", ", ".join(gone))
+            evicted.append(self._names.pop(key))
+        if evicted:
+            log.warning("the bank exceeded its budget of %s bytes and evicted the least recently used patches: %s; they are "
+                        "compiled again when needed", f"{self.budget:,}", ", ".join(evicted))
 
     @property
     def size(self) -> int:
-        """Bytes of all keys and values held."""
+        """Bytes of all keys and values."""
         return sum(segment.size for segment in self._segments.values())
 
     def __len__(self) -> int:

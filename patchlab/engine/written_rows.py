@@ -1,4 +1,4 @@
-"""A reply as it is written: tokens drawn row by row, each turned into text and checked for what ends it."""
+"""Rows in decoding: each new token is converted to text and checked for the end of the reply."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAILED = "the model's logits are not finite"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One reply that is asked for: where its deltas belong, what it reads, and how it is drawn."""
+    """A request for one reply: lane and row of its deltas, prompt ids, plan, noise key and sampling."""
 
     lane: str
     row: int
@@ -30,7 +30,7 @@ class Request:
 
 
 class Owner(Protocol):
-    """Who asked for a row, and may want it no longer."""
+    """The job of a row, which may be closed or cancel rows."""
 
     closed: bool
     cancelled: set[int]
@@ -40,7 +40,7 @@ OwnerT = TypeVar("OwnerT", bound=Owner)
 
 
 class WrittenRow(Generic[OwnerT]):
-    """A request on its way: its text so far and its last token."""
+    """A running request: its text so far and its last token."""
 
     def __init__(self, backbone: Backbone, request: Request, owner: OwnerT) -> None:
         self.request, self.owner, self.ends = request, owner, backbone.stops
@@ -50,11 +50,11 @@ class WrittenRow(Generic[OwnerT]):
 
     @property
     def unwanted(self) -> bool:
-        """Whether its client has closed it or cancelled this row."""
+        """Whether the client has closed the job or cancelled this row."""
         return self.owner.closed or self.request.row in self.owner.cancelled
 
     def take(self, token: int) -> Delta:
-        """What one more token adds. A row whose logits are not finite ends, and no other."""
+        """The delta of one more token. BROKEN ends this row with an error."""
         self.taken, self.token = self.taken + 1, token
         if token == BROKEN:
             return self.end("error", error=FAILED)
@@ -80,15 +80,15 @@ class WrittenRow(Generic[OwnerT]):
 
 
 def draw(logits: Tensor, rows: Sequence[WrittenRow[OwnerT]]) -> list[Delta]:
-    """Give each row its next token by its line of logits [B, V]; rows that are sampled alike are drawn together."""
+    """Sample the next token of each row from logits [B, V]; rows with equal temperature and top_p are sampled together."""
     alike: dict[tuple[float, float], list[int]] = {}
     for k, row in enumerate(rows):
         alike.setdefault((row.request.sampling.temperature, row.request.sampling.top_p), []).append(k)
     tokens = [0] * len(rows)
     for places in alike.values():
-        some = [rows[k] for k in places]
-        chosen = choose(logits if len(some) == len(rows) else logits[places], [row.request.key for row in some],
-                        step=[row.taken for row in some], sampling=some[0].request.sampling)
+        group = [rows[k] for k in places]
+        chosen = choose(logits if len(group) == len(rows) else logits[places], [row.request.key for row in group],
+                        step=[row.taken for row in group], sampling=group[0].request.sampling)
         for k, token in zip(places, chosen, strict=True):
             tokens[k] = token
     return [row.take(token) for row, token in zip(rows, tokens, strict=True)]

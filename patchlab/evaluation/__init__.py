@@ -1,4 +1,4 @@
-"""Layer 4: what a stack does, in numbers: suites, metrics, statistics, report."""
+"""Layer 4: measures the effects of a stack: suites, metrics, statistics, reports."""
 
 from patchlab.evaluation.evaluate import evaluate
 from patchlab.evaluation.interaction_matrix import matrix

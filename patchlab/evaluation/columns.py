@@ -1,6 +1,6 @@
-"""Columns, one value a prompt of a lane, and what is made of them: figures, finer figures, comparisons, agreement.
+"""Columns: the values of a metric, one per prompt of a lane; and the measures, comparisons and agreements computed from them.
 
-Only `columns` knows how a metric's name becomes values: from words, from a scorer's verdicts, or from a model.
+`columns` is the only function that resolves a metric's name to values: from the text, a scorer's verdicts, or a model.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from patchlab.scoring import load_scorer
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A metric of a lane on a suite by a scorer: one value for each of `prompts`, NaN where there is none.
+    """A metric of a lane on a suite by one scorer: one value for each of `prompts`, NaN where it is undefined.
 
-    `second` marks the verdict of a second scorer on what another column says; `digest` is the scorer's.
+    `second` marks the values of a second scorer for the same metric; `digest` is the scorer's.
     """
 
     suite: str
@@ -36,74 +36,72 @@ class Column:
 
     @property
     def known(self) -> list[float]:
-        """The values that are numbers."""
+        """The values that are not NaN."""
         return [value for value in self.values if not math.isnan(value)]
 
 
 def columns(suite: str, metric: str, lane: Lane, replies: Sequence[Reply], judges: Judges) -> Iterator[Column]:
-    """A metric's column for the replies of a lane, then one for each further scorer it can be judged by."""
-    how = METRICS.get(metric)
+    """A metric's column for the replies of a lane, then one for each further scorer of the metric."""
+    definition = METRICS.get(metric)
     figures: Iterable[Figure]
-    if how is None:
+    if definition is None:
         figures = MODELLED[metric](judges, lane, replies)
-    elif isinstance(how, Judged):
-        figures = ((name, load_scorer(name).digest, how.compute(replies, judges.verdicts.of(name, replies)))
-                   for name in present(how.scorers))
+    elif isinstance(definition, Judged):
+        figures = ((name, load_scorer(name).digest, definition.compute(replies, judges.verdicts.of(name, replies)))
+                   for name in present(definition.scorers))
     else:
-        figures = [(how.scorer, how.digest, how.compute(replies))]
+        figures = [(definition.scorer, definition.digest, definition.compute(replies))]
     prompts = tuple(prompts_of(replies))
     for k, (scorer, digest, values) in enumerate(figures):
         yield Column(suite, lane.name, metric, scorer, prompts, tuple(values), second=k > 0, digest=digest)
 
 
 def measure(column: Column, *, seed: int) -> Iterator[Measure]:
-    """The figure of a column; a log-loss is also given as perplexity, the exponential of a mean and of its interval."""
+    """The mean of a column with its interval; a log-loss also as perplexity, the exponential of mean and interval."""
     known = column.known
     value, low, high = interval(known, seed=seed, share="_rate" in column.metric)
-    found = Measure(column.suite, column.lane, column.metric, value, low, high, len(known), column.scorer)
-    yield found
+    mean = Measure(column.suite, column.lane, column.metric, value, low, high, len(known), column.scorer)
+    yield mean
     if column.metric == "log_loss":
-        yield replace(found, metric="perplexity", value=math.exp(value), low=math.exp(low), high=math.exp(high))
+        yield replace(mean, metric="perplexity", value=math.exp(value), low=math.exp(low), high=math.exp(high))
 
 
 def by_domain(column: Column) -> list[Column]:
-    """The column divided by the domain of its prompts; the metric's name says which."""
+    """The column divided by the domain of its prompts, which is appended to the metric's name."""
     return _divided(column, lambda prompt: prompt.domain, "_")
 
 
 def by_occupation(column: Column) -> list[Column]:
-    """The column divided by occupation, where the prompts' ids say LEANING:OCCUPATION:NUMBER."""
+    """The column divided by occupation, for prompts whose id is female:OCCUPATION:NUMBER or male:OCCUPATION:NUMBER."""
     def occupation(prompt: Prompt) -> str:
-        leaning, *rest = prompt.id.split(":")
-        return rest[0] if leaning in ("female", "male") and len(rest) > 1 else ""
+        gender, *rest = prompt.id.split(":")
+        return rest[0] if gender in ("female", "male") and len(rest) > 1 else ""
 
     return _divided(column, occupation, ": ")
 
 
-def _divided(column: Column, name: Callable[[Prompt], str], mark: str) -> list[Column]:
+def _divided(column: Column, group_of: Callable[[Prompt], str], separator: str) -> list[Column]:
     places: dict[str, list[int]] = {}
     for k, prompt in enumerate(column.prompts):
-        if group := name(prompt):
+        if group := group_of(prompt):
             places.setdefault(group, []).append(k)
-    return [replace(column, metric=f"{column.metric}{mark}{group}", prompts=tuple(column.prompts[k] for k in some),
-                    values=tuple(column.values[k] for k in some)) for group, some in sorted(places.items())]
+    return [replace(column, metric=f"{column.metric}{separator}{group}", prompts=tuple(column.prompts[k] for k in members),
+                    values=tuple(column.values[k] for k in members)) for group, members in sorted(places.items())]
 
 
 def comparisons(columns: Sequence[Column], lanes: Sequence[str], *, seed: int) -> Iterator[Comparison]:
-    """Each lane against the one before it, on every metric that the same scorer gave both for the same prompts."""
+    """Each lane against the one before it, on every metric that the same scorer computed for both on the same prompts."""
     by_lane = {(c.suite, c.metric, c.scorer, c.lane): c for c in columns}
     for first, second in pairwise(lanes):
         for (suite, metric, scorer, lane), column in by_lane.items():
             other = by_lane.get((suite, metric, scorer, first))
-            if lane != second or other is None or other.prompts != column.prompts:
-                continue
-            difference, low, high, p, n = paired(other.values, column.values, seed=seed)
-            yield Comparison(suite, metric, first, second, difference, low, high, p, n, scorer)
+            if lane == second and other is not None and other.prompts == column.prompts:
+                yield Comparison(suite, metric, first, second, *paired(other.values, column.values, seed=seed), scorer)
 
 
 def agreements(suite: str, metrics: Sequence[str], replies: Sequence[Reply], verdicts: Verdicts, *,
                seed: int) -> Iterator[Agreement]:
-    """How far the two scorers of a suite's metrics agree on the replies of all lanes, where both are there."""
+    """Cohen's kappa between the two scorers of a suite's metrics on the replies of all lanes, if both are available."""
     for first, second in dict.fromkeys(how.scorers for how in map(METRICS.get, metrics) if isinstance(how, Judged)):
         if len(present((first, second))) < 2:
             continue

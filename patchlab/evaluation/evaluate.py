@@ -1,7 +1,7 @@
-"""Evaluates a stack: replies of every lane on every suite, their metrics with intervals, as one Report.
+"""Evaluates a stack: generates replies of every lane on every suite and computes metrics with intervals, as one Report.
 
-What every metric gives is a column: one value a prompt of one lane. Figures, finer figures and comparisons of lanes are
-all made from columns; what a column costs is paid once.
+Each metric of a lane on a suite gives one column of values, one per prompt; measures, details and comparisons are all computed
+from these columns.
 """
 
 from __future__ import annotations
@@ -24,42 +24,40 @@ from patchlab.models import Backbone
 from patchlab.patches import Stack
 from patchlab.records import Agreement, Measure, Progress, Prompt, Reply, Report
 
-EXAMPLES = 3  # replies of each suite and lane that go into the report
+EXAMPLES = 3  # replies of each suite and lane that the report shows
 
 
 def evaluate(lab: Lab, *, stack: Stack, suites: Sequence[str] = (), n: int = 300, seed: int = 0,
              lanes: Sequence[str] | None = None, folder: Path | None = None, sampling: Sampling | None = None,
              samples: int | None = None, judge: Backbone | None = None, out: Path | None = None,
              strict: bool = False) -> Iterator[Progress | Report]:
-    """Yield Progress, and at last one Report, for `stack` on these suites (all embedded ones by default).
+    """Yield Progress and finally one Report for `stack` on these suites (all embedded ones by default).
 
-    `n` prompts a file are asked, from `folder` (the embedded ones by default), with `samples` replies each (what the
-    suite says by default). `judge` gives perplexity and says what is on topic; without one no lane is judged by its own
-    model: the reference judges base and patched, the base the reference, and without a reference these metrics are left
-    out, which the report's notes say. With `out`, every reply is kept there as soon as it is finished, and a run with the
-    same settings goes on from them.
-    A row of a suite that cannot be used, or whose prompt does not fit the models, is skipped, and the report's notes say so;
-    with `strict` it is an error. Raises NotFoundError or InputError for lanes, suites, prompts or an `out` that cannot be used,
-    before any work is done.
+    At most `n` prompts per file are used, from `folder` (the embedded ones by default), with `samples` replies each (the
+    suite's own number by default). `judge` computes perplexity and which replies are on topic. By default the reference judges
+    base and patched, and the base judges the reference; without a reference these metrics are left out with a note. With `out`
+    every reply is stored there as soon as it is finished, and a run with the same settings continues from them.
+    A row that cannot be used, or whose prompt does not fit the models, is skipped with a note; with `strict` it is an error.
+    Raises NotFoundError or InputError for lanes, suites, prompts or an `out` that cannot be used, before any reply is generated.
     """
     sampling = sampling or Sampling(seed=seed)
     chosen = list({each.name: each for each in map(suite, suites or SUITES)}.values())
     notes: list[str] = []
     prompts_of = partial(load_prompts, n=n, folder=folder, strict=strict, notes=notes,
                          check=_check(lab, lab.planner.plan(stack), sampling, judge))
-    asked = [(each, prompts_of(each)) for each in chosen]
+    prompts = {each.name: prompts_of(each) for each in chosen}
     names = list(dict.fromkeys(lanes or [name for name in lab.lane_names if stack or name != "patched"]))
-    run = _Run(lab, stack, names, seed, sampling, judge, asked[0][1][0])
-    own = [prompt for name in run.domains for prompt in prompts_of(name)
-           if lab.reference and any(each.name == "drift" for each in chosen)]
+    run = _Run(lab, stack, names, seed, sampling, judge, prompts[chosen[0].name][0])
+    if lab.reference and "drift" in prompts:
+        run.domain_prompts = [prompt for name in run.domains for prompt in prompts_of(name)]
     run.made_with |= {"suites": ", ".join(f"{s.name}={s.source}" if s.source else s.name for s in chosen), "n": str(n),
                       "seed": str(seed), "samples": str(samples or "each suite's own"),
-                      "prompts": digest_of([prompt for _, prompts in asked for prompt in prompts])}
+                      "prompts": digest_of([prompt for each in prompts.values() for prompt in each])}
     run.notes += dict.fromkeys(notes)  # a file may be read for several suites
     run.store = Replies(run.made_with, out)
     try:
-        for each, prompts in asked:
-            yield from run.suite(each, prompts, samples or each.samples, own)
+        for each in chosen:
+            yield from run.suite(each, prompts[each.name], samples or each.samples)
     finally:
         run.store.close()
     yield run.report()
@@ -77,12 +75,12 @@ def _check(lab: Lab, plan: StackPlan, sampling: Sampling, judge: Backbone | None
 
 
 def digest_of(prompts: Sequence[Prompt]) -> str:
-    """The identity of a list of prompts."""
+    """The sha256 of a list of prompts."""
     return hashlib.sha256(json.dumps([prompt.key for prompt in prompts]).encode()).hexdigest()
 
 
 class _Run:
-    """One evaluation under way: what is asked of whom, and what is found so far."""
+    """One evaluation: its models and settings, and the columns computed so far."""
 
     store: Replies
 
@@ -91,12 +89,13 @@ class _Run:
         self.lab, self.names, self.seed, self.sampling, self.judge = lab, names, seed, sampling, judge
         [plan] = lab.planner.plans(stack, [first])
         patches = [one.patch for one in plan.patches]
-        # what is installed while the run lasts is not measured half and half
+        # fixed versions, so that a patch installed during the run cannot change the lanes
         versions = tuple(replace(entry, version=patch.manifest.version)
                          for entry, patch in zip(stack.entries, patches, strict=True))
         needed = [*names, *(name for name in ("base", "reference") if name in lab.lane_names)]
         self.lanes = {lane.name: lane for lane in lab.lanes(replace(stack, entries=versions), needed)}
         self.domains = list(dict.fromkeys(p.manifest.domain for p in patches if p.manifest.domain in DOMAINS))
+        self.domain_prompts: list[Prompt] = []  # of the patches' domains, for KL to the reference
         other = lab.reference
         self.made_with = {
             "preset": lab.name, "base": lab.base.identity.fingerprint,
@@ -113,65 +112,69 @@ class _Run:
         self.examples: list[Reply] = []
         self.notes: list[str] = [*plan.warnings]
 
-    def suite(self, chosen: Suite, prompts: list[Prompt], samples: int, own: list[Prompt]) -> Generator[Progress, None, None]:
-        """Draw and measure one suite; `own` are the prompts of the patches' domains, which drift needs too."""
+    def suite(self, chosen: Suite, prompts: list[Prompt], samples: int) -> Generator[Progress, None, None]:
+        """Generate the replies of one suite and compute its columns."""
         judges = Judges(self.lab.base, self.lab.reference, self.judge)
         if chosen.name == "drift":
-            yield from self._drift(prompts, own, judges)
+            yield from self._drift(prompts, judges)
             return
-        said = yield from self.store.draw([self.lanes[name] for name in self.names], prompts, samples, self.sampling, chosen.name)
+        replies = yield from self.store.draw([self.lanes[name] for name in self.names], prompts, samples, self.sampling,
+                                             chosen.name)
         for name in self.names:
-            replies = [reply for reply in said if reply.lane == name]
-            self.examples += replies[:EXAMPLES]
+            of_lane = [reply for reply in replies if reply.lane == name]
+            self.examples += of_lane[:EXAMPLES]
             for metric in chosen.metrics:
-                for column in self._columns(chosen.name, name, metric, replies, judges):
+                for column in self._columns(chosen.name, name, metric, of_lane, judges):
                     self.columns += [column] if chosen.apart != "only" else []
                     self.columns += by_domain(column) if chosen.apart != "no" else []
-            self.columns += self._columns(chosen.name, name, "cut_rate", replies, judges)
-        self.agreements += agreements(chosen.name, chosen.metrics, said, judges.verdicts, seed=self.seed)
+            self.columns += self._columns(chosen.name, name, "cut_rate", of_lane, judges)
+        self.agreements += agreements(chosen.name, chosen.metrics, replies, judges.verdicts, seed=self.seed)
 
-    def _drift(self, prompts: list[Prompt], own: list[Prompt], judges: Judges) -> Generator[Progress, None, None]:
-        """How far the patched base is from the base on harmless requests, and both from the reference on its domain."""
-        for metric, speaker, asked, names in (("kl_to_base", "base", prompts, ("patched",)),
-                                              ("kl_to_reference", "reference", own, ("base", "patched"))):
-            measured = [name for name in names if name in self.names]
-            if measured and (why := judges.unable(metric)):
-                self._note(f"{metric} is not measured: {why}")
+    def _drift(self, prompts: list[Prompt], judges: Judges) -> Generator[Progress, None, None]:
+        """KL of patched to the base on harmless prompts, and of base and patched to the reference on the domains' prompts."""
+        for metric, source, asked, lanes in (("kl_to_base", "base", prompts, ("patched",)),
+                                             ("kl_to_reference", "reference", self.domain_prompts, ("base", "patched"))):
+            measured = [name for name in lanes if name in self.names]
+            if not measured or self._note_unable(metric, judges) or not asked:
                 continue
-            if not measured or not asked:
-                continue
-            stage = "drift" if speaker == "base" else "drift from the reference"
-            said = yield from self.store.draw([self.lanes[speaker]], asked, 1, self.sampling, stage)
+            stage = "drift" if source == "base" else "drift from the reference"
+            replies = yield from self.store.draw([self.lanes[source]], asked, 1, self.sampling, stage)
             for name in measured:
-                self.columns += self._columns("drift", name, metric, said, judges)
+                self.columns += self._columns("drift", name, metric, replies, judges)
 
     def _columns(self, suite: str, lane: str, metric: str, replies: Sequence[Reply], judges: Judges) -> list[Column]:
-        """A metric's columns for a lane; none, and a note, where it cannot be measured."""
-        if why := judges.unable(metric):
-            self._note(f"{metric} is not measured: {why}")
+        """A metric's columns for a lane; none, and a note, if it cannot be computed."""
+        if self._note_unable(metric, judges):
             return []
         how = METRICS.get(metric)
         if isinstance(how, Judged) and present(how.scorers) == [how.scorers[0]]:
-            self._note(f"{metric} rests on one scorer, {how.scorers[0]}, which also filters training pairs; no second is here")
+            self._note(f"{metric} is computed by {how.scorers[0]} only, which also filters training pairs; "
+                       "no second scorer is available")
         return list(columns(suite, metric, self.lanes[lane], replies, judges))
 
-    def _note(self, words: str) -> None:
-        if words not in self.notes:
-            self.notes.append(words)
+    def _note_unable(self, metric: str, judges: Judges) -> bool:
+        """Whether a metric cannot be computed, with a note that says why."""
+        if reason := judges.unable(metric):
+            self._note(f"{metric} is not measured: {reason}")
+        return bool(reason)
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
     def report(self) -> Report:
-        """Everything found, as figures."""
+        """The report of all columns."""
         first = [column for column in self.columns if not column.second]
         for column in first:
             if not column.known:
-                self._note(f"{column.suite} {column.metric} of {column.lane}: none of {len(column.values)} prompts gives "
-                           "a number")
+                self._note(f"{column.suite} {column.metric} of {column.lane}: undefined for every prompt (n = "
+                           f"{len(column.values)})")
         return Report(
-            tuple(self._figures(first)), tuple(dict.fromkeys(self.examples)), self.made_with,
-            seconds=tuple(self._figures([column for column in self.columns if column.second])),
-            details=tuple(self._figures([fine for column in first for fine in by_occupation(column)])),
+            tuple(self._measures(first)), tuple(dict.fromkeys(self.examples)), self.made_with,
+            seconds=tuple(self._measures([column for column in self.columns if column.second])),
+            details=tuple(self._measures([part for column in first for part in by_occupation(column)])),
             comparisons=tuple(comparisons(self.columns, self.names, seed=self.seed)), agreements=tuple(self.agreements),
             scorers={column.scorer: column.digest for column in self.columns}, notes=tuple(self.notes))
 
-    def _figures(self, columns: Sequence[Column]) -> list[Measure]:
-        return [figure for column in columns for figure in measure(column, seed=self.seed)]
+    def _measures(self, columns: Sequence[Column]) -> list[Measure]:
+        return [result for column in columns for result in measure(column, seed=self.seed)]

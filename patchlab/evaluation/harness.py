@@ -1,4 +1,4 @@
-"""A backbone with a stack as a model of lm-evaluation-harness (`pip install lm-eval==0.4.13`).
+"""A backbone with a plan as a model of lm-evaluation-harness (`pip install lm-eval==0.4.13`).
 
     from lm_eval import simple_evaluate
     from patchlab.evaluation.harness import PatchedLM
@@ -6,7 +6,7 @@
     lab = patchlab.load("qwen2.5-0.5b")
     simple_evaluate(PatchedLM(lab.base, lab.planner.plan(Stack.parse("toxicity"))), tasks=["hellaswag"])
 
-The harness gives plain text and takes care of templates and examples itself, so nothing of the text is cleaned here.
+The harness applies chat templates and few-shot examples itself and passes plain text, which is used unchanged.
 """
 
 from __future__ import annotations
@@ -36,55 +36,54 @@ except ImportError:
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
-LONGEST = 256  # new tokens where a task names no limit
+LONGEST = 256  # new tokens for a task without a limit
 
 
 class PatchedLM(TemplateLM):
-    """Answers the harness's three kinds of requests from a backbone with one plan; its weights stay as they are.
+    """Answers the harness's three types of requests with a backbone under one plan.
 
-    Likelihoods are computed for at most `batch_size` rows at a time, and texts are written by `scheduler`, by default one of
-    its own for as many rows. A text that does not fit the context loses its beginning, as the harness's own models do it.
-    Raises InputError for a plan that gates made for one prompt, ContextError for one that leaves no room.
+    Likelihoods are computed and texts generated in batches of at most `batch_size` rows. Texts that exceed the context are
+    truncated on the left, as in the harness's own models.
+    Raises InputError for a plan that gates made for one prompt, ContextError for a plan that leaves fewer than 2 positions.
     """
 
-    def __init__(self, backbone: Backbone, plan: StackPlan = BARE, *, scheduler: Scheduler | None = None, batch_size: int = 8,
-                 seed: int = 0) -> None:
-        if plan.skipped:  # a task cuts a text into context and continuation where it likes
+    def __init__(self, backbone: Backbone, plan: StackPlan = BARE, *, batch_size: int = 8, seed: int = 0) -> None:
+        if plan.skipped:  # a task divides a text into context and continuation anywhere, so no prompt exists to gate on
             raise InputError(f"a plan from which gates left {', '.join(plan.skipped)} off for one prompt",
                              expected="one that is the same for every text", do="plan the stack without a prompt")
         super().__init__()
         self.backbone, self.plan, self.seed, self.batch_size = backbone, plan, seed, batch_size
-        self.scheduler = scheduler or Scheduler(backbone, rows=batch_size * len(plan.rows))
+        self.scheduler = Scheduler(backbone, rows=batch_size * len(plan.rows))
         self.tokenizer = backbone.tokenizer
-        self._device = backbone.device  # the name under which the harness looks for it
-        self.room = backbone.context - plan.start  # positions that are left for text
+        self._device = backbone.device  # read by the harness
+        self.room = backbone.context - plan.start  # positions for text
         if self.room < 2:
             raise ContextError(f"a stack that leaves {self.room} positions", expected="at least 2 for text",
                                do="stack fewer or shorter patches")
 
     @property
     def eot_token_id(self) -> int:
-        """The token that ends a text."""
+        """The end-of-text token."""
         return self.backbone.eos or 0
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before a text that has nothing before it."""
+        """The token before a text without context."""
         first = self.tokenizer.bos_token_id
         return self.eot_token_id if first is None else int(first)
 
     @property
     def tokenizer_name(self) -> str:
-        """The name under which the harness keeps rendered requests."""
+        """The key under which the harness caches rendered requests."""
         return f"{self.backbone.name}-{self.backbone.identity.tokenizer_digest[:12]}".replace("/", "__")
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Turns as the model's own template writes them."""
+        """A conversation in the model's chat template."""
         return str(self.tokenizer.apply_chat_template(chat_history, tokenize=False,
                                                       add_generation_prompt=add_generation_prompt))
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None) -> list[int]:
-        """Token ids; a text that already begins with the first mark gets no other, and none gets an end mark."""
+        """Token ids, with BOS unless the text begins with it, and without an end token."""
         if add_special_tokens is None:
             first = self.tokenizer.bos_token
             add_special_tokens = not (first and string.startswith(first))
@@ -94,53 +93,54 @@ class PatchedLM(TemplateLM):
 
     def _loglikelihood_tokens(self, requests: Sequence[tuple[tuple[str, str] | None, list[int], list[int]]],
                               disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        found: dict[int, tuple[float, bool]] = {}
-        for some in self._batches([len(context) + len(said) for _, context, said in requests]):
-            pairs = [self._fit(*requests[k][1:]) for k in some]
-            texts = pad_texts(self.backbone, pairs)
+        results: dict[int, tuple[float, bool]] = {}
+        order = sorted(range(len(requests)), key=lambda k: -len(requests[k][1]) - len(requests[k][2]))  # longest first
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start:start + self.batch_size]
+            texts = pad_texts(self.backbone, [self._truncated(*requests[k][1:]) for k in batch])
             with torch.no_grad():
                 logits = reply_logits(self.backbone, texts, self.plan).float()
-            each = -functional.cross_entropy(logits, texts.targets, reduction="none")
+            logprobs = -functional.cross_entropy(logits, texts.targets, reduction="none")
             greedy = logits.argmax(-1) == texts.targets
-            for at, k in enumerate(some):
-                own = texts.rows == at
-                found[k] = float(each[own].double().sum()), bool(greedy[own].all())
+            for row, k in enumerate(batch):
+                tokens = texts.rows == row
+                results[k] = float(logprobs[tokens].double().sum()), bool(greedy[tokens].all())
                 if requests[k][0] is not None:
-                    self.cache_hook.add_partial("loglikelihood", requests[k][0], found[k])
-        return [found[k] for k in range(len(requests))]
+                    self.cache_hook.add_partial("loglikelihood", requests[k][0], results[k])
+        return [results[k] for k in range(len(requests))]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """The log-likelihood of whole texts, each token predicted once, in windows as long as the context."""
-        found = []
+        results = []
         for request in requests:
             (text,) = request.args
             windows = get_rolling_token_windows(self.tok_encode(text, add_special_tokens=False),
                                                 self.prefix_token_id, max_seq_len=self.room, context_len=1)
             pairs = [(None, *make_disjoint_window(window)) for window in windows]
-            found.append(sum(value for value, _ in self._loglikelihood_tokens(pairs)))
-            self.cache_hook.add_partial("loglikelihood_rolling", request.args, found[-1])
-        return found
+            results.append(sum(value for value, _ in self._loglikelihood_tokens(pairs)))
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, results[-1])
+        return results
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Text until a stop string, an end mark or the limit; greedy unless a task asks to sample."""
-        found = [""] * len(requests)
+        """Text until a stop string, an end token or the token limit; greedy unless a task asks for sampling."""
+        texts = [""] * len(requests)
         job = self.scheduler.open(self._requests(requests))
         try:
             while deltas := job.take():
                 for delta in deltas:
                     if delta.stop == "error":
-                        raise ModelError(f"{self.backbone.name} failed: {delta.error}", expected="numbers",
+                        raise ModelError(f"{self.backbone.name} failed: {delta.error}", expected="finite logits",
                                          do="load the model in another precision, or switch its patches off")
-                    found[delta.row] += delta.text
+                    texts[delta.row] += delta.text
                     if delta.done:
-                        self.cache_hook.add_partial("generate_until", requests[delta.row].args, found[delta.row])
+                        self.cache_hook.add_partial("generate_until", requests[delta.row].args, texts[delta.row])
         finally:
             job.close()
-        return found
+        return texts
 
     def _requests(self, requests: list[Instance]) -> Iterator[Request]:
-        """What the scheduler is asked, request by request; one that comes again is another sample."""
-        asked: Counter[str] = Counter()
+        """The scheduler's requests; a repeated text is another sample of the same prompt."""
+        repeats: Counter[str] = Counter()
         for row, request in enumerate(requests):
             text, options = request.args[0], normalize_gen_kwargs(dict(request.args[1]), LONGEST)
             limit = min(options["max_gen_toks"], self.room - 1)
@@ -148,18 +148,12 @@ class PatchedLM(TemplateLM):
                                 seed=self.seed, max_new_tokens=limit, until=tuple(stop for stop in options["until"] if stop))
             ids = (self.tok_encode(text) or [self.prefix_token_id])[-(self.room - limit):]
             yield self.scheduler.request("patched", row, Prompt(text, "continue"), self.plan, sampling=sampling,
-                                         sample=asked[text], ids=ids)
-            asked[text] += 1
+                                         sample=repeats[text], ids=ids)
+            repeats[text] += 1
 
-    def _fit(self, context: list[int], said: list[int]) -> tuple[list[int], list[int]]:
-        """The pair without what does not fit in front; at least one token stands before what is scored."""
+    def _truncated(self, context: list[int], continuation: list[int]) -> tuple[list[int], list[int]]:
+        """The pair truncated on the left to the context; at least one token remains before the scored ones."""
         # the last token is only predicted and takes no position
-        both = [*context, *said][-(self.room + 1):]
-        kept = min(len(said), len(both) - 1)
-        return both[:len(both) - kept], both[len(both) - kept:]
-
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Places of requests, longest first, a batch at a time."""
-        order = sorted(range(len(lengths)), key=lambda k: -lengths[k])
-        for at in range(0, len(order), self.batch_size):
-            yield order[at:at + self.batch_size]
+        both = [*context, *continuation][-(self.room + 1):]
+        scored = min(len(continuation), len(both) - 1)
+        return both[:len(both) - scored], both[len(both) - scored:]

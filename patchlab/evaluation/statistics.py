@@ -1,6 +1,6 @@
-"""Means with 95 % intervals, lanes compared in pairs, judges compared with each other.
+"""Means with 95 % intervals, paired comparisons of lanes, and agreement of judges.
 
-A share of prompts that each count 0 or 1 has Wilson's interval; all else a seeded percentile bootstrap over prompts.
+A share whose prompts each count 0 or 1 has a Wilson interval; everything else a seeded percentile bootstrap over prompts.
 """
 
 from __future__ import annotations
@@ -10,33 +10,33 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-RESAMPLES = 2000
-FLIPS = 10_000  # sign flips of a paired test: its p-values go down to 0.0001
-BLOCK = 1_000_000  # numbers drawn at a time
+RESAMPLES = 2000  # of a bootstrap
+FLIPS = 10_000  # sign flips of a paired test: its smallest p-value is 0.0001
+BLOCK = 1_000_000  # random numbers drawn at a time
 
 Interval = tuple[float, float, float]  # value, low, high
-Pair = tuple[Sequence[float], Sequence[float]]  # a base's values and a patched base's, one a prompt
-NOTHING = math.nan, math.nan, math.nan
+Pair = tuple[Sequence[float], Sequence[float]]  # values of a base and of the patched base, one per prompt
+UNDEFINED = math.nan, math.nan, math.nan
 
 
 def wilson(count: int, n: int) -> tuple[float, float]:
     """The ends of Wilson's 95 % score interval of `count` in `n`; both rise with `count` (Wilson 1927)."""
-    from scipy import stats  # takes longer to import than all of PatchLab's command line
+    from scipy import stats  # its import takes longer than that of the whole command line
 
-    found = stats.binomtest(count, n).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    ends = stats.binomtest(count, n).proportion_ci(method="wilson")
+    return float(ends.low), float(ends.high)
 
 
-def interval(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES, share: bool = False) -> Interval:
-    """The mean of `values` (one a prompt) and its 95 % interval: (mean, low, high).
+def interval(values: Sequence[float], *, seed: int = 0, share: bool = False) -> Interval:
+    """The mean of `values` (one per prompt) and its 95 % interval: (mean, low, high).
 
-    The interval of a `share` is Wilson's where every prompt counts 0 or 1. Where prompts have fractions, as the mean of
-    several samples is, it is the bootstrap's, but no surer than Wilson's of as many prompts that are all 0, or all 1.
+    A `share` has a Wilson interval if every value is 0 or 1. Otherwise, as for means of several samples, it is the bootstrap
+    interval, extended to the Wilson interval of n zeros and of n ones where it is narrower.
     """
     data = np.asarray(values, dtype=np.float64)
     if share and data.size and np.isin(data, (0, 1)).all():
         return float(data.mean()), *wilson(int(data.sum()), data.size)
-    value, low, high = _bootstrap(data[None], lambda means: means[0], seed, resamples)
+    value, low, high = _bootstrap(data[None], lambda means: means[0], seed)
     if share and data.size:
         reach = wilson(0, data.size)[1]
         return value, min(low, 1 - reach), max(high, reach)
@@ -44,129 +44,125 @@ def interval(values: Sequence[float], *, seed: int = 0, resamples: int = RESAMPL
 
 
 def gap_closed(base: Sequence[float], patched: Sequence[float], reference: Sequence[float], *, target: float | None = None,
-               seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """The share of the way from base to reference that patched has gone, with a paired bootstrap interval over prompts.
+               seed: int = 0) -> Interval:
+    """(base - patched) / (base - reference) of the means, with a paired bootstrap interval over prompts.
 
-    Values are one a prompt, same prompts in the same order. With `target` (0.5 for an even pronoun) the way is measured as
-    distance from it, so that overshooting counts as missing, not as more. NaN where base and reference are alike.
+    Values are one per prompt, in the same order. With `target` (0.5 for balanced pronouns) each mean is replaced by its distance
+    from it, so that overshooting reduces the share. NaN if base and reference are equal.
     """
     def closed(means: np.ndarray) -> np.ndarray:
         b, p, r = means if target is None else np.abs(means - target)
         return (b - p) / np.where(np.abs(b - r) < 1e-9, np.nan, b - r)
 
-    return _bootstrap(np.asarray([base, patched, reference], dtype=np.float64), closed, seed, resamples)
+    return _bootstrap(np.asarray([base, patched, reference], dtype=np.float64), closed, seed)
 
 
-def effect_kept(before: Pair, after: Pair, *, target: float, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """The effect `after` as a share of the effect `before`: (share, low, high), all four lanes paired by prompt.
+def effect_kept(before: Pair, after: Pair, *, target: float, seed: int = 0) -> Interval:
+    """The effect `after` divided by the effect `before`: (share, low, high), all four lanes paired by prompt.
 
-    An effect is how far a pair moves towards `target`. 1 is all of it, 0 none, below 0 the opposite. NaN where before there
-    was no effect to keep. A prompt without a number in any lane is left out.
+    The effect of a pair is how much nearer to `target` its second mean is than its first: a share of 1 is the whole effect,
+    below 0 an opposite one. NaN if there was no effect before. Prompts with NaN in any lane are left out.
     """
     def kept(means: np.ndarray) -> np.ndarray:
-        away = np.abs(means - target)
-        moved = away[0] - away[1]
-        return (away[2] - away[3]) / np.where(np.abs(moved) < 1e-9, np.nan, moved)
+        distance = np.abs(means - target)
+        effect = distance[0] - distance[1]
+        return (distance[2] - distance[3]) / np.where(np.abs(effect) < 1e-9, np.nan, effect)
 
-    known = _known([*before, *after])
-    value, low, high = _bootstrap(known, kept, seed, resamples)
-    if known.size and np.isin(known, (0, 1)).all() and np.all(known == known[:, :1]):  # no spread to resample
-        reach = wilson(0, known.shape[1])[1]
+    lanes = _complete([*before, *after])
+    value, low, high = _bootstrap(lanes, kept, seed)
+    if lanes.size and np.isin(lanes, (0, 1)).all() and np.all(lanes == lanes[:, :1]):  # all prompts alike: bootstrap width 0
+        reach = wilson(0, lanes.shape[1])[1]
         return value, value - reach, value + reach
     return value, low, high
 
 
-def gain(first: Sequence[float], second: Sequence[float], *, best: float, share: bool = False, seed: int = 0,
-         resamples: int = RESAMPLES) -> tuple[float, float, float, int]:
+def gain(first: Sequence[float], second: Sequence[float], *, best: float, share: bool = False,
+         seed: int = 0) -> tuple[float, float, float, int]:
     """How much nearer to `best` the mean of `second` is than that of `first`, on the same prompts: (gain, low, high, n).
 
-    Values are one a prompt; a prompt without a number on either side is left out. The interval is a paired 95 % bootstrap;
-    of a `share` its ends are at least as far away as Wilson's of as many prompts that are all 0.
+    Values are one per prompt; prompts with NaN on either side are left out. The interval is a paired 95 % bootstrap; for a
+    `share` its ends are at least as far from the gain as the Wilson interval of n zeros is wide.
     """
-    known = _known([first, second])
-    n = known.shape[1]
-    value, low, high = _bootstrap(known, lambda means: np.abs(means[0] - best) - np.abs(means[1] - best), seed, resamples)
+    lanes = _complete([first, second])
+    n = lanes.shape[1]
+    value, low, high = _bootstrap(lanes, lambda means: np.abs(means[0] - best) - np.abs(means[1] - best), seed)
     if share and n:
         reach = wilson(0, n)[1]
         return value, max(-1.0, min(low, value - reach)), min(1.0, max(high, value + reach)), n
     return value, low, high, n
 
 
-def paired(first: Sequence[float], second: Sequence[float], *, seed: int = 0,
-           flips: int = FLIPS) -> tuple[float, float, float, float, int]:
-    """How far `second` is from `first` on the same prompts: (mean difference, low, high, p, n).
+def paired(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> tuple[float, float, float, float, int]:
+    """The mean difference of `second` minus `first` on the same prompts: (difference, low, high, p, n).
 
-    Values are one a prompt; a prompt without a number on either side is left out, and n counts the others. p is two-sided,
-    from a permutation test that flips the signs of the per-prompt differences, in all ways where there are no more than
-    `flips` and else at random: were the lanes alike, either order of the two would be as likely.
+    Values are one per prompt; prompts with NaN on either side are left out, n counts the others. p is two-sided, from a
+    permutation test that flips the signs of the differences: all 2^n combinations if at most FLIPS, else FLIPS random ones.
     """
-    known = _known([first, second])
-    apart = known[1] - known[0]
-    if apart.size == 0:
-        return *NOTHING, math.nan, 0
-    # scipy's permutation_test says the same, and takes 40 times as long
-    sums = np.concatenate([signs @ apart for signs in _signs(apart.size, seed, flips)])
-    as_far = int((np.abs(sums) >= abs(apart.sum()) - 1e-9).sum())
-    p = as_far / sums.size if sums.size == 2**apart.size else (1 + as_far) / (1 + sums.size)
-    return *interval(apart.tolist(), seed=seed), p, int(apart.size)
+    lanes = _complete([first, second])
+    differences = lanes[1] - lanes[0]
+    if differences.size == 0:
+        return *UNDEFINED, math.nan, 0
+    # scipy's permutation_test gives the same and takes 40 times as long
+    sums = np.concatenate([signs @ differences for signs in _signs(differences.size, seed)])
+    extreme = int((np.abs(sums) >= abs(differences.sum()) - 1e-9).sum())
+    p = extreme / sums.size if sums.size == 2**differences.size else (1 + extreme) / (1 + sums.size)
+    return *interval(differences.tolist(), seed=seed), p, int(differences.size)
 
 
-def kappa(first: Sequence[bool], second: Sequence[bool], prompts: Sequence[object], *,
-          seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+def kappa(first: Sequence[bool], second: Sequence[bool], prompts: Sequence[object], *, seed: int = 0) -> Interval:
     """Cohen's kappa of two judges' verdicts on the same texts, with a bootstrap interval over prompts (Cohen 1960).
 
-    1 is full agreement, 0 what chance gives. NaN where both judges give all texts the same verdict: there is nothing to
-    agree on beyond chance.
+    1 is full agreement, 0 chance agreement. NaN if both judges give all texts the same verdict.
     """
     place = {prompt: k for k, prompt in enumerate(dict.fromkeys(prompts))}
-    counts = np.zeros((4, len(place)))  # a prompt's texts, those both flag, those the first flags, those the second does
+    counts = np.zeros((4, len(place)))  # per prompt: texts, flagged by both, by the first, by the second
     for a, b, prompt in zip(first, second, prompts, strict=True):
         counts[:, place[prompt]] += (1, a and b, a, b)
 
     def agreement(means: np.ndarray) -> np.ndarray:
-        n, together, a, b = means
-        agreed = (n - a - b + 2 * together) / n
+        n, both, a, b = means
+        agreed = (n - a - b + 2 * both) / n
         chance = (a * b + (n - a) * (n - b)) / n**2
         return (agreed - chance) / np.where(chance >= 1 - 1e-12, np.nan, 1 - chance)
 
-    return _bootstrap(counts, agreement, seed, resamples)
+    return _bootstrap(counts, agreement, seed)
 
 
-def _known(lanes: Sequence[Sequence[float]]) -> np.ndarray:
-    """The lanes [k, n] without the prompts that have no number in one of them."""
+def _complete(lanes: Sequence[Sequence[float]]) -> np.ndarray:
+    """The lanes [k, n] without the prompts that are NaN in one of them."""
     values = np.asarray(lanes, dtype=np.float64)
     return values[:, ~np.isnan(values).any(axis=0)]
 
 
-def _bootstrap(lanes: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int, resamples: int) -> Interval:
-    """A statistic of the means of `lanes` [k, n], and its percentile interval over resampled prompts; NaN where it is none."""
+def _bootstrap(lanes: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], seed: int) -> Interval:
+    """A statistic of the means of `lanes` [k, n], and its percentile interval over resampled prompts; NaN if undefined."""
     n = lanes.shape[1]
     if n == 0:
-        return NOTHING
+        return UNDEFINED
     mean = np.nanmean if np.isnan(lanes).any() else np.mean
     value = float(statistic(mean(lanes, axis=1)))
     if math.isnan(value):
-        return NOTHING
+        return UNDEFINED
     random = np.random.default_rng(seed)
     spread = np.concatenate([statistic(mean(lanes[:, random.integers(0, n, size=(rows, n))], axis=2))
-                             for rows in _blocks(resamples, n)])
+                             for rows in _blocks(RESAMPLES, n)])
     if np.isnan(spread).all():
-        return NOTHING
+        return UNDEFINED
     low, high = np.nanquantile(spread, (0.025, 0.975))
     return value, float(low), float(high)
 
 
-def _signs(n: int, seed: int, flips: int) -> Iterator[np.ndarray]:
-    """Rows of `n` signs, in blocks: every such row where there are no more than `flips`, else so many at random."""
-    if 2**n <= flips:
+def _signs(n: int, seed: int) -> Iterator[np.ndarray]:
+    """Rows of `n` signs, in blocks: all 2^n rows if at most FLIPS, else FLIPS random ones."""
+    if 2**n <= FLIPS:
         yield (np.arange(2**n)[:, None] >> np.arange(n) & 1) * 2 - 1
         return
     random = np.random.default_rng(seed)
-    for rows in _blocks(flips, n, most=500):
+    for rows in _blocks(FLIPS, n, most=500):
         yield random.integers(0, 2, size=(rows, n), dtype=np.int8) * 2 - 1
 
 
 def _blocks(rows: int, width: int, *, most: int = BLOCK) -> Iterator[int]:
-    """`rows` in parts of about `BLOCK` numbers each, so that thousands of prompts do not need gigabytes."""
+    """`rows` divided into parts of at most about BLOCK numbers, which bounds the memory for thousands of prompts."""
     block = max(1, min(most, BLOCK // width))
     yield from (min(block, rows - start) for start in range(0, rows, block))

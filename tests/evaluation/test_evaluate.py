@@ -157,7 +157,7 @@ def test_two_scorers_judge_one_claim_where_the_table_has_both(lab: Lab, prompts_
 def test_a_claim_with_one_scorer_says_so(lab: Lab, prompts_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METRICS, "refusal_rate", Judged(flagged_rate, ("refusal", "no such scorer")))
     report = run(lab, prompts_folder, "refusal")
-    assert any(note.startswith("refusal_rate rests on one scorer, refusal") for note in report.notes)
+    assert any(note.startswith("refusal_rate is computed by refusal only") for note in report.notes)
     assert report.agreements == () == report.seconds
 
 
@@ -176,7 +176,7 @@ def test_without_numbers_n_is_0_and_a_note_says_so(lab: Lab, prompts_folder: Pat
     report = run(lab, prompts_folder, "bias")
     row = next(row for row in rows(report) if row["metric"] == "pronoun_gap")
     assert (row["value"], row["low"], row["n"]) == (None, None, 0)
-    assert "bias pronoun_gap of base: none of 1 prompts gives a number" in report.notes
+    assert "bias pronoun_gap of base: undefined for every prompt (n = 1)" in report.notes
 
 
 def test_suites_on_the_same_prompts_share_replies(lab: Lab, prompts_folder: Path) -> None:

@@ -125,8 +125,8 @@ def test_other_settings_in_the_folder_are_an_error_that_names_them(home: Path) -
 
 
 @pytest.mark.parametrize(("name", "text", "said"), [
-    ("replies.jsonl", "", "without their settings"), ("settings.json", "{", "not an object of JSON"),
-    ("settings.json", "[]", "not an object of JSON")])
+    ("replies.jsonl", "", "without their settings"), ("settings.json", "{", "not a JSON object"),
+    ("settings.json", "[]", "not a JSON object")])
 def test_a_folder_of_something_else_is_left_alone(name: str, text: str, said: str, home: Path) -> None:
     (home / "out").mkdir()
     (home / "out" / name).write_text(text)

@@ -17,7 +17,7 @@ def test_interval_covers_the_truth_about_95_times_in_100() -> None:
     random = np.random.default_rng(3)
     covered = 0
     for k in range(200):
-        mean, low, high = interval(random.binomial(1, 0.3, size=200), seed=k, resamples=400)
+        mean, low, high = interval(random.binomial(1, 0.3, size=200), seed=k)
         assert low <= mean <= high
         covered += low <= 0.3 <= high
     assert 180 <= covered <= 199
@@ -84,11 +84,10 @@ def test_memory_is_bounded_at_twenty_thousand_prompts() -> None:
     random = np.random.default_rng(0)
     lanes = random.random((4, 20_000))
     lanes[2:] *= 0.5
-    some = {"resamples": 400}
-    calls = [lambda: interval(lanes[0], **some), lambda: gap_closed(*lanes[:3], **some),
-             lambda: gain(*lanes[:2], best=0.0, **some), lambda: paired(*lanes[:2], flips=500),
-             lambda: effect_kept((lanes[0], lanes[2]), (lanes[1], lanes[3]), target=0.0, **some),
-             lambda: kappa(lanes[0] > 0.5, lanes[1] > 0.5, range(20_000), **some)]
+    calls = [lambda: interval(lanes[0]), lambda: gap_closed(*lanes[:3]),
+             lambda: gain(*lanes[:2], best=0.0), lambda: paired(*lanes[:2]),
+             lambda: effect_kept((lanes[0], lanes[2]), (lanes[1], lanes[3]), target=0.0),
+             lambda: kappa(lanes[0] > 0.5, lanes[1] > 0.5, range(20_000))]
     for call in calls:
         tracemalloc.start()
         found = call()
@@ -99,7 +98,7 @@ def test_memory_is_bounded_at_twenty_thousand_prompts() -> None:
 
 def test_p_is_even_where_lanes_are_alike_and_small_where_they_are_not() -> None:
     random = np.random.default_rng(1)
-    found = [paired(*random.normal(size=(2, 40)), seed=k, flips=1000)[3] for k in range(200)]
+    found = [paired(*random.normal(size=(2, 40)), seed=k)[3] for k in range(200)]
     assert 2 <= sum(p <= 0.05 for p in found) <= 20  # about 10 of 200 by chance
     assert 0.4 < np.mean(found) < 0.6
     first = random.normal(size=60)

@@ -217,5 +217,5 @@ def figures(*, base: float = 0.7, patched: float = 0.15, refused: float = 0.0, f
 def test_the_verdict_is_a_plain_word(dials: dict[str, float], word: str) -> None:
     verdict = decide(*figures(**dials), metric="toxic_rate", target=0.0)
     assert verdict.word == word and verdict.holds == word.startswith("kept")
-    assert ("refused rise by 0.200, on the old base by 0.010" in verdict.why) == ("price" in word and "refused" in dials)
+    assert ("requests rises by 0.200, on the old base by 0.010" in verdict.why) == ("price" in word and "refused" in dials)
     assert ("KL to the base on harmless requests is 0.200" in verdict.why) == ("price" in word and "far" in dials)

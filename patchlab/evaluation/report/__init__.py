@@ -1,4 +1,4 @@
-"""A report's three files: JSON for programs, Markdown tables, and a page with charts and examples."""
+"""The three files of a report: JSON, Markdown tables, and an HTML page with charts and examples."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The report as one page that needs no other file and asks no other host.
+"""A report as one HTML page that needs no other file and makes no request.
 
-plotly.js is the copy that plotly.py brings along, written into the page. Whatever a model said is escaped, folded away, and
-named before it can be read.
+plotly.js is the copy that plotly.py contains, included in the page. Replies are escaped and collapsed, with a warning in front.
 """
 
 from __future__ import annotations
@@ -14,17 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from patchlab.errors import MissingExtraError
-from patchlab.evaluation.report.markdown import (
-    AGREED,
-    COMPARED,
-    FIGURES,
-    agreed_cells,
-    compared_cells,
-    figure_cells,
-    in_order,
-    interval_words,
-    number,
-)
+from patchlab.evaluation.report import markdown
 from patchlab.records import Measure, Reply, Report, Score
 from patchlab.scoring import load_scorer
 
@@ -34,19 +23,21 @@ TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoesca
 
 
 def page(report: Report) -> str:
-    """The page. Raises MissingExtraError where plotly is not installed."""
-    made = report.made_with
+    """The page. Raises MissingExtraError if plotly is not installed."""
+    def cells(measures: Sequence[Measure]) -> list[tuple[str, ...]]:
+        return [(*markdown.figure_cells(m), report.scorers.get(m.scorer, "")[:12]) for m in measures]
+
+    figures, made = (*markdown.FIGURES, "digest"), report.made_with
     return TEMPLATES.get_template("report.html.j2").render(
-        report=report, plotly_js=_library(), charts=_charts(report), examples=_examples(report),
+        report=report, plotly_js=_plotly_js(), charts=_charts(report), examples=_examples(report),
         patched=" with ".join(filter(None, [made.get("preset"), made.get("stack")])),
-        figures_head=(*FIGURES, "digest"), figures=[_cells(m, report) for m in in_order(report)],
-        details=[_cells(m, report) for m in report.details],
-        compared_head=COMPARED, compared=[compared_cells(c) for c in report.comparisons],
-        agreed_head=AGREED, agreed=[agreed_cells(a) for a in report.agreements])
+        figures=(figures, cells(markdown.in_order(report))), details=(figures, cells(report.details)),
+        compared=(markdown.COMPARED, map(markdown.compared_cells, report.comparisons)),
+        agreed=(markdown.AGREED, map(markdown.agreed_cells, report.agreements)))
 
 
-def _library() -> str:
-    """plotly.js without the note that points to a map of its source, which a browser would ask for."""
+def _plotly_js() -> str:
+    """plotly.js without the reference to its source map, which a browser would request."""
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
@@ -55,56 +46,45 @@ def _library() -> str:
     return str(get_plotlyjs()).split("\n//# sourceMappingURL=")[0]
 
 
-def _cells(m: Measure, report: Report) -> tuple[str, ...]:
-    return *figure_cells(m), report.scorers.get(m.scorer, "")[:12]
-
-
 def _charts(report: Report) -> dict[str, list[dict[str, str]]]:
-    """A small chart a metric, the lanes under one another, in the order of suites."""
+    """By suite, a bar chart per metric with one bar per lane.
+
+    If two scorers measured a metric of one lane, each scorer has a chart. Otherwise lanes share a chart even if different
+    models judged them, as for log-loss, where no model judges its own replies.
+    """
     charts: dict[str, list[dict[str, str]]] = {}
     for suite in dict.fromkeys(m.suite for m in report.measures):
-        own = [m for m in in_order(report) if m.suite == suite and m.n]
+        measures = [m for m in markdown.in_order(report) if m.suite == suite and m.n]
+        places = [(m.metric, m.lane) for m in measures]
         groups: dict[tuple[str, str], list[Measure]] = {}
-        for m in own:
-            groups.setdefault((m.metric, _chart_of(m, own)), []).append(m)
+        for m in measures:
+            groups.setdefault((m.metric, m.scorer if places.count((m.metric, m.lane)) > 1 else ""), []).append(m)
         charts[suite] = [{
-            "title": metric.replace("_", " "), "figure": json.dumps(_figure(some)),
-            "words": "; ".join(f"{m.lane} {number(m.value)}, {interval_words(m.low, m.high)}" for m in some),
-            "judges": f"by {some[0].scorer}" if len({m.scorer for m in some}) == 1
-            else "; ".join(f"{m.lane} by {m.scorer}" for m in some)} for (metric, _), some in groups.items()]
+            "title": metric.replace("_", " "), "figure": json.dumps(_figure(group)),
+            "words": "; ".join(f"{m.lane} {markdown.number(m.value)}, {markdown.interval_text(m.low, m.high)}" for m in group),
+            "judges": f"by {group[0].scorer}" if len({m.scorer for m in group}) == 1
+            else "; ".join(f"{m.lane} by {m.scorer}" for m in group)} for (metric, _), group in groups.items()]
     return charts
 
 
-def _chart_of(m: Measure, own: Sequence[Measure]) -> str:
-    """Which of a metric's charts a figure belongs to: a second scorer has its own; lanes that no one model can judge share."""
-    judges = [each.scorer for each in own if (each.metric, each.lane) == (m.metric, m.lane)]
-    return m.scorer if len(judges) > 1 else ""
-
-
-def _figure(measures: Sequence[Measure]) -> dict[str, Any]:
-    measures = measures[::-1]  # the first lane on top
-    data = [{"type": "bar", "orientation": "h", "y": [m.lane for m in measures], "x": [m.value for m in measures],
-             "marker": {"color": [COLORS.get(m.lane, "#2f9e8f") for m in measures]},
-             "error_x": {"type": "data", "symmetric": False,
-                         "array": [max(0.0, m.high - m.value) for m in measures],
-                         "arrayminus": [max(0.0, m.value - m.low) for m in measures]},
-             "customdata": [[interval_words(m.low, m.high), m.n] for m in measures],
-             "hovertemplate": "%{y}: %{x:.3f} (%{customdata[0]}), n = %{customdata[1]}<extra></extra>"}]
-    rate = all("_rate" in m.metric for m in measures)
-    quiet = {"fixedrange": True, "automargin": True, "zeroline": False, "gridcolor": "#8a94a640"}
-    layout = {"height": 60 + 34 * len(measures), "margin": {"l": 8, "r": 12, "t": 8, "b": 8}, "template": None,
-              "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "dragmode": False, "bargap": 0.35,
-              "xaxis": {**quiet, "range": [0, 1.02]} if rate else {**quiet, "rangemode": "tozero"}, "yaxis": quiet}
-    return {"data": data, "layout": layout}
+def _figure(measures: list[Measure]) -> dict[str, Any]:
+    """The data of a chart; its layout is in the template."""
+    measures = measures[::-1]  # plotly draws the first bar at the bottom
+    bars = {"y": [m.lane for m in measures], "x": [m.value for m in measures],
+            "marker": {"color": [COLORS.get(m.lane, "#2f9e8f") for m in measures]},
+            "error_x": {"array": [max(0.0, m.high - m.value) for m in measures],
+                        "arrayminus": [max(0.0, m.value - m.low) for m in measures]},
+            "customdata": [[markdown.interval_text(m.low, m.high), m.n] for m in measures]}
+    return {"data": [bars], "rate": all("_rate" in m.metric for m in measures)}
 
 
 def _examples(report: Report) -> dict[str, list[tuple[Reply, Score]]]:
-    """The replies by prompt, each with its toxicity; a reply that is flagged is folded away once more."""
+    """The replies by prompt, each with its toxicity score; the page collapses a flagged one separately."""
     if not report.replies:
         return {}
     by_prompt: dict[str, list[Reply]] = {}
     for reply in report.replies:
         by_prompt.setdefault(reply.prompt.text, []).append(reply)
     scorer = load_scorer("toxicity")
-    return {asked: list(zip(some, scorer.score([reply.text for reply in some]), strict=True))
-            for asked, some in by_prompt.items()}
+    return {prompt: list(zip(replies, scorer.score([reply.text for reply in replies]), strict=True))
+            for prompt, replies in by_prompt.items()}

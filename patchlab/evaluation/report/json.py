@@ -1,10 +1,10 @@
-"""A report as rows and as JSON; its keys are explained in docs/report-format.md."""
+"""A report as rows and as JSON; docs/report-format.md explains the keys."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from typing import Any
+
+from pydantic_core import to_jsonable_python
 
 from patchlab.records import Measure, Report
 
@@ -12,13 +12,13 @@ SCHEMA = 1
 
 
 def rows(report: Report) -> list[dict[str, Any]]:
-    """One row a suite, lane and metric: its figure, and where there are such, a second scorer's and the lane before.
+    """One row per suite, lane and metric, with the value of a second scorer and the comparison with the lane before, if any.
 
-    A number that is not finite is None.
+    NaN and infinity become None.
     """
     seconds = {place(m): m for m in report.seconds}
     versus = {(c.suite, c.second, c.metric, c.scorer): c for c in report.comparisons}
-    # perplexity is an exponential: what is compared is its logarithm
+    # perplexity is compared as its logarithm
     versus |= {(suite, lane, "perplexity", scorer): c for (suite, lane, metric, scorer), c in versus.items()
                if metric == "log_loss"}
     found = []
@@ -34,15 +34,15 @@ def rows(report: Report) -> list[dict[str, Any]]:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The whole report but its replies."""
+    """The whole report except its replies."""
     return {
         "schema": SCHEMA, "made_with": dict(report.made_with), "measures": rows(report),
-        "details": [_row(m, report) for m in report.details], "comparisons": list(map(_plain, report.comparisons)),
-        "agreements": list(map(_plain, report.agreements)), "scorers": dict(report.scorers), "notes": list(report.notes)}
+        "details": [_row(m, report) for m in report.details], "comparisons": _plain(report.comparisons),
+        "agreements": _plain(report.agreements), "scorers": dict(report.scorers), "notes": list(report.notes)}
 
 
 def place(m: Measure) -> tuple[str, str, str]:
-    """What a figure is about, whoever judged: suite, lane and metric."""
+    """Suite, lane and metric of a measure, which do not depend on its scorer."""
     return m.suite, m.lane, m.metric
 
 
@@ -50,7 +50,6 @@ def _row(m: Measure, report: Report) -> dict[str, Any]:
     return {**_plain(m), "digest": report.scorers.get(m.scorer, "")}
 
 
-def _plain(record: Any) -> dict[str, Any]:
-    """A record's fields, with None for every number that JSON does not have."""
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in dataclasses.asdict(record).items()}
+def _plain(records: Any) -> Any:
+    """Records as plain JSON values; NaN and infinity become None."""
+    return to_jsonable_python(records, inf_nan_mode="null")
