@@ -19,7 +19,7 @@ from patchlab.storage import write_json
 from patchlab.training.calibration import set_aside
 from patchlab.training.candidates import read_candidates, sample, write_candidates
 from patchlab.training.config import IMPROVES, Recipe, read_recipe
-from patchlab.training.dataset import Dataset, Example
+from patchlab.training.dataset import Dataset, TrainingExample
 from patchlab.training.losses import PairBatches
 from patchlab.training.preference_data import make_pairs, stored_pairs, write_pairs
 
@@ -110,7 +110,7 @@ class Data:
     def sft(self, steps: int) -> list[EncodedRow]:
         """The rows of so many SFT steps, step by step."""
         learn = [c for c in read_candidates(self.folder / "candidates.jsonl") if c.lane == "reference"]
-        data = Dataset(self.base, [Example(c.prompt, c.text, c.cut) for c in learn], rows=self.recipe.rows,
+        data = Dataset(self.base, [TrainingExample(c.prompt, c.text, c.cut) for c in learn], rows=self.recipe.rows,
                        seed=self.recipe.seed, length=self.recipe.length)
         return [each for step in range(steps) for each in encoded_rows(data.batch(step)[1])]
 

@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 from benchmarks.speed.sizes import PROMPT, Bare, made, patches, prompt_tuned, served
 from benchmarks.speed.timing import Figure, command, milliseconds, race, ratio, say
 from patchlab.engine import BARE, Bank, StackPlan
-from patchlab.engine.decode import Batch, Row
+from patchlab.engine.decode import Batch, BatchRow
 from patchlab.models import Backbone
 
 NONE, PATCHED, STOCK = "no patch", "one patch", "bare model"
@@ -27,7 +27,7 @@ TUNED, UNMERGED, MERGED = "PEFT prompt tuning", "LoRA unmerged", "LoRA merged"
 
 def stepping(backbone: Backbone, plan: StackPlan, turns: int) -> Callable[[], object]:
     """The engine's own step of one row, prompt already read."""
-    batch = Batch(backbone, [Row(backbone.encode(PROMPT), plan)], room=turns + 1)
+    batch = Batch(backbone, [BatchRow(backbone.encode(PROMPT), plan)], room=turns + 1)
     batch.prefill()
     return lambda: batch.step([5])
 

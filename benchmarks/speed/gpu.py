@@ -24,13 +24,13 @@ from benchmarks.speed.sizes import PROMPT, made, patches
 from benchmarks.speed.timing import RESULTS, Figure, Side, machine, milliseconds, race, ratio, report, say
 from patchlab.engine import Bank, StackPlan, scheduler_of
 from patchlab.engine.cuda_graph import PATIENCE
-from patchlab.engine.decode import Batch, Row
+from patchlab.engine.decode import Batch, BatchRow
 from patchlab.models import Backbone
 from patchlab.records import Pair, Prompt
 from patchlab.training.checkpoints import StepLog
 from patchlab.training.companions import Companions
 from patchlab.training.config import Recipe
-from patchlab.training.dataset import Dataset, Example
+from patchlab.training.dataset import Dataset, TrainingExample
 from patchlab.training.kl_regularizer import KLRegularizer
 from patchlab.training.loop import TrainingContext
 from patchlab.training.losses import dpo_steps
@@ -72,7 +72,7 @@ def replayed(backbone: Backbone, label: str, *, repeats: int, turns: int) -> lis
     plan = StackPlan.of((Bank(backbone).segment(patches(backbone, 1)), 1.0))
 
     def stepping(engine: Backbone, rows: int) -> Callable[[], object]:
-        batch = Batch(engine, [Row(engine.encode(PROMPT), plan)] * rows, room=turns + PATIENCE + 1)
+        batch = Batch(engine, [BatchRow(engine.encode(PROMPT), plan)] * rows, room=turns + PATIENCE + 1)
         batch.prefill()
         for _ in range(PATIENCE):  # the graph is recorded in the last of these
             batch.step([5] * rows)
@@ -95,7 +95,7 @@ def dpo(backbone: Backbone, label: str, *, steps: int, rows: int) -> list[Figure
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     with tempfile.TemporaryDirectory() as folder:
-        data = Dataset(backbone, [Example(prompt, good) for prompt in ask], rows=rows, seed=0, length=recipe.length)
+        data = Dataset(backbone, [TrainingExample(prompt, good) for prompt in ask], rows=rows, seed=0, length=recipe.length)
         context = TrainingContext(
             prefix=PrefixTrainer(backbone, initial_prefix(backbone, recipe)), scheduler=scheduler_of(backbone), recipe=recipe,
             regularizer=KLRegularizer(backbone, data), companions=Companions(backbone, [], seed=0),

@@ -15,7 +15,7 @@ import torch
 from benchmarks.speed.sizes import LENGTH, PROMPT, Bare, pair, patches, served
 from benchmarks.speed.timing import Figure, command, milliseconds, race, ratio, say
 from patchlab.engine import BARE, Bank, Lane, Sampling, Scheduler, StackPlan, fixed, stream
-from patchlab.engine.decode import Batch, Row
+from patchlab.engine.decode import Batch, BatchRow
 from patchlab.engine.sampler import RowKey, choose
 from patchlab.models import Backbone
 
@@ -37,7 +37,7 @@ def measure(backbone: Backbone, label: str, *, rows: int, patched: bool, repeats
         return lambda: next(running)
 
     def stepping() -> Callable[[], object]:
-        batch = Batch(backbone, [Row(backbone.encode(PROMPT), plan)] * rows, room=turns + 1)
+        batch = Batch(backbone, [BatchRow(backbone.encode(PROMPT), plan)] * rows, room=turns + 1)
         batch.prefill()
         return lambda: batch.step([5] * rows)
 

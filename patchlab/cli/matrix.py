@@ -13,7 +13,7 @@ from patchlab.cli.output import emit, table
 from patchlab.cli.progress import shown
 from patchlab.errors import InputError
 from patchlab.patches.compatibility import SIDE, warnings
-from patchlab.patches.interactions import Cell, Change, Interactions, Row, label
+from patchlab.patches.interactions import Cell, Change, InteractionRow, Interactions, label
 from patchlab.patches.stack import MODES, Mode, Stack
 from patchlab.registry import Installed, lookup
 from patchlab.registry.interaction_files import FILE, place_of
@@ -70,7 +70,7 @@ def measure(args: argparse.Namespace) -> None:
         raise KeyboardInterrupt(f"stopped; {out} has every finished row; go on with the same command") from None
 
 
-def _rows(found: Interactions, patches: Sequence[Installed], mode: Mode, base: str) -> Iterator[Row]:
+def _rows(found: Interactions, patches: Sequence[Installed], mode: Mode, base: str) -> Iterator[InteractionRow]:
     """The rows of these patches: without any, alone, in pairs."""
     wanted = {label(one.manifest) for one in patches}
     rows = found.fresh(one.manifest for one in patches).rows
@@ -78,14 +78,14 @@ def _rows(found: Interactions, patches: Sequence[Installed], mode: Mode, base: s
                        and (row.mode == mode or not row.stack)), key=lambda row: (len(row.stack), row.stack))
 
 
-def _emit(rows: Sequence[Row]) -> None:
+def _emit(rows: Sequence[InteractionRow]) -> None:
     for row in rows:
         for cell in row.cells:
             figure: dict[str, Any] = {name: value for name, value in dump(cell).items() if name != "values"}
             emit({"stack": list(row.stack), "mode": row.mode, **figure, "fights": cell in row.fights})
 
 
-def _print(rows: Sequence[Row], patches: Sequence[Installed], found: Interactions, mode: Mode, out: Path) -> None:
+def _print(rows: Sequence[InteractionRow], patches: Sequence[Installed], found: Interactions, mode: Mode, out: Path) -> None:
     head = ("stack", "suite", "metric", "whose", "value", "95 % interval", "n", "change", "95 % interval", "against", "scorer",
             "")
     print(table([head, *(_cells(row, cell) for row in rows for cell in row.cells)]))
@@ -98,7 +98,7 @@ def _print(rows: Sequence[Row], patches: Sequence[Installed], found: Interaction
     print(f"kept in {out}")
 
 
-def _cells(row: Row, cell: Cell) -> tuple[str, ...]:
+def _cells(row: InteractionRow, cell: Cell) -> tuple[str, ...]:
     joined = " then " if row.mode == "sequential" else " + "
     return (joined.join(row.stack) or "none", cell.suite, cell.metric, cell.patch, _figure(cell.value, cell.n),
             f"{cell.low:.3f} to {cell.high:.3f}" if cell.n else "", str(cell.n), *_change(cell.change), cell.scorer,

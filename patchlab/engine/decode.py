@@ -25,7 +25,7 @@ from patchlab.models import Backbone
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BatchRow:
     """A prompt's token ids and the plan of its stack."""
 
     ids: Sequence[int]
@@ -38,7 +38,7 @@ class Batch:
     `room` is the expected number of new tokens per row; when it is used up, the batch is copied to blocks with as much again.
     """
 
-    def __init__(self, backbone: Backbone, rows: Sequence[Row], *, room: int) -> None:
+    def __init__(self, backbone: Backbone, rows: Sequence[BatchRow], *, room: int) -> None:
         self.backbone, self.room = backbone, room
         each = [row.plan.rows for row in rows]
         self.counts = [len(group) for group in each]  # forward rows per row

@@ -21,11 +21,11 @@ from typing import cast
 
 import torch
 
-from patchlab.engine.decode import Batch, Row
+from patchlab.engine.decode import Batch, BatchRow
 from patchlab.engine.plan import BARE, StackPlan
 from patchlab.engine.sampler import RowKey, Sampling
 from patchlab.engine.segments import compile_prefix
-from patchlab.engine.waiting_line import Job, Line, piece
+from patchlab.engine.waiting_line import Job, WaitingLine, piece
 from patchlab.engine.written_rows import Request, WrittenRow, draw
 from patchlab.errors import ContextError, InputError, ModelError, StackError
 from patchlab.models import Backbone
@@ -53,7 +53,8 @@ class Scheduler:
         self._lock, self._busy = threading.RLock(), False
         with torch.no_grad():  # measured, since it depends on the model's cache layout
             token_bytes = compile_prefix(backbone, backbone.embeddings[:1].detach().float()).size
-        self._line = Line(rows=rows, memory=memory or _free_memory(backbone.device), waiting=waiting, token_bytes=token_bytes)
+        self._line = WaitingLine(rows=rows, memory=memory or _free_memory(backbone.device), waiting=waiting,
+                                 token_bytes=token_bytes)
 
     def request(self, lane: str, row: int, prompt: Prompt, plan: StackPlan = BARE, *, sampling: Sampling | None = None,
                 sample: int = 0, ids: Sequence[int] | None = None) -> Request:
@@ -147,7 +148,7 @@ class Scheduler:
             if not admitted:
                 return
             rows = [WrittenRow(self.backbone, request, job) for job, request in admitted]
-            batch = Batch(self.backbone, [Row(request.ids, request.plan) for _, request in admitted],
+            batch = Batch(self.backbone, [BatchRow(request.ids, request.plan) for _, request in admitted],
                           room=max(request.sampling.max_new_tokens for _, request in admitted))
             self._joining = batch, rows
         batch, rows = self._joining

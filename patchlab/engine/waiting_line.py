@@ -87,7 +87,7 @@ class Job:
         return request
 
 
-class Line:
+class WaitingLine:
     """A queue of at most `waiting` jobs, the next one to be served first.
 
     `rows` and `memory` bound the forward rows and the bytes of keys and values of all running requests; one token of one row

@@ -21,7 +21,7 @@ from patchlab.evaluation.reply_store import Replies, machine, made_with
 from patchlab.evaluation.statistics import gain, interval
 from patchlab.evaluation.suites import DOMAINS, HEADLINES, SUITES, Suite, load_prompts, suite
 from patchlab.patches import Stack
-from patchlab.patches.interactions import Cell, Change, Interactions, Labels, Row, add_row, label, load_interactions
+from patchlab.patches.interactions import Cell, Change, InteractionRow, Interactions, Labels, add_row, label, load_interactions
 from patchlab.patches.stack import Entry, Mode
 from patchlab.records import Progress, Prompt, Reply
 from patchlab.registry import Installed
@@ -85,7 +85,7 @@ class _Run:
         self.base = lab.base.identity.fingerprint
         self.domains = {label(one.manifest): one.manifest.domain for one in patches}
         self.stacks = stacks_of(patches, mode)
-        self.rows: dict[Labels, Row] = {}
+        self.rows: dict[Labels, InteractionRow] = {}
         self.done, self.total = 0, sum(map(self._replies, self.stacks))
         self.base_replies = Replies({})
 
@@ -100,7 +100,7 @@ class _Run:
         digests = {f"prompts of {name}": digest_of(self.prompts[name][1]) for name in self.suites(stack)}
         return {**made_with(self.sampling, self.lab.base), "n": str(self.n), "seed": str(self.seed), **digests}
 
-    def reuse(self, row: Row | None, stack: Labels) -> bool:
+    def reuse(self, row: InteractionRow | None, stack: Labels) -> bool:
         """Take over an earlier row of a stack if it was measured with these settings."""
         if row is None or not self.settings(stack).items() <= row.settings.items():
             return False
@@ -108,7 +108,7 @@ class _Run:
         self.done += self._replies(stack)
         return True
 
-    def row(self, stack: Labels) -> Generator[Progress, None, Row]:
+    def row(self, stack: Labels) -> Generator[Progress, None, InteractionRow]:
         """Measure one stack."""
         entries = tuple(Entry(name, version=version) for name, version in (each.split("@", 1) for each in stack))
         [lane] = self.lab.lanes(Stack(entries, self.mode), ["patched"])
@@ -122,7 +122,7 @@ class _Run:
             owners = [each for each in stack if name in DOMAINS and self.domains[each] == name] or [""]
             for part in (column, *(by_domain(column) if SUITES[name].apart == "too" else ())):
                 cells += [self._cell(part, stack, owner) for owner in owners]
-        self.rows[stack] = Row(self.base, stack, self.mode, {**self.settings(stack), **machine()}, tuple(cells))
+        self.rows[stack] = InteractionRow(self.base, stack, self.mode, {**self.settings(stack), **machine()}, tuple(cells))
         return self.rows[stack]
 
     def _replies(self, stack: Labels) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import permutations
 
-from patchlab.patches.interactions import Cell, Interactions, Row, label
+from patchlab.patches.interactions import Cell, InteractionRow, Interactions, label
 from patchlab.patches.manifest import Manifest
 from patchlab.patches.stack import Mode
 
@@ -62,7 +62,7 @@ def _declared(manifests: Sequence[Manifest], called: Called) -> Iterator[str]:
             yield f"{called(one)} and {called(other)} should not be on together: the manifest of {called(one)} lists a conflict."
 
 
-def _measured(manifests: Sequence[Manifest], rows: Iterable[Row], mode: Mode, called: Called) -> Iterator[str]:
+def _measured(manifests: Sequence[Manifest], rows: Iterable[InteractionRow], mode: Mode, called: Called) -> Iterator[str]:
     names = {label(manifest): called(manifest) for manifest in manifests}
     for row in rows:
         first, second = (names[name] for name in row.stack)
@@ -73,7 +73,7 @@ def _measured(manifests: Sequence[Manifest], rows: Iterable[Row], mode: Mode, ca
 
 
 def _loss(cell: Cell, names: dict[str, str]) -> str:
-    """The change of one figure of `Row.fights`, as a clause."""
+    """The change of one figure of `InteractionRow.fights`, as a clause."""
     assert cell.change is not None
     interval = f"({-cell.change.high:.1f} to {-cell.change.low:.1f})"
     if cell.patch:

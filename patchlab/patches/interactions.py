@@ -122,7 +122,7 @@ class Cell:
 
 @checked("interactions", do=_DO, error=PatchFormatError)
 @dataclass(frozen=True, slots=True, config=STRICT)
-class Row:
+class InteractionRow:
     """The figures of one stack of 0, 1 or 2 patches on the base with this fingerprint.
 
     Rows with equal `settings` were measured with the same prompts and sampling. Raises PatchFormatError.
@@ -160,7 +160,7 @@ class Row:
 class Interactions:
     """Measured rows, one per stack, and the digest of every patch in them. Raises PatchFormatError."""
 
-    rows: Annotated[tuple[Row, ...], Field(max_length=10_000), FailFast()] = ()
+    rows: Annotated[tuple[InteractionRow, ...], Field(max_length=10_000), FailFast()] = ()
     patches: dict[Label, Line] = field(default_factory=dict, hash=False)
     schema: Literal[1] = SCHEMA
 
@@ -171,7 +171,7 @@ class Interactions:
         if missing := {name for row in self.rows for name in row.stack} - self.patches.keys():
             raise Unfit("a digest for every patch of a row", field="patches", found=f"without {min(missing)}")
 
-    def find(self, base: str, stack: tuple[str, ...], mode: Mode) -> Row | None:
+    def find(self, base: str, stack: tuple[str, ...], mode: Mode) -> InteractionRow | None:
         """The row of a stack, None without one; the order of patches matters in sequential mode only."""
         key = _key(base, stack, mode)
         return next((row for row in self.rows if row.key == key), None)
@@ -187,7 +187,7 @@ class Interactions:
                      and all((name, self.patches[name], row.base) in current for name in row.stack))
         return Interactions(rows, {name: self.patches[name] for row in rows for name in row.stack})
 
-    def added(self, row: Row, digests: Mapping[str, str]) -> Interactions:
+    def added(self, row: InteractionRow, digests: Mapping[str, str]) -> Interactions:
         """A copy with `row` added or replaced, without the rows of patches that have another digest in `digests`."""
         changed = {name for name, digest in digests.items() if self.patches.get(name, digest) != digest}
         kept = tuple(old for old in self.rows if old.key != row.key and not changed & {*old.stack})
@@ -203,7 +203,8 @@ class Interactions:
         used = {name: other.patches[name] for row in more for name in row.stack}
         return Interactions((*self.rows, *more), {**used, **self.patches})
 
-    def fights(self, manifests: Sequence[Manifest], mode: Mode, *, fingerprints: Collection[str] = ()) -> Iterator[Row]:
+    def fights(self, manifests: Sequence[Manifest], mode: Mode, *,
+               fingerprints: Collection[str] = ()) -> Iterator[InteractionRow]:
         """The rows of those pairs in a stack of these patches, in this order and mode, that were measured to fight.
 
         Stale rows are ignored; `fingerprints` as in `fresh`.
@@ -232,7 +233,7 @@ def load_interactions(path: Path) -> Interactions:
     return parse(Interactions, path.read_bytes(), where=str(path), schema=SCHEMA)
 
 
-def add_row(path: Path, row: Row, digests: Mapping[str, str]) -> Interactions:
+def add_row(path: Path, row: InteractionRow, digests: Mapping[str, str]) -> Interactions:
     """Add a row to the file as `Interactions.added` does, and return the new content.
 
     The file is locked meanwhile, so that rows added by other processes are kept. Raises as load_interactions.

@@ -24,7 +24,7 @@ Encoded = tuple[list[int], list[int]]  # token ids of a prompt and of its reply
 MicroBatch = tuple[int, int]  # number and total: one of the parts that a step's rows are divided into (`Texts.piece`)
 
 
-class Example(NamedTuple):
+class TrainingExample(NamedTuple):
     """A reply to learn; one that was `cut` by the length limit has no end mark, so that nobody learns to stop there."""
 
     prompt: Prompt
@@ -43,7 +43,7 @@ class History:
     number only. Raises TrainingError for a prompt of a kind that has no exchanges.
     """
 
-    def __init__(self, backbone: Backbone, examples: Sequence[Example], *, most: int, seed: int) -> None:
+    def __init__(self, backbone: Backbone, examples: Sequence[TrainingExample], *, most: int, seed: int) -> None:
         self.most, self.seed, self.opening = most, seed, backbone.tokenizer.bos_token_id
         self.exchanges: dict[Kind, list[list[int]]] = {}
         for example in examples:
@@ -79,7 +79,7 @@ class Dataset:
     Raises ContextError for a text that does not fit behind a prefix of `length` positions.
     """
 
-    def __init__(self, backbone: Backbone, examples: Sequence[Example], *, rows: int, seed: int, length: int = 0,
+    def __init__(self, backbone: Backbone, examples: Sequence[TrainingExample], *, rows: int, seed: int, length: int = 0,
                  history: History | None = None) -> None:
         encoded = [(example.prompt.kind, example.encode(backbone)) for example in examples]
         longest = max(map(_length, encoded)) + (history.most if history else 0)

@@ -19,7 +19,7 @@ from patchlab.engine.likelihood import Texts, pad_texts, reply_logits, reply_log
 from patchlab.models import Backbone
 from patchlab.records import Pair, Progress
 from patchlab.training.companions import StepCompanions
-from patchlab.training.dataset import Dataset, Example, MicroBatch, token_mean
+from patchlab.training.dataset import Dataset, MicroBatch, TrainingExample, token_mean
 from patchlab.training.kl_regularizer import TargetCache
 from patchlab.training.loop import TrainingContext, run_stage
 
@@ -89,7 +89,7 @@ class PairBatches:
 
 
 def _neighbours(backbone: Backbone, pairs: Sequence[Pair]) -> Texts:
-    return pad_texts(backbone, [Example(pair.prompt, text, cut).encode(backbone) for pair in pairs
+    return pad_texts(backbone, [TrainingExample(pair.prompt, text, cut).encode(backbone) for pair in pairs
                                 for text, cut in ((pair.chosen, pair.chosen_cut), (pair.rejected, pair.rejected_cut))])
 
 

@@ -21,7 +21,7 @@ from patchlab.models import Backbone
 from patchlab.records import Progress, Prompt
 from patchlab.storage import read_jsonl, write_jsonl
 from patchlab.training.companions import StepCompanions
-from patchlab.training.dataset import Dataset, Example, MicroBatch, token_mean
+from patchlab.training.dataset import Dataset, MicroBatch, TrainingExample, token_mean
 from patchlab.training.kl_regularizer import TargetCache
 from patchlab.training.loop import TrainingContext, run_stage
 
@@ -82,20 +82,20 @@ class OnPolicyReplies:
             self.targets, self.round = TargetCache(self.teacher), number
         return self.data, self.targets
 
-    def _examples(self, number: int) -> list[Example]:
+    def _examples(self, number: int) -> list[TrainingExample]:
         path = self.context.folder / f"on_policy{number + 1}.jsonl"
         processes = self.context.prefix.processes
         if processes.first and not path.is_file():
             write_jsonl(path, self._sample(number))
         processes.barrier()
-        found = [Example(self.prompts[row["prompt"]], row["reply"], row["stop"] == "length") for row in read_jsonl(path)]
+        found = [TrainingExample(self.prompts[row["prompt"]], row["reply"], row["stop"] == "length") for row in read_jsonl(path)]
         found = [example for example in found if self._fits(example)]
         if not found:
             raise TrainingError(f"nothing but empty or overlong replies at on-policy step {number * self.context.recipe.refresh}",
                                 expected="some text", do="lower own_rate and train into another folder")
         return found
 
-    def _fits(self, example: Example) -> bool:
+    def _fits(self, example: TrainingExample) -> bool:
         """Whether a reply also fits at the recipe's distance and behind earlier turns: it was sampled without them."""
         backbone, recipe = self.context.prefix.backbone, self.context.recipe
         length = sum(map(len, example.encode(backbone)))

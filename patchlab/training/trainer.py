@@ -26,7 +26,7 @@ from patchlab.training.candidates import read_candidates, sample
 from patchlab.training.checkpoints import StepLog
 from patchlab.training.companions import Companions
 from patchlab.training.config import Recipe
-from patchlab.training.dataset import Dataset, Example, History
+from patchlab.training.dataset import Dataset, History, TrainingExample
 from patchlab.training.distributed import join
 from patchlab.training.kl_regularizer import KLRegularizer
 from patchlab.training.loop import TrainingContext
@@ -80,7 +80,7 @@ class _Training:
         pairs = stored_pairs(self.work / "pairs.jsonl")
         prefix = PrefixTrainer(self.base, start, self.processes, strength=strength)
         context = self._context(prefix, EarlyStopping(calibration, recipe) if calibration and recipe.patience else None)
-        safe = [Example(p.prompt, p.chosen, p.chosen_cut) for p in pairs] if given is not None else self._safe()
+        safe = [TrainingExample(p.prompt, p.chosen, p.chosen_cut) for p in pairs] if given is not None else self._safe()
         yield from sft_steps(context, self._dataset(safe, recipe.rows, context.history), self.reference)
         if recipe.own_steps and self.reference:
             yield from on_policy_steps(context, domain or [pair.prompt for pair in pairs], self.reference)
@@ -173,7 +173,7 @@ class _Training:
         write_pairs(path, pairs)
         yield Progress("pairs", 1, 1, ", ".join(f"{n} {why}" for why, n in counts.most_common()))
 
-    def _safe(self) -> list[Example]:
+    def _safe(self) -> list[TrainingExample]:
         """What SFT learns: safe replies of the reference, or of the base where the reference has none."""
         winner = self.recipe.winner
         safe = [c for c in read_candidates(self.work / "candidates.jsonl") if c.text and c.score <= winner]
@@ -181,13 +181,13 @@ class _Training:
         if not learn:
             raise TrainingError("no safe reply among the candidates", expected=f"some scored {winner:g} or lower",
                                 do="raise winner or use a safer reference")
-        return [Example(c.prompt, c.text, c.cut) for c in learn]
+        return [TrainingExample(c.prompt, c.text, c.cut) for c in learn]
 
     def _context(self, prefix: PrefixTrainer, early_stopping: EarlyStopping | None) -> TrainingContext:
         """What the stages share. The base's own replies to all other prompts are held, and serve as earlier turns."""
         recipe = self.recipe
         candidates = read_candidates(self.work / "held.jsonl")
-        held = [Example(c.prompt, c.text, c.cut) for c in candidates if c.text]
+        held = [TrainingExample(c.prompt, c.text, c.cut) for c in candidates if c.text]
         if not held:
             raise TrainingError(f"{len(candidates)} empty replies of the base to the prompts to hold", expected="some text",
                                 do="give prompts that the base answers")
@@ -201,7 +201,7 @@ class _Training:
                                companions=companions, log=StepLog(self.work / "log.jsonl"), folder=self.work,
                                early_stopping=early_stopping, history=history)
 
-    def _dataset(self, examples: Sequence[Example], rows: int, history: History | None) -> Dataset:
+    def _dataset(self, examples: Sequence[TrainingExample], rows: int, history: History | None) -> Dataset:
         recipe = self.recipe
         return Dataset(self.base, examples, rows=rows, seed=recipe.seed, length=recipe.length + recipe.distance, history=history)
 

@@ -17,7 +17,7 @@ from patchlab.engine import Sampling
 from patchlab.errors import InputError, PatchLabError
 from patchlab.records import Prompt
 from patchlab.registry.interaction_files import find_interactions
-from patchlab.ui import charts, columns, copy, curve_panel, history, matrix_panel, patch_panel, session
+from patchlab.ui import charts, copy, curve_panel, history, matrix_panel, patch_panel, reply_columns, session
 from patchlab.ui.diff import escaped
 from patchlab.ui.live_chart import live_chart
 from patchlab.ui.patch_panel import PatchPanel
@@ -150,7 +150,7 @@ class Compare:
         """The status line with an error; without `keep` columns and charts are as before any run."""
         r, names = self.results, self.lab.lane_names
         updates: dict[Any, Any] = {} if keep else {
-            **{place: columns.empty(name, index) for index, (name, place) in enumerate(zip(names, r.lanes, strict=True))},
+            **{place: reply_columns.empty(name, index) for index, (name, place) in enumerate(zip(names, r.lanes, strict=True))},
             **{chart: charts.figure(scorer, names) for scorer, chart in r.charts.items()}}
         return updates | {r.status: status(words, problem=True)}
 
@@ -170,7 +170,7 @@ class Compare:
         updates: dict[Any, Any] = {r.status: status(words, problem=words == copy.FAILED),
                                    r.warning: self.controls.panel.told(view.warnings)}
         for index, place in enumerate(r.lanes):
-            updates[place] = columns.column(view, index, view.prompt.domain)
+            updates[place] = reply_columns.column(view, index, view.prompt.domain)
         for scorer, chart in r.charts.items():
             updates[chart] = charts.figure(scorer, names, view)
         return updates
@@ -269,7 +269,7 @@ def _examples(prompt: gr.Textbox, kind: gr.Radio) -> None:
 def _results(lab: Lab, scorers: Sequence[Scorer], line: gr.HTML, warning: gr.HTML) -> Results:
     heading(copy.RESULTS_TITLE, copy.LEGEND, classes="section")
     with gr.Row(elem_classes=["lanes"], elem_id="lanes"):
-        lanes = tuple(gr.HTML(columns.empty(name, index), apply_default_css=False, elem_id=f"lane-{name}")
+        lanes = tuple(gr.HTML(reply_columns.empty(name, index), apply_default_css=False, elem_id=f"lane-{name}")
                       for index, name in enumerate(lab.lane_names))
     heading(copy.CHARTS_TITLE, copy.CHARTS_NOTE, classes="section")
     drawn = {}
@@ -277,7 +277,7 @@ def _results(lab: Lab, scorers: Sequence[Scorer], line: gr.HTML, warning: gr.HTM
         for scorer in scorers:
             with gr.Column(min_width=300, elem_classes=["chart"]):
                 title = charts.TITLES.get(scorer.name, scorer.name)
-                gr.HTML(f"<h3>{escaped(title)}</h3>{columns.legend(lab.lane_names)}", apply_default_css=False)
+                gr.HTML(f"<h3>{escaped(title)}</h3>{reply_columns.legend(lab.lane_names)}", apply_default_css=False)
                 drawn[scorer.name] = live_chart(charts.figure(scorer.name, lab.lane_names), elem_id=f"chart-{scorer.name}")
     rows = gr.State([])
     with gr.Row(elem_classes=["history-title", "section"]):

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 MARK = "#8a94a6"
 
 
-class Line(NamedTuple):
+class CurveLine(NamedTuple):
     """A line of the chart: whose figures it shows, its words, style and axis."""
 
     suite: str
@@ -34,14 +34,14 @@ class Line(NamedTuple):
     axis: str = "y"
 
 
-HARMLESS = Line("overrefusal", "refusal_rate", "Harmless requests refused", charts.style(0))
-DRIFT = Line("drift", "kl_to_base", "Drift on harmless requests (right)", charts.style(2), "y2")
-OWN = tuple(Line(suite, metric, words, charts.style(1)) for suite, metric, words in (
+HARMLESS = CurveLine("overrefusal", "refusal_rate", "Harmless requests refused", charts.style(0))
+DRIFT = CurveLine("drift", "kl_to_base", "Drift on harmless requests (right)", charts.style(2), "y2")
+OWN = tuple(CurveLine(suite, metric, words, charts.style(1)) for suite, metric, words in (
     ("refusal", "refusal_rate", "Harmful requests refused"), ("toxicity", "toxic_rate", "Toxic replies"),
     ("bias", "stereotype_rate", "Stereotyped pronouns (0.5 is even)")))
 
 
-def lines(curve: Curve) -> list[Line]:
+def lines(curve: Curve) -> list[CurveLine]:
     """The lines a curve has figures for, the patch's own purpose first."""
     held = {(measure.suite, measure.metric) for point in curve.points for measure in point.measures}
     return [line for line in (*OWN, HARMLESS, DRIFT) if (line.suite, line.metric) in held]
@@ -82,12 +82,12 @@ def summary(curve: Curve, strength: float) -> str:
     return f"Measured at strength {point.strength:g}: {', '.join(said) or 'nothing'} (up to {n} prompts each)."
 
 
-def _points(curve: Curve, line: Line) -> list[tuple[float, Measure]]:
+def _points(curve: Curve, line: CurveLine) -> list[tuple[float, Measure]]:
     return [(point.strength, measure) for point in curve.points for measure in point.measures
             if (measure.suite, measure.metric) == (line.suite, line.metric)]
 
 
-def _trace(line: Line, found: Sequence[tuple[float, Measure]]) -> dict[str, Any]:
+def _trace(line: CurveLine, found: Sequence[tuple[float, Measure]]) -> dict[str, Any]:
     bars = {"type": "data", "symmetric": False, "thickness": 1, "width": 0, "color": line.style["color"],
             "array": [round(m.high - m.value, 4) for _, m in found], "arrayminus": [round(m.value - m.low, 4) for _, m in found]}
     return {"type": "scatter", "mode": "lines+markers", "name": line.words, "x": [strength for strength, _ in found],

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from patchlab.ui import copy
-from patchlab.ui.columns import verdicts
 from patchlab.ui.diff import escaped
+from patchlab.ui.reply_columns import verdicts
 from patchlab.ui.session import LaneView, View
 
 SHOWN, KEPT = 90, 50  # characters of a prompt; rows

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations, permutations
 from typing import Any
 
-from patchlab.patches.interactions import HARMLESS_METRIC, HARMLESS_SUITE, Cell, Interactions, Row, label
+from patchlab.patches.interactions import HARMLESS_METRIC, HARMLESS_SUITE, Cell, InteractionRow, Interactions, label
 from patchlab.patches.manifest import Manifest
 from patchlab.patches.stack import Mode
 from patchlab.ui.diff import escaped
@@ -30,20 +30,20 @@ class Shown:
 
     title: str
     note: str
-    cell: Callable[[Row, Manifest], Cell | None]
+    cell: Callable[[InteractionRow, Manifest], Cell | None]
     full: float
     share: bool = True
 
 
-def _own(row: Row, manifest: Manifest) -> Cell | None:
+def _own(row: InteractionRow, manifest: Manifest) -> Cell | None:
     return next((cell for cell in row.cells if cell.patch == label(manifest)), None)
 
 
-def _harmless(row: Row, _: Manifest) -> Cell | None:
+def _harmless(row: InteractionRow, _: Manifest) -> Cell | None:
     return row.cell(HARMLESS_SUITE, HARMLESS_METRIC)
 
 
-def _drift(row: Row, _: Manifest) -> Cell | None:
+def _drift(row: InteractionRow, _: Manifest) -> Cell | None:
     return row.cell("drift", "kl_to_base")
 
 
@@ -62,7 +62,7 @@ def pairs(manifests: Sequence[Manifest], mode: Mode) -> list[tuple[Manifest, Man
     return list(permutations(manifests, 2) if mode == "sequential" else combinations(manifests, 2))
 
 
-def measured(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode) -> list[Row]:
+def measured(interactions: Interactions, manifests: Sequence[Manifest], mode: Mode) -> list[InteractionRow]:
     """The pairs of these patches that were measured in this mode."""
     found = (interactions.find(one.base.fingerprint, (label(one), label(other)), mode) for one, other in pairs(manifests, mode))
     return [row for row in found if row]
@@ -122,7 +122,7 @@ class _Square:
 
 def _square(interactions: Interactions, one: Manifest, other: Manifest, mode: Mode, what: Shown, *, small: bool) -> _Square:
     """What `what` says of `one` with `other`, or of `one` alone where they are the same; `small` leaves room for little."""
-    def stacked(*stack: Manifest) -> tuple[Row, Cell] | None:
+    def stacked(*stack: Manifest) -> tuple[InteractionRow, Cell] | None:
         row = interactions.find(one.base.fingerprint, tuple(map(label, stack)), mode)
         cell = what.cell(row, one) if row else None
         return (row, cell) if row and cell and cell.n else None
@@ -146,7 +146,7 @@ def _square(interactions: Interactions, one: Manifest, other: Manifest, mode: Mo
                    "<br><br>".join(_told(row, cell, what) for _, (row, cell) in changes))
 
 
-def _short(found: tuple[Row, Cell], what: Shown, *, small: bool) -> str:
+def _short(found: tuple[InteractionRow, Cell], what: Shown, *, small: bool) -> str:
     """A change in a square: bold where it says fight."""
     row, cell = found
     if cell.change is None or not cell.change.known:
@@ -155,7 +155,7 @@ def _short(found: tuple[Row, Cell], what: Shown, *, small: bool) -> str:
     return f"<b>{text}</b>" if cell in row.fights else text
 
 
-def _told(row: Row, cell: Cell, what: Shown) -> str:
+def _told(row: InteractionRow, cell: Cell, what: Shown) -> str:
     """All that is known of a figure of a pair, as lines."""
     assert cell.change is not None
     sign = "+.1f" if what.share else "+.3f"
@@ -196,7 +196,7 @@ def summary(interactions: Interactions, manifests: Sequence[Manifest], mode: Mod
     return " ".join(said)
 
 
-def _most(cell: Cell, row: Row, titles: dict[str, str]) -> str:
+def _most(cell: Cell, row: InteractionRow, titles: dict[str, str]) -> str:
     """The largest loss of an own effect, or that there is none."""
     assert cell.change is not None
     if cell.change.value >= 0:
@@ -213,7 +213,7 @@ def _some(names: Sequence[str]) -> str:
     return "; ".join(names[:NAMED]) + more
 
 
-def _pair(row: Row, titles: dict[str, str]) -> str:
+def _pair(row: InteractionRow, titles: dict[str, str]) -> str:
     return (" then " if row.mode == "sequential" else " with ").join(titles[name] for name in row.stack)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from patchlab.cli import main
 from patchlab.patches import Patch
-from patchlab.patches.interactions import Cell, Change, Interactions, Row, load_interactions, save_interactions
+from patchlab.patches.interactions import Cell, Change, InteractionRow, Interactions, load_interactions, save_interactions
 from patchlab.registry import install
 from patchlab.registry.interaction_files import FILE
 
@@ -88,7 +88,7 @@ def fighting(folder: Path) -> Interactions:
     manifests = [Patch.from_pretrained(folder / f"{name}-1.0.0").manifest for name in ("calm", "firm")]
     cell = Cell("refusal", "refusal_rate", "firm@1.0.0", 0.5, 0.25, 0.75, 2, "refusal", "a" * 64, (0.0, 1.0),
                 Change(("firm@1.0.0",), -20.0, -30.0, -10.0, 2, "points"))
-    row = Row(manifests[0].base.fingerprint, ("calm@1.0.0", "firm@1.0.0"), "parallel", {}, (cell,))
+    row = InteractionRow(manifests[0].base.fingerprint, ("calm@1.0.0", "firm@1.0.0"), "parallel", {}, (cell,))
     return Interactions((row,), {f"{each.name}@1.0.0": each.digest for each in manifests})
 
 

@@ -13,7 +13,7 @@ from made_models import full_forward, make_patch, some_ids
 from torch import Tensor
 
 from patchlab.engine import BARE, StackPlan, blend, parallel
-from patchlab.engine.decode import Batch, Row
+from patchlab.engine.decode import Batch, BatchRow
 from patchlab.engine.forward_rows import PLAUSIBLE, Part, blended
 from patchlab.engine.likelihood import pad_texts, reply_logits
 from patchlab.errors import StackError
@@ -31,7 +31,7 @@ def blend_of(parts: Sequence[Part], *, averaging: bool = False) -> StackPlan:
     return StackPlan(blend(parts, averaging=averaging))
 
 
-def chances(backbone: Backbone, rows: Sequence[Row], more: Sequence[int] = MORE) -> Tensor:
+def chances(backbone: Backbone, rows: Sequence[BatchRow], more: Sequence[int] = MORE) -> Tensor:
     """Log-probabilities [steps, B, V] of a batch that reads its prompts and then the same tokens in every row."""
     batch = Batch(backbone, rows, room=len(more))
     return torch.stack([batch.prefill(), *(batch.step([t] * len(rows)) for t in more)]).log_softmax(-1)
@@ -39,7 +39,7 @@ def chances(backbone: Backbone, rows: Sequence[Row], more: Sequence[int] = MORE)
 
 def test_any_order_gives_equal_chances(backbone: Backbone) -> None:
     ids = some_ids(10, seed=5)
-    first, *others = (chances(backbone, [Row(ids, blend_of(order))])
+    first, *others = (chances(backbone, [BatchRow(ids, blend_of(order))])
                       for order in itertools.permutations(parts_of(backbone, 1.0, 0.7, 2.0)))
     for other in others:
         assert_near(other, first)
@@ -47,23 +47,23 @@ def test_any_order_gives_equal_chances(backbone: Backbone) -> None:
 
 def test_a_blend_of_one_at_strength_one_is_that_patch(backbone: Backbone) -> None:
     ids, (one,) = some_ids(9, seed=2), parts_of(backbone, 1.0)
-    alone = chances(backbone, [Row(ids, StackPlan.of(one))])
-    assert_near(chances(backbone, [Row(ids, blend_of((one,)))]), alone)
-    assert not torch.allclose(alone, chances(backbone, [Row(ids)]), atol=0.01)
+    alone = chances(backbone, [BatchRow(ids, StackPlan.of(one))])
+    assert_near(chances(backbone, [BatchRow(ids, blend_of((one,)))]), alone)
+    assert not torch.allclose(alone, chances(backbone, [BatchRow(ids)]), atol=0.01)
 
 
 def test_a_blend_of_none_is_the_base_to_the_bit(llama: Backbone) -> None:
     ids = some_ids(9, seed=3)
-    base = chances(llama, [Row(ids)])
-    assert torch.equal(chances(llama, [Row(ids, blend_of(()))]), base)
-    assert torch.equal(chances(llama, [Row(ids, blend_of(parts_of(llama, 0.0, 0.0)))]), base)
+    base = chances(llama, [BatchRow(ids)])
+    assert torch.equal(chances(llama, [BatchRow(ids, blend_of(()))]), base)
+    assert torch.equal(chances(llama, [BatchRow(ids, blend_of(parts_of(llama, 0.0, 0.0)))]), base)
 
 
-def mixed_rows(backbone: Backbone) -> list[Row]:
+def mixed_rows(backbone: Backbone) -> list[BatchRow]:
     on = parts_of(backbone, 1.0, 0.5, 2.0)
     ids = some_ids(24, seed=1)
     plans = [BARE, blend_of(on), StackPlan.of(*on), blend_of(on[:1]), blend_of(on[1:]), StackPlan.of(*on[2:])]
-    return [Row(ids[-length:], plan) for length, plan in zip((24, 3, 17, 9, 12, 6), plans, strict=True)]
+    return [BatchRow(ids[-length:], plan) for length, plan in zip((24, 3, 17, 9, 12, 6), plans, strict=True)]
 
 
 def test_a_blended_row_in_any_batch_is_the_row_alone(backbone: Backbone) -> None:
@@ -98,7 +98,7 @@ def test_changes_are_added_to_the_base_by_hand(backbone: Backbone) -> None:
     prefixes = [torch.tensor(make_patch(backbone, name, length=length).prefix) for name, length in LENGTHS.items()]
     base, *patched = (full_forward(backbone, ids, on).log_softmax(-1) for on in ([], *([(p, 1.0)] for p in prefixes)))
     total = base + torch.stack([s * (each - base) for s, each in zip(strengths, patched, strict=True)]).sum(0)
-    got = chances(backbone, [Row(ids[:1], blend_of(parts_of(backbone, *strengths)))], ids[1:])[:, 0]
+    got = chances(backbone, [BatchRow(ids[:1], blend_of(parts_of(backbone, *strengths)))], ids[1:])[:, 0]
     best = torch.stack([base, *patched])
     likely = (best >= best.amax(-1, keepdim=True) + math.log(PLAUSIBLE)).any(0)
     shift = torch.where(likely, got - total, torch.nan)
@@ -114,7 +114,7 @@ def test_given_replies_have_the_chances_of_decoding(backbone: Backbone) -> None:
     texts = pad_texts(backbone, pairs)
     logits = reply_logits(backbone, texts, plan)
     for k, (prompt, reply) in enumerate(pairs):
-        assert_near(logits[texts.rows == k], chances(backbone, [Row(prompt, plan)], reply[:-1])[:, 0])
+        assert_near(logits[texts.rows == k], chances(backbone, [BatchRow(prompt, plan)], reply[:-1])[:, 0])
 
 
 def test_a_sum_does_not_leave_the_language() -> None:
@@ -143,18 +143,18 @@ def test_a_mean_weighs_changes_by_how_far_they_move_the_base() -> None:
 @torch.no_grad()
 def test_in_a_mean_what_many_say_alike_is_said_once(llama: Backbone) -> None:
     ids, (one, other) = some_ids(10, seed=6), parts_of(llama, 1.0, 1.0)
-    alone = chances(llama, [Row(ids, StackPlan.of(one))])
-    assert_near(chances(llama, [Row(ids, blend_of((one,), averaging=True))]), alone)
-    assert_near(chances(llama, [Row(ids, blend_of((one,) * 5, averaging=True))]), alone)
-    assert not torch.allclose(chances(llama, [Row(ids, blend_of((one,) * 5))]), alone, atol=0.1)
-    both = [chances(llama, [Row(ids, blend_of(parts, averaging=True))]) for parts in ((one, other), (other, one))]
+    alone = chances(llama, [BatchRow(ids, StackPlan.of(one))])
+    assert_near(chances(llama, [BatchRow(ids, blend_of((one,), averaging=True))]), alone)
+    assert_near(chances(llama, [BatchRow(ids, blend_of((one,) * 5, averaging=True))]), alone)
+    assert not torch.allclose(chances(llama, [BatchRow(ids, blend_of((one,) * 5))]), alone, atol=0.1)
+    both = [chances(llama, [BatchRow(ids, blend_of(parts, averaging=True))]) for parts in ((one, other), (other, one))]
     assert_near(*both)
 
 
 @torch.no_grad()
 def test_rows_that_average_and_rows_that_add_share_a_batch(llama: Backbone) -> None:
     ids, on = some_ids(9, seed=8), parts_of(llama, 1.0, 1.0)
-    rows = [Row(ids, blend_of(on, averaging=averaging)) for averaging in (False, True, False)]
+    rows = [BatchRow(ids, blend_of(on, averaging=averaging)) for averaging in (False, True, False)]
     together = chances(llama, rows)
     for k, row in enumerate(rows):
         assert_near(together[:, k], chances(llama, [row])[:, 0])

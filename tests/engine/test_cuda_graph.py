@@ -14,7 +14,7 @@ from made_models import make_backbone, some_ids
 
 from patchlab.engine import Lane, Sampling, Scheduler, StackPlan, blend, fixed, stream
 from patchlab.engine.cuda_graph import PATIENCE, StaticStep
-from patchlab.engine.decode import Batch, Row
+from patchlab.engine.decode import Batch, BatchRow
 from patchlab.models import Backbone
 from patchlab.records import Prompt
 
@@ -43,7 +43,7 @@ def test_the_step_is_begun_once_a_layout_and_only_where_it_stays(llama: Backbone
     begin = StaticStep.__init__
     monkeypatch.setattr(StaticStep, "__init__", lambda self, batch: (made.append(batch.still), begin(self, batch))[1])
     monkeypatch.setattr(llama, "static", True)
-    batch = Batch(llama, [Row(some_ids(5, seed=1)), Row(some_ids(3, seed=2))], room=40)
+    batch = Batch(llama, [BatchRow(some_ids(5, seed=1)), BatchRow(some_ids(3, seed=2))], room=40)
     batch.prefill()
     for _ in range(3 * PATIENCE):
         batch.step([5, 6])
@@ -77,7 +77,7 @@ def test_a_gpu_replays_what_it_would_compute() -> None:
     """The logits of every step, over a change of layout."""
     made = make_backbone("llama")
     backbone = Backbone(copy.deepcopy(made.model).to("cuda"), made.tokenizer, name="on a GPU")
-    rows = [Row(some_ids(5, seed=1)), Row(some_ids(3, seed=2))]
+    rows = [BatchRow(some_ids(5, seed=1)), BatchRow(some_ids(3, seed=2))]
     found = []
     for static in (False, True):
         backbone.static = static

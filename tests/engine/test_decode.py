@@ -14,7 +14,7 @@ from made_models import in_doubles, some_ids
 from torch import Tensor
 
 from patchlab.engine import StackPlan
-from patchlab.engine.decode import Batch, Row
+from patchlab.engine.decode import Batch, BatchRow
 from patchlab.engine.forward_rows import Part
 from patchlab.models import Backbone
 
@@ -23,11 +23,11 @@ ROOM = 12
 LONGEST = 14
 
 
-def own_stacks(backbone: Backbone) -> list[Row]:
+def own_stacks(backbone: Backbone) -> list[BatchRow]:
     """No patch, a patch of its own for each of four rows, two patches, and one patch under two names."""
     on: list[Part] = [(segment_of(backbone, f"own-{k}", length), 0.5 + k) for k, length in enumerate(LENGTHS)]
     stacks = [(), *([part] for part in on), (on[2], on[0]), (on[0], on[0])]
-    return [Row(some_ids(length, seed=length), StackPlan.of(*stack))
+    return [BatchRow(some_ids(length, seed=length), StackPlan.of(*stack))
             for length, stack in zip((9, 4, 15, 7, 11, 3, 6), stacks, strict=True)]
 
 
@@ -79,9 +79,9 @@ def test_neighbours_do_not_reach_a_rows_bits(llama: Backbone) -> None:
     """Beside rows as long and as wide, whatever their patches are."""
     rows = own_stacks(llama)
     ids = some_ids(9, seed=1)
-    narrow, wide, other = (Row(ids, row.plan) for row in (rows[1], rows[2], rows[4]))
+    narrow, wide, other = (BatchRow(ids, row.plan) for row in (rows[1], rows[2], rows[4]))
 
-    def of(*some: Row) -> Tensor:
+    def of(*some: BatchRow) -> Tensor:
         batch = Batch(llama, some, room=4)
         return torch.stack([batch.prefill(), *(batch.step([token] * len(some)) for token in ids[:4])])[:, 0]
 
@@ -94,14 +94,14 @@ def test_room_behind_a_patch_is_what_a_patch_that_weighs_nothing_takes(backbone:
     far, ids = replace(near, room=7), some_ids(6, seed=2)
 
     def after(*parts: Part) -> Tensor:
-        batch = Batch(backbone, [Row(ids, StackPlan.of(*parts))], room=ROOM)
+        batch = Batch(backbone, [BatchRow(ids, StackPlan.of(*parts))], room=ROOM)
         return torch.cat([batch.prefill(), batch.step([ids[0]])])
 
     torch.testing.assert_close(after((far, 1.0)), after((near, 1.0), (long, 1e-12)), atol=1e-5, rtol=0)
     assert not torch.allclose(after((far, 1.0)), after((near, 1.0)), atol=1e-3)
 
 
-def alone(backbone: Backbone, row: Row, tokens: Sequence[int]) -> Tensor:
+def alone(backbone: Backbone, row: BatchRow, tokens: Sequence[int]) -> Tensor:
     """Logits [steps, V] of a row by itself."""
     return decoded(backbone, [row], tokens)[:, 0]
 
@@ -114,7 +114,7 @@ def test_rows_that_join_and_leave_at_random_have_the_logits_they_have_alone(
     monkeypatch.setattr(Tensor, "new_empty", lambda self, *shape: self.new_full(shape, torch.nan))  # memory as found
     rng = random.Random(backbone.name)
     each = plans_of(backbone)
-    rows = [Row(some_ids(rng.randint(1, 20), seed=k), each[k % len(each)]) for k in range(12)]
+    rows = [BatchRow(some_ids(rng.randint(1, 20), seed=k), each[k % len(each)]) for k in range(12)]
     tokens = [some_ids(LONGEST, seed=100 + k) for k in range(len(rows))]
     expected = [alone(backbone, row, said) for row, said in zip(rows, tokens, strict=True)]
     batch: Batch | None = None
@@ -149,7 +149,7 @@ def test_rows_that_join_and_leave_at_random_have_the_logits_they_have_alone(
 
 def test_prompts_read_in_pieces_have_the_logits_of_prompts_read_at_once(backbone: Backbone) -> None:
     """Far beyond the window of sliding layers, with left padding, and in the steps after."""
-    rows = [Row(some_ids(length, seed=length), plan)
+    rows = [BatchRow(some_ids(length, seed=length), plan)
             for length, plan in zip((33, 9, 21, 1, 30, 12, 5, 17), plans_of(backbone), strict=True)]
     whole = decoded(backbone, rows)
     for columns in (1, 4, 20):

@@ -15,7 +15,7 @@ from made_models import make_backbone, make_patch, put, some_ids
 from torch import Tensor
 
 from patchlab.engine import BARE, Lab, Sampling, StackPlan, gates, normalised, plan
-from patchlab.engine.decode import Batch, Row
+from patchlab.engine.decode import Batch, BatchRow
 from patchlab.engine.gates import score, states
 from patchlab.engine.likelihood import encode_texts, reply_logits
 from patchlab.errors import BaseMismatchError, ContextError, PatchFormatError, StackError
@@ -90,7 +90,7 @@ def test_threads_do_not_reach_each_others_states(llama: Backbone) -> None:
 
     def found(each: tuple[list[int], int]) -> Tensor:
         ids, layer = each
-        Batch(llama, [Row(ids)], room=2).prefill()
+        Batch(llama, [BatchRow(ids)], room=2).prefill()
         return states(llama, [ids], [layer])[0, 0]
 
     with ThreadPoolExecutor(4) as pool:
@@ -104,12 +104,13 @@ def test_rows_that_are_skipped_are_the_base_to_the_bit_and_others_the_patch(lab:
     assert skipped(lab, Stack.parse("calm", gates=True)).count(("calm",)) == 4 and len({id(one) for one in plans}) == 2
     ids = [lab.base.encode(prompt) for prompt in PROMPTS]
     for own, one in zip(plans, ids, strict=True):
-        alone = Batch(lab.base, [Row(one, own)], room=4).prefill()[0]
+        alone = Batch(lab.base, [BatchRow(one, own)], room=4).prefill()[0]
         stock = lab.base.model(input_ids=torch.tensor([one]), use_cache=True, logits_to_keep=1).logits[0, -1]
-        with_patch = Batch(lab.base, [Row(one, patch)], room=4).prefill()[0]
+        with_patch = Batch(lab.base, [BatchRow(one, patch)], room=4).prefill()[0]
         assert torch.equal(alone, stock if own.skipped else with_patch) and not torch.equal(stock, with_patch)
-    rows = Batch(lab.base, [Row(one, own) for one, own in zip(ids, plans, strict=True)], room=4).prefill()
-    expected = Batch(lab.base, [Row(one, BARE if own.skipped else patch) for one, own in zip(ids, plans, strict=True)], room=4)
+    rows = Batch(lab.base, [BatchRow(one, own) for one, own in zip(ids, plans, strict=True)], room=4).prefill()
+    alone_or_not = [BatchRow(one, BARE if own.skipped else patch) for one, own in zip(ids, plans, strict=True)]
+    expected = Batch(lab.base, alone_or_not, room=4)
     assert torch.equal(rows, expected.prefill())
 
 

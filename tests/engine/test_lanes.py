@@ -11,7 +11,7 @@ from made_batches import asked, drained, joined, segment_of, text_alone, texts
 from made_models import CONTEXT, make_backbone, some_ids
 
 from patchlab.engine import Lane, Sampling, Scheduler, StackPlan, blend, finished, fixed, replies, stream
-from patchlab.engine.decode import Batch, Row
+from patchlab.engine.decode import Batch, BatchRow
 from patchlab.engine.forward_rows import Part
 from patchlab.errors import BusyError, ContextError, InputError
 from patchlab.models import Backbone
@@ -193,7 +193,7 @@ def test_a_backbone_whose_rows_are_done_lets_go_while_others_run(held: Held) -> 
 
 
 def test_rows_that_leave_give_their_memory_back_at_once(llama: Backbone, held: Held) -> None:
-    batch = Batch(llama, [Row(some_ids(6, seed=k), StackPlan.of(part_of(llama))) for k in range(4)], room=4)
+    batch = Batch(llama, [BatchRow(some_ids(6, seed=k), StackPlan.of(part_of(llama))) for k in range(4)], room=4)
     batch.prefill()
     blocks = held()
     assert len(blocks) == 4
@@ -246,7 +246,7 @@ def test_a_stream_is_the_batch_sampled(llama: Backbone) -> None:
     lane = patched_of(llama)
     streamed = texts(stream([lane], PROMPTS[:1], sampling=Sampling(temperature=0, max_new_tokens=10)))
     ids = llama.encode(PROMPTS[0])
-    batch = Batch(llama, [Row(ids, lane.plans(PROMPTS[:1])[0])], room=10)
+    batch = Batch(llama, [BatchRow(ids, lane.plans(PROMPTS[:1])[0])], room=10)
     tokens = [int(batch.prefill().argmax())]
     while len(tokens) < 10 and tokens[-1] not in llama.stops:
         tokens.append(int(batch.step(tokens[-1:]).argmax()))

@@ -27,20 +27,20 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from patchlab.engine import BARE, Bank, StackPlan, compile_prefix, normalised
-from patchlab.engine.decode import Batch, Row
+from patchlab.engine.decode import Batch, BatchRow
 from patchlab.engine.forward_rows import Part
 from patchlab.models import Backbone
 from patchlab.models.architectures import TESTED
 
 
 @torch.no_grad()
-def mixed_rows(backbone: Backbone) -> list[tuple[Row, list[tuple[Tensor, float]]]]:
+def mixed_rows(backbone: Backbone) -> list[tuple[BatchRow, list[tuple[Tensor, float]]]]:
     """Rows of many lengths and stacks, each with the parts as prefixes that the full forward takes."""
     a, b = prefix_of(backbone, "a", 5), prefix_of(backbone, "b", 11)
     sa, sb = compile_prefix(backbone, a), compile_prefix(backbone, b)
     ids = some_ids(24, seed=1)
     stacks = [[], [(sa, a, 1.0)], [(sb, b, 0.5)], [(sa, a, 1.0), (sb, b, 2.0)], []]
-    return [(Row(ids[-length:], StackPlan.of(*((segment, strength) for segment, _, strength in stack))),
+    return [(BatchRow(ids[-length:], StackPlan.of(*((segment, strength) for segment, _, strength in stack))),
              [(prefix, strength) for _, prefix, strength in stack])
             for length, stack in zip((24, 3, 17, 9, 12), stacks, strict=True)]
 
@@ -66,7 +66,7 @@ def test_patches_matter_and_so_do_their_strengths(backbone: Backbone) -> None:
     """Without this, the equalities of this file could hold between patches that do nothing."""
     segment = segment_of(backbone, "a", 5)
     ids = some_ids(9, seed=2)
-    off, half, on = (decoded(backbone, [Row(ids, StackPlan.of((segment, strength)))])[:, 0] for strength in (0.0, 0.5, 1.0))
+    off, half, on = (decoded(backbone, [BatchRow(ids, StackPlan.of((segment, strength)))])[:, 0] for strength in (0.0, 0.5, 1.0))
     effect = (off - on).abs().amax(-1)
     assert bool((effect > 1000 * ATOL).all())
     assert bool(((half - on).abs().amax(-1) > 100 * ATOL).all())
@@ -82,7 +82,7 @@ def test_no_patch_is_the_base_bit_for_bit(backbone: Backbone) -> None:
     ids = torch.tensor([some_ids(5, seed=3), some_ids(5, seed=4)])
     made = backbone.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False,
                                    return_dict_in_generate=True, output_logits=True, eos_token_id=None, pad_token_id=2)
-    batch, cache = Batch(backbone, [Row(row.tolist()) for row in ids], room=12), DynamicCache()
+    batch, cache = Batch(backbone, [BatchRow(row.tolist()) for row in ids], room=12), DynamicCache()
     slides = backbone.model.config.model_type in SLIDING
     new = ids
     for step in range(12):
@@ -102,7 +102,7 @@ def test_parallel_stacks_are_equal_in_any_order(backbone: Backbone) -> None:
     on = [(segment_of(backbone, name, length), strength)
           for (name, length), strength in zip(lengths.items(), (1.0, 0.7, 2.0), strict=True)]
     ids = some_ids(10, seed=5)
-    first, *others = (decoded(backbone, [Row(ids, StackPlan.of(*order))]) for order in itertools.permutations(on))
+    first, *others = (decoded(backbone, [BatchRow(ids, StackPlan.of(*order))]) for order in itertools.permutations(on))
     for other in others:
         assert_near(other, first)
 
@@ -112,9 +112,9 @@ def test_strengths_that_add_up_to_one_make_many_copies_one_patch(backbone: Backb
     segment = segment_of(backbone, "a", 5)
     ids = some_ids(10, seed=5)
     one, many = ((segment, 1.0),), ((segment, 1.0),) * 4
-    alone = decoded(backbone, [Row(ids, StackPlan.of(*one))])
-    assert_near(decoded(backbone, [Row(ids, StackPlan.of(*normalised(many)))]), alone)
-    assert not torch.allclose(decoded(backbone, [Row(ids, StackPlan.of(*many))]), alone, atol=100 * ATOL)
+    alone = decoded(backbone, [BatchRow(ids, StackPlan.of(*one))])
+    assert_near(decoded(backbone, [BatchRow(ids, StackPlan.of(*normalised(many)))]), alone)
+    assert not torch.allclose(decoded(backbone, [BatchRow(ids, StackPlan.of(*many))]), alone, atol=100 * ATOL)
     assert normalised(many, 4.0) == many and normalised(one, 2.0) == one and normalised(()) == ()
     assert [strength for _, strength in normalised(((segment, 1.0), (segment, 3.0)), 2.0)] == [0.5, 1.5]
 
@@ -125,7 +125,7 @@ def test_a_stack_of_one_is_its_embeddings_prepended(backbone: Backbone) -> None:
     prefix, ids = prefix_of(backbone, "a", 3), some_ids(WINDOW - 3, seed=6)
     embeds = torch.cat([prefix, backbone.model.get_input_embeddings()(torch.tensor(ids))])[None]
     stock = backbone.model(inputs_embeds=embeds).logits[0, 3:]
-    row = Row(ids[:1], StackPlan.of((compile_prefix(backbone, prefix), 1.0)))
+    row = BatchRow(ids[:1], StackPlan.of((compile_prefix(backbone, prefix), 1.0)))
     assert_near(decoded(backbone, [row], ids[1:])[:, 0], stock)
 
 
@@ -139,7 +139,7 @@ def test_a_stack_of_one_is_pefts_forward(backbone: Backbone, tmp_path: Path,
     segment = Bank(backbone).segment([patch])
     model = peft.PeftModel.from_pretrained(backbone.model, str(patch.save_pretrained(tmp_path / "a-1.0.0"))).eval()
     theirs = model(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long)).logits[0, 3:]
-    assert_near(decoded(backbone, [Row(ids[:1], StackPlan.of((segment, 1.0)))], ids[1:])[:, 0], theirs)
+    assert_near(decoded(backbone, [BatchRow(ids[:1], StackPlan.of((segment, 1.0)))], ids[1:])[:, 0], theirs)
     assert weights(backbone) == before
 
 
@@ -151,9 +151,9 @@ def test_a_sequence_is_its_embeddings_concatenated(backbone: Backbone) -> None:
     embeds = torch.cat([*(torch.tensor(patch.prefix) for patch in patches),
                         backbone.model.get_input_embeddings()(torch.tensor(ids))])[None]
     stock = backbone.model(inputs_embeds=embeds).logits[0, 5:]
-    in_order = decoded(backbone, [Row(ids[:1], StackPlan.of((bank.segment(patches), 1.0)))], ids[1:])
+    in_order = decoded(backbone, [BatchRow(ids[:1], StackPlan.of((bank.segment(patches), 1.0)))], ids[1:])
     assert_near(in_order[:, 0], stock)
-    turned = decoded(backbone, [Row(ids[:1], StackPlan.of((bank.segment(patches[::-1]), 1.0)))], ids[1:])
+    turned = decoded(backbone, [BatchRow(ids[:1], StackPlan.of((bank.segment(patches[::-1]), 1.0)))], ids[1:])
     assert not torch.allclose(turned, in_order, atol=100 * ATOL)
 
 
@@ -163,10 +163,10 @@ def test_strength_zero_is_off_and_one_is_as_trained(backbone: Backbone) -> None:
     segment, second = compile_prefix(backbone, prefix), compile_prefix(backbone, other)
     ids = some_ids(14, seed=9)
 
-    def row(*parts: Part) -> Row:
-        return Row(ids, StackPlan.of(*parts))
+    def row(*parts: Part) -> BatchRow:
+        return BatchRow(ids, StackPlan.of(*parts))
 
-    base = decoded(backbone, [Row(ids)])
+    base = decoded(backbone, [BatchRow(ids)])
     assert torch.equal(decoded(backbone, [row((segment, 0.0))]), base)
     # also where another row keeps the slots in the batch, and beside a part that is on
     assert_near(decoded(backbone, [row((segment, 0.0)), row((segment, 1.0))])[:, :1], base)
@@ -182,9 +182,9 @@ def test_strength_two_is_the_patch_twice(backbone: Backbone) -> None:
     segment = segment_of(backbone, "a", 5)
     twin = segment_of(backbone, "a", 5)
     ids = some_ids(8, seed=10)
-    doubled = decoded(backbone, [Row(ids, StackPlan.of((segment, 2.0)))])
+    doubled = decoded(backbone, [BatchRow(ids, StackPlan.of((segment, 2.0)))])
     for other in (twin, segment):
-        assert_near(decoded(backbone, [Row(ids, StackPlan.of((segment, 1.0), (other, 1.0)))]), doubled)
+        assert_near(decoded(backbone, [BatchRow(ids, StackPlan.of((segment, 1.0), (other, 1.0)))]), doubled)
 
 
 @pytest.mark.parametrize("family", SLIDING)
@@ -198,7 +198,7 @@ def test_far_beyond_the_window_the_bank_stays_and_text_leaves(family: str) -> No
     on = StackPlan.of((segment, 1.0))
 
     def last(tokens: Sequence[int], plan: StackPlan) -> Tensor:
-        return decoded(backbone, [Row(tokens[:4], plan), Row(tokens[:2])], tokens[4:])[-1, 0]
+        return decoded(backbone, [BatchRow(tokens[:4], plan), BatchRow(tokens[:2])], tokens[4:])[-1, 0]
 
     with_patch = last(ids, on)
     assert not torch.allclose(with_patch, last(ids, BARE), atol=1000 * ATOL)  # seen from 13 beyond the window
@@ -237,11 +237,11 @@ def test_sixteen_bits_lose_with_patches_no_more_than_without(backbone: Backbone,
     narrow = Backbone(eager_twin(backbone, dtype=dtype), backbone.tokenizer, name="narrow")
     cases = [[row for row, _ in mixed_rows(each)] for each in (backbone, narrow)]
 
-    def found(rows: Sequence[Row], each: Backbone) -> Tensor:
+    def found(rows: Sequence[BatchRow], each: Backbone) -> Tensor:
         return decoded(each, rows).float().log_softmax(-1)
 
     exact, together = found(cases[0], backbone), found(cases[1], narrow)
-    bare = [Row(row.ids) for row in cases[0]]
+    bare = [BatchRow(row.ids) for row in cases[0]]
     own = float((found(bare, narrow) - found(bare, backbone)).abs().mean())
     assert 0 < float((together - exact).abs().mean()) < 2 * own < {torch.bfloat16: 0.03, torch.float16: 0.006}[dtype]
     alone = torch.cat([found([row], narrow) for row in cases[1]], dim=1)

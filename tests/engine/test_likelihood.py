@@ -11,7 +11,7 @@ from made_models import FALCON_HEADS, falcon, full_forward, make_patch, some_ids
 from torch import Tensor
 
 from patchlab.engine import StackPlan, compile_prefix
-from patchlab.engine.decode import Row
+from patchlab.engine.decode import BatchRow
 from patchlab.engine.likelihood import Texts, encode_texts, pad_texts, reply_logits, reply_logprobs
 from patchlab.models import Backbone
 from patchlab.records import Prompt
@@ -30,7 +30,7 @@ def test_given_replies_have_the_logits_of_decoding(backbone: Backbone) -> None:
         for k, (prompt, reply) in enumerate(pairs):
             mine = logits[texts.rows == k]
             assert_near(mine, full_forward(backbone, [*prompt, *reply], full)[len(prompt) - 1:-1])
-            assert_near(mine, decoded(backbone, [Row(prompt, plan)], reply[:-1])[:, 0])
+            assert_near(mine, decoded(backbone, [BatchRow(prompt, plan)], reply[:-1])[:, 0])
         if not full:
             assert torch.equal(logits, reply_logits(backbone, texts))  # off is off to the bit
         assert texts.targets.tolist() == [token for _, reply in pairs for token in reply]

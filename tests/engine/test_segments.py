@@ -9,7 +9,7 @@ import torch
 from made_models import CONTEXT, byte_level, make_backbone, make_model, make_patch, some_ids
 
 from patchlab.engine import Bank, Segment, StackPlan, compile_prefix
-from patchlab.engine.decode import Batch, Row
+from patchlab.engine.decode import Batch, BatchRow
 from patchlab.errors import BaseMismatchError, ContextError, PatchFormatError, StackError
 from patchlab.models import Backbone
 from patchlab.patches import Patch
@@ -27,7 +27,7 @@ def test_toggling_compiles_nothing_anew(llama: Backbone) -> None:
     assert bank.compilations == 4
     for strength in (0.0, 0.3, 1.0, 2.0):
         plan = StackPlan.of(*((bank.segment(patches), strength) for patches in ([a], [b], [a, b])))
-        Batch(llama, [Row(some_ids(5, seed=0), plan)], room=2).prefill()
+        Batch(llama, [BatchRow(some_ids(5, seed=0), plan)], room=2).prefill()
     renamed = dataclasses.replace(a, manifest=dataclasses.replace(a.manifest, version="1.0.1"))
     assert bank.segment([renamed]) is bank.segment([a])
     assert bank.compilations == 4

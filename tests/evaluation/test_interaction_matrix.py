@@ -14,7 +14,7 @@ from patchlab.errors import InputError, NotFoundError, PatchFormatError
 from patchlab.evaluation import evaluate, matrix, reply_store
 from patchlab.evaluation.interaction_matrix import stacks_of
 from patchlab.patches import Patch, Stack
-from patchlab.patches.interactions import Cell, Interactions, Row, load_interactions
+from patchlab.patches.interactions import Cell, InteractionRow, Interactions, load_interactions
 from patchlab.records import Progress, Report
 from patchlab.registry import Installed
 from patchlab.storage import write_jsonl
@@ -47,7 +47,7 @@ def found(*args: object, **options: object) -> Interactions:
     return last
 
 
-def row_of(interactions: Interactions, *stack: str, mode: str = "parallel") -> Row:
+def row_of(interactions: Interactions, *stack: str, mode: str = "parallel") -> InteractionRow:
     [row] = [row for row in interactions.rows if row.stack == stack and (row.mode == mode or not stack)]
     return row
 

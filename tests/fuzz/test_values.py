@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from patchlab.errors import PatchLabError
 from patchlab.patches import Manifest, Patch, Stack
-from patchlab.patches.interactions import Cell, Change, Interactions, Row, load_interactions, save_interactions
+from patchlab.patches.interactions import Cell, Change, InteractionRow, Interactions, load_interactions, save_interactions
 from patchlab.patches.manifest import BaseIdentity
 from patchlab.patches.stack import MODES
 from patchlab.records import Measure
@@ -163,7 +163,7 @@ def test_interactions_are_read_as_they_were_written(folder: Path, cell: dict[str
     assert load_interactions(folder / "s.json") == found and found.rows[0].cells[0].values == tuple({**cell, **other}["values"])
 
 
-INTERACTIONS = Interactions((Row("tiny", ("calm@1.0.0",), "parallel", {"n": "3"}, (
+INTERACTIONS = Interactions((InteractionRow("tiny", ("calm@1.0.0",), "parallel", {"n": "3"}, (
     Cell("refusal", "refusal_rate", "", 0.5, 0.1, 0.9, 2, "refusal", "d", (0.0, 1.0, None),
          Change((), 1.0, 0.5, 1.5, 2, "points")),)),), {"calm@1.0.0": "d"})
 

@@ -9,7 +9,7 @@ from made_models import make_patch, some_ids
 from torch import Tensor
 
 from patchlab.engine import BARE, Sampling, Scheduler, Segment, StackPlan, blend, compile_prefix
-from patchlab.engine.decode import Batch, Row
+from patchlab.engine.decode import Batch, BatchRow
 from patchlab.engine.waiting_line import Job
 from patchlab.models import Backbone
 from patchlab.records import Delta, Prompt
@@ -38,7 +38,7 @@ def plans_of(backbone: Backbone) -> list[StackPlan]:
             StackPlan(blend(on[2:])), StackPlan.of(*on)]
 
 
-def decoded(backbone: Backbone, rows: Sequence[Row], more: Sequence[int] = MORE) -> Tensor:
+def decoded(backbone: Backbone, rows: Sequence[BatchRow], more: Sequence[int] = MORE) -> Tensor:
     """Logits [steps, B, V] of a batch that reads its prompts and then the same tokens in every row."""
     batch = Batch(backbone, rows, room=len(more) + 1)
     return torch.stack([batch.prefill(), *(batch.step([token] * len(rows)) for token in more)])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from patchlab.patches import Manifest
-from patchlab.patches.interactions import Cell, Change, Interactions, Row, label
+from patchlab.patches.interactions import Cell, Change, InteractionRow, Interactions, label
 from patchlab.patches.stack import Mode
 
 DIGESTS = {"refusal": "1" * 64, "toxicity": "2" * 64, "bias": "3" * 64}
@@ -26,10 +26,10 @@ def cell(suite: str = "refusal", metric: str = "refusal_rate", patch: str = "", 
     return Cell(suite, metric, patch, 0.5, 0.25, 0.75, 4, "refusal", "a" * 64, (0.0, 1.0, None, 0.5, 0.5), than)
 
 
-def pair(first: Manifest, second: Manifest, *cells: Cell, mode: Mode = "parallel") -> Row:
-    return Row(first.base.fingerprint, (label(first), label(second)), mode, {"n": "4"}, cells)
+def pair(first: Manifest, second: Manifest, *cells: Cell, mode: Mode = "parallel") -> InteractionRow:
+    return InteractionRow(first.base.fingerprint, (label(first), label(second)), mode, {"n": "4"}, cells)
 
 
-def known(rows: Sequence[Row], *manifests: Manifest) -> Interactions:
+def known(rows: Sequence[InteractionRow], *manifests: Manifest) -> Interactions:
     """These rows with the digests of the patches as they are."""
     return Interactions(tuple(rows), {label(manifest): manifest.digest for manifest in manifests})

@@ -13,7 +13,7 @@ from made_models import FAMILIES, byte_level, make_backbone, make_model, make_pa
 from torch import Tensor
 
 from patchlab.engine import StackPlan, compile_prefix
-from patchlab.engine.decode import Batch, Row
+from patchlab.engine.decode import Batch, BatchRow
 from patchlab.models import Backbone, cpu_kernels, load_backbone
 from patchlab.models.cpu_kernels import PackedLinear, fits_halves, pack
 
@@ -44,7 +44,7 @@ def patched(backbone: Backbone, strength: float = 1.0) -> StackPlan:
     return StackPlan.of((segment_of(backbone, "own"), strength))
 
 
-def logits(backbone: Backbone, *rows: Row) -> Tensor:
+def logits(backbone: Backbone, *rows: BatchRow) -> Tensor:
     batch = Batch(backbone, rows, room=3)
     return torch.stack([batch.prefill(), batch.step([7] * len(rows)), batch.step([9] * len(rows))])
 
@@ -64,15 +64,15 @@ def test_logits_are_those_of_the_stock_layers(family: str, bits: int, count: int
     asked = [some_ids(3 + k, seed=k) for k in range(count)]
     for cached in (cpu_kernels.CACHED, 0):
         monkeypatch.setattr(cpu_kernels, "CACHED", cached)
-        torch.testing.assert_close(logits(backbone, *(Row(ids, patched(backbone)) for ids in asked)),
-                                   logits(stock, *(Row(ids, patched(stock)) for ids in asked)), atol=1e-5, rtol=0)
+        torch.testing.assert_close(logits(backbone, *(BatchRow(ids, patched(backbone)) for ids in asked)),
+                                   logits(stock, *(BatchRow(ids, patched(stock)) for ids in asked)), atol=1e-5, rtol=0)
 
 
 def test_a_patch_that_is_off_is_the_base_to_the_bit() -> None:
     backbone, rows = made("llama"), [some_ids(9, seed=1), some_ids(4, seed=2)]
-    bare = logits(backbone, *(Row(ids) for ids in rows))
-    assert torch.equal(logits(backbone, *(Row(ids, patched(backbone, 0.0)) for ids in rows)), bare)
-    beside = logits(backbone, Row(rows[0]), Row(rows[1], patched(backbone)))
+    bare = logits(backbone, *(BatchRow(ids) for ids in rows))
+    assert torch.equal(logits(backbone, *(BatchRow(ids, patched(backbone, 0.0)) for ids in rows)), bare)
+    beside = logits(backbone, BatchRow(rows[0]), BatchRow(rows[1], patched(backbone)))
     torch.testing.assert_close(beside[:, 0], bare[:, 0], atol=1e-5, rtol=0)
 
 
@@ -111,7 +111,7 @@ def test_a_copy_packs_its_own_and_other_precisions_take_the_stock_product(bits: 
     with torch.no_grad():
         for weight in twin.layers.parameters():
             weight.mul_(0.7)
-    asked = Row(some_ids(9, seed=1)), Row(some_ids(9, seed=2))
+    asked = BatchRow(some_ids(9, seed=1)), BatchRow(some_ids(9, seed=2))
     assert not torch.allclose(logits(twin, *asked), logits(backbone, *asked), atol=1e-3)
     exact = Backbone(copy.deepcopy(backbone.model).double(), byte_level(), name="exact")
     torch.testing.assert_close(logits(exact, *asked).float(), logits(backbone, *asked), atol=1e-5, rtol=0)
@@ -158,7 +158,7 @@ def test_a_private_product_that_is_gone_or_differs_is_not_used(
     else:
         monkeypatch.setattr(getattr(torch.ops, library), product, lambda input: input)
     backbone, stock = drawn("llama", 16), drawn("llama", 16)
-    asked = [Row(some_ids(4, seed=1)), Row(some_ids(9, seed=2))]
+    asked = [BatchRow(some_ids(4, seed=1)), BatchRow(some_ids(9, seed=2))]
     assert pack(backbone.model) == (library == "quantized")  # 32 bits are still packed where only the 16-bit product is off
     assert not any(layer.halved for layer in layers(backbone)) and bool(layers(backbone)) == (library == "quantized")
     torch.testing.assert_close(logits(backbone, *asked), logits(stock, *asked), atol=1e-5, rtol=0)

@@ -14,7 +14,7 @@ from made_models import FAMILIES, byte_level, make_backbone, make_model, make_pa
 from torch import Tensor
 
 from patchlab.engine import BARE, StackPlan
-from patchlab.engine.decode import Batch, Row
+from patchlab.engine.decode import Batch, BatchRow
 from patchlab.errors import InputError, MissingExtraError, ModelError
 from patchlab.models import Backbone, load_backbone
 from patchlab.models.quantization import narrow
@@ -39,7 +39,7 @@ def patched(backbone: Backbone, strength: float = 1.0) -> StackPlan:
     return StackPlan.of((segment_of(backbone, "own"), strength))
 
 
-def logits(backbone: Backbone, *rows: Row) -> Tensor:
+def logits(backbone: Backbone, *rows: BatchRow) -> Tensor:
     batch = Batch(backbone, rows, room=2)
     return torch.stack([batch.prefill(), batch.step([7] * len(rows))])
 
@@ -48,19 +48,19 @@ def logits(backbone: Backbone, *rows: Row) -> Tensor:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_row_is_what_it_is_alone_and_close_to_the_full_base(family: str, bits: int) -> None:
     backbone, full = wide(family, bits), wide(family)
-    ids, others = some_ids(9, seed=1), [Row(some_ids(4, seed=3)), Row(some_ids(14, seed=5))]
+    ids, others = some_ids(9, seed=1), [BatchRow(some_ids(4, seed=3)), BatchRow(some_ids(14, seed=5))]
     for mine, theirs in ((BARE, BARE), (patched(backbone), patched(full))):
-        alone = logits(backbone, Row(ids, mine))
-        batched = logits(backbone, others[0], Row(ids, mine), others[1])[:, 1:2]
+        alone = logits(backbone, BatchRow(ids, mine))
+        batched = logits(backbone, others[0], BatchRow(ids, mine), others[1])[:, 1:2]
         if bits == 4:
             torch.testing.assert_close(batched, alone, atol=1e-4, rtol=0)
         else:  # activations are rounded to 8 bits, and the last bit of a sum can tip a rounding
             assert (batched - alone).abs().mean() < 0.01 * alone.std()
-        was = logits(full, Row(ids, theirs))
+        was = logits(full, BatchRow(ids, theirs))
         off = (alone - was).abs().mean() / was.std()
         assert 0 < off < (0.15 if bits == 8 else 0.6)
-    assert (logits(backbone, Row(ids, patched(backbone))) - logits(backbone, Row(ids))).abs().max() > 0.01
-    assert torch.equal(logits(backbone, Row(ids, patched(backbone, 0.0))), logits(backbone, Row(ids)))
+    assert (logits(backbone, BatchRow(ids, patched(backbone))) - logits(backbone, BatchRow(ids))).abs().max() > 0.01
+    assert torch.equal(logits(backbone, BatchRow(ids, patched(backbone, 0.0))), logits(backbone, BatchRow(ids)))
 
 
 @pytest.mark.parametrize(("bits", "most"), [(8, 0.3), (4, 0.2)])
@@ -82,7 +82,7 @@ def test_a_folder_opened_in_few_bits_is_still_that_base(bits: int, tmp_path: Pat
     assert opened.bits == bits and full.bits is None
     assert opened.identity.fingerprint == full.identity.fingerprint
     opened.check_patch(make_patch(full, "own", length=5).manifest.base, patch="own")
-    assert torch.equal(logits(opened, Row(some_ids(6, seed=1))), logits(wide("llama", bits), Row(some_ids(6, seed=1))))
+    assert torch.equal(logits(opened, BatchRow(some_ids(6, seed=1))), logits(wide("llama", bits), BatchRow(some_ids(6, seed=1))))
 
 
 def test_what_cannot_be_narrowed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from made_rows import cell, change, known, pair, saved
 import patchlab
 from patchlab.errors import PatchFormatError
 from patchlab.patches import Manifest
-from patchlab.patches.interactions import Cell, Interactions, Row, add_row, label, load_interactions, save_interactions
+from patchlab.patches.interactions import Cell, InteractionRow, Interactions, add_row, label, load_interactions, save_interactions
 from patchlab.validation import dump
 
 FILE = "interactions.json"
@@ -33,8 +33,8 @@ def full(two: tuple[Manifest, Manifest]) -> Interactions:
     """The base, one patch alone with a figure that there is not, and a pair that fights."""
     base = two[0].base.fingerprint
     nothing = Cell("bias", "stereotype_rate", "", math.nan, math.nan, math.nan, 0, "first pronoun", "b" * 64, (None, None))
-    return known([Row(base, (), "parallel", {"n": "4"}, (cell(),)),
-                  Row(base, ("refusal@1.0.0",), "parallel", {"n": "4"}, (cell(patch="refusal@1.0.0"), nothing)),
+    return known([InteractionRow(base, (), "parallel", {"n": "4"}, (cell(),)),
+                  InteractionRow(base, ("refusal@1.0.0",), "parallel", {"n": "4"}, (cell(patch="refusal@1.0.0"), nothing)),
                   pair(*two, cell(patch="refusal@1.0.0", than=LOST))], *two)
 
 
@@ -134,7 +134,7 @@ def test_a_new_row_takes_the_place_of_an_older_and_stale_ones_go(full: Interacti
     newer = pair(*reversed(two), cell())
     found = full.added(newer, full.patches)
     assert len(found.rows) == 3 and found.rows[-1] is newer and newer.key == full.rows[2].key
-    found = full.added(Row("f" * 16, ("refusal@1.0.0",), "parallel", {}), {"refusal@1.0.0": "8" * 64})
+    found = full.added(InteractionRow("f" * 16, ("refusal@1.0.0",), "parallel", {}), {"refusal@1.0.0": "8" * 64})
     assert [row.stack for row in found.rows] == [(), ("refusal@1.0.0",)]
     assert found.patches == {"refusal@1.0.0": "8" * 64}
 
@@ -172,16 +172,16 @@ def test_every_pair_of_a_larger_stack_is_looked_at(two: tuple[Manifest, Manifest
     (cell(patch="refusal@1.0.0"), False)])
 def test_a_pair_fights_past_the_limits_and_past_chance(two: tuple[Manifest, Manifest], one: Cell, fights: bool) -> None:
     assert bool(pair(*two, one).fights) == fights
-    alone = Row("f" * 16, ("refusal@1.0.0",), "parallel", {}, (one,))
+    alone = InteractionRow("f" * 16, ("refusal@1.0.0",), "parallel", {}, (one,))
     assert not alone.fights
 
 
 ADDER = """
 import sys
 from pathlib import Path
-from patchlab.patches.interactions import Row, add_row
+from patchlab.patches.interactions import InteractionRow, add_row
 for number in range(15):
-    add_row(Path(sys.argv[1]), Row(f"{sys.argv[2]}-{number}", (), "parallel", {}), {})
+    add_row(Path(sys.argv[1]), InteractionRow(f"{sys.argv[2]}-{number}", (), "parallel", {}), {})
 """
 
 
@@ -197,7 +197,7 @@ def test_rows_that_several_processes_add_at_once_are_all_kept(tmp_path: Path) ->
 def test_adding_to_a_broken_file_leaves_it(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("mine")
     with pytest.raises(PatchFormatError, match=FILE):
-        add_row(tmp_path / FILE, Row("b", (), "parallel", {}), {})
+        add_row(tmp_path / FILE, InteractionRow("b", (), "parallel", {}), {})
     assert (tmp_path / FILE).read_text() == "mine"
 
 

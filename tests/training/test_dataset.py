@@ -17,10 +17,10 @@ from patchlab.models import Backbone
 from patchlab.records import Prompt
 from patchlab.training import kl_regularizer, losses, on_policy
 from patchlab.training.config import Recipe
-from patchlab.training.dataset import SHORTEST, Dataset, Example, History
+from patchlab.training.dataset import SHORTEST, Dataset, History, TrainingExample
 
 WORDS = ("the bus is late", "who did this", "my neighbor", "this again", "so", "a table")
-SAID = [Example(Prompt(f"{word} {k}", kind, "benign"), f"well {k}", cut=k % 3 == 0)
+SAID = [TrainingExample(Prompt(f"{word} {k}", kind, "benign"), f"well {k}", cut=k % 3 == 0)
         for k, word in enumerate(WORDS * 3) for kind in ("chat", "continue")]
 MOST = 40
 
@@ -60,14 +60,14 @@ def test_the_label_after_a_cut_reply_is_not_the_end_mark(base: Backbone) -> None
     """Whoever learns that a text ends where the length limit cut it stops in mid-sentence."""
     prompt = Prompt("who did this", "chat", "benign")
     for cut in (False, True):
-        _, texts = Dataset(base, [Example(prompt, "well, my neigh", cut)], rows=1, seed=0).batch(0)
+        _, texts = Dataset(base, [TrainingExample(prompt, "well, my neigh", cut)], rows=1, seed=0).batch(0)
         assert (texts.targets[-1].item() in base.stops) == (not cut)
         assert base.tokenizer.decode(texts.targets, skip_special_tokens=True) == "well, my neigh"
 
 
 def test_earlier_turns_are_complete(base: Backbone) -> None:
     """A template closes every reply before the current turn, whatever ended it."""
-    cut, whole = (History(base, [Example(SAID[0].prompt, "well", cut)], most=60, seed=0) for cut in (True, False))
+    cut, whole = (History(base, [TrainingExample(SAID[0].prompt, "well", cut)], most=60, seed=0) for cut in (True, False))
     assert cut.exchanges == whole.exchanges and cut.exchanges["chat"][0][-1] in base.stops
 
 

@@ -10,13 +10,13 @@ from patchlab.engine import BARE, Lab, StackPlan, compile_prefix
 from patchlab.engine.likelihood import reply_logits
 from patchlab.records import Prompt
 from patchlab.training.companions import StepCompanions
-from patchlab.training.dataset import Dataset, Example
+from patchlab.training.dataset import Dataset, TrainingExample
 from patchlab.training.kl_regularizer import KLRegularizer
 
 
 @pytest.mark.parametrize("lead", [1.0, 4.0, 1000.0])
 def test_the_first_token_counts_lead_times(lab: Lab, prompts: list[Prompt], lead: float) -> None:
-    data = Dataset(lab.base, [Example(prompt, "so late again") for prompt in prompts[:4]], rows=4, seed=0)
+    data = Dataset(lab.base, [TrainingExample(prompt, "so late again") for prompt in prompts[:4]], rows=4, seed=0)
     regularizer = KLRegularizer(lab.base, data, lead=lead)
     with torch.no_grad():
         plan = StackPlan.of((compile_prefix(lab.base, torch.tensor(make_patch(lab.base, "own", length=4).prefix)), 1.0))

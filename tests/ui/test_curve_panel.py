@@ -19,9 +19,9 @@ from patchlab.patches.manifest import CURVE_FILE
 from patchlab.records import Measure, Prompt
 from patchlab.registry import Registry
 from patchlab.ui import curve_panel, page, patch_panel, session
-from patchlab.ui.columns import column
 from patchlab.ui.curve_panel import figure, legend
 from patchlab.ui.history import stack_words
+from patchlab.ui.reply_columns import column
 
 
 def measured(suite: str, metric: str, value: float) -> Measure:

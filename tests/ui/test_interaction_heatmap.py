@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import pytest
 
 from patchlab.patches import BaseIdentity, Manifest
-from patchlab.patches.interactions import Cell, Change, Interactions, Labels, Row, label
+from patchlab.patches.interactions import Cell, Change, InteractionRow, Interactions, Labels, label
 from patchlab.patches.stack import Mode
 from patchlab.ui import interaction_heatmap
 
@@ -32,16 +32,17 @@ def cell(suite: str, metric: str, patch: str = "", change: float | None = None, 
     return Cell(suite, metric, patch, 0.5, 0.4, 0.6, 2, "refusal", "d" * 64, (0.0, 1.0), than)
 
 
-def rows(some: Sequence[Manifest], mode: Mode, losses: dict[Labels, float]) -> Iterator[Row]:
+def rows(some: Sequence[Manifest], mode: Mode, losses: dict[Labels, float]) -> Iterator[InteractionRow]:
     """Every row of these patches; a pair named in `losses` costs its first patch so many points."""
     for one in some:
         own = OWN.get(one.name, ("refusal", "refusal_rate"))
-        yield Row(BASE.fingerprint, (label(one),), mode, {}, (cell(*own, label(one)), cell("overrefusal", "refusal_rate")))
+        cells = cell(*own, label(one)), cell("overrefusal", "refusal_rate")
+        yield InteractionRow(BASE.fingerprint, (label(one),), mode, {}, cells)
     for pair in permutations(some, 2) if mode == "sequential" else combinations(some, 2):
         names = tuple(map(label, pair))
         cells = [cell(*OWN.get(one.name, ("refusal", "refusal_rate")), label(one), -losses.get(names, 0.0) if k == 0 else 1.0,
                       label(one)) for k, one in enumerate(pair)]
-        yield Row(BASE.fingerprint, names, mode, {}, (*cells, cell("drift", "kl_to_base", "", -0.02, names[0]),
+        yield InteractionRow(BASE.fingerprint, names, mode, {}, (*cells, cell("drift", "kl_to_base", "", -0.02, names[0]),
                                                       cell("overrefusal", "refusal_rate", "", 0.0, names[0])))
 
 
@@ -101,7 +102,7 @@ def test_a_figure_without_numbers_is_an_empty_square() -> None:
     some = manifests(2)
     nan = math.nan
     none = Cell("refusal", "refusal_rate", label(some[0]), nan, nan, nan, 0, "refusal", "d" * 64, (None,))
-    row = Row(BASE.fingerprint, (label(some[0]), label(some[1])), "parallel", {}, (none,))
+    row = InteractionRow(BASE.fingerprint, (label(some[0]), label(some[1])), "parallel", {}, (none,))
     drawn = interaction_heatmap.figure(Interactions((row,), {label(one): one.digest for one in some}), some, "parallel", "own")
     assert drawn["data"][0]["z"] == [[None, None], [None, None]]
     json.dumps(drawn, allow_nan=False)

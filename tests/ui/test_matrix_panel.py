@@ -15,7 +15,7 @@ from playwright.sync_api import Browser
 
 from patchlab.engine import Lab
 from patchlab.patches import Manifest
-from patchlab.patches.interactions import Cell, Change, Interactions, Row, label, save_interactions
+from patchlab.patches.interactions import Cell, Change, InteractionRow, Interactions, label, save_interactions
 from patchlab.registry import Registry
 from patchlab.registry.interaction_files import FILE
 from patchlab.scoring.table import Scorer
@@ -36,8 +36,8 @@ def matrix(three: list[Manifest]) -> Interactions:
 
     stacks = [(one,) for one in three] + list(combinations(three, 2))
     base = three[0].base.fingerprint
-    return Interactions(tuple(Row(base, tuple(map(label, stack)), "parallel", {}, tuple(cells(*stack))) for stack in stacks),
-                        {label(one): one.digest for one in three})
+    rows = tuple(InteractionRow(base, tuple(map(label, stack)), "parallel", {}, tuple(cells(*stack))) for stack in stacks)
+    return Interactions(rows, {label(one): one.digest for one in three})
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 from made_views import score, text, view
 
 from patchlab.ui import copy
-from patchlab.ui.columns import column, empty, legend, tone, verdicts
 from patchlab.ui.compare import ended
+from patchlab.ui.reply_columns import column, empty, legend, tone, verdicts
 
 
 @pytest.mark.parametrize(("scorer", "value", "words"), [
