@@ -15,6 +15,7 @@ from patchlab.models import identity as identities
 from patchlab.models.architectures import check_architecture
 from patchlab.models.chat import MOST_OF_ALL, ChatFormat
 from patchlab.models.quantization import MARK, quantized_bits
+from patchlab.models.views import decoder_layers
 from patchlab.patches import BaseIdentity
 from patchlab.records import Kind, Prompt
 
@@ -92,8 +93,7 @@ class Backbone:
     @property
     def layers(self) -> torch.nn.ModuleList:
         """The decoder layers, in order."""
-        count = self.model.config.num_hidden_layers
-        return next(m for m in self.model.modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count)
+        return decoder_layers(self.model)[1]
 
     @torch.no_grad()
     def embed(self, ids: Sequence[int] | Tensor) -> Tensor:

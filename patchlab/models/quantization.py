@@ -12,7 +12,6 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -47,7 +46,7 @@ def narrow(model: PreTrainedModel, bits: int) -> None:
                              expected=f"widths that are multiples of {WIDE} and {OUT} for 4 bits on a CPU")
     while linear:
         name, child = linear.pop()
-        model.set_submodule(name, (_four if bits == 4 else _eight)(library_layers, child))
+        model.set_submodule(name, _quantised(library_layers, child, bits))
         del child  # so that only one layer is in memory twice
     setattr(model, MARK, bits)
 
@@ -97,28 +96,16 @@ def _widths(layer: Any) -> tuple[int, int]:
     return (first, second) if isinstance(layer, Conv1D) else (second, first)
 
 
-def _weight(layer: Any) -> torch.Tensor:
-    """The weights [out, in] of nn.Linear or Conv1D."""
-    return layer.weight.data.T.contiguous() if isinstance(layer, Conv1D) else layer.weight.data
-
-
-def _four(library_layers: Any, layer: Any) -> nn.Module:
-    weight = _weight(layer)
-    quantised = library_layers.Linear4bit(*_widths(layer), bias=layer.bias is not None, compute_dtype=weight.dtype,
-                                          quant_type="nf4", device="meta")
-    quantised.weight = library_layers.Params4bit(weight, requires_grad=False, quant_type="nf4", module=quantised)
-    return _placed(quantised, layer, weight)
-
-
-def _eight(library_layers: Any, layer: Any) -> nn.Module:
-    weight = _weight(layer)
-    quantised = library_layers.Linear8bitLt(*_widths(layer), bias=layer.bias is not None, has_fp16_weights=False, device="meta")
-    # bitsandbytes quantises when the weights are moved from the CPU
-    quantised.weight = library_layers.Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False)
-    return _placed(quantised, layer, weight)
-
-
-def _placed(quantised: nn.Module, layer: Any, weight: torch.Tensor) -> nn.Module:
-    """The new layer on the device of the old one; the move quantises its weights."""
-    quantised.bias = layer.bias
-    return quantised.to(weight.device).eval().requires_grad_(False)
+def _quantised(library_layers: Any, layer: Any, bits: int) -> nn.Module:
+    weight = layer.weight.data.T.contiguous() if isinstance(layer, Conv1D) else layer.weight.data  # [out, in]
+    shared: dict[str, Any] = {"bias": layer.bias is not None, "device": "meta"}
+    new: Any
+    if bits == 4:
+        new = library_layers.Linear4bit(*_widths(layer), compute_dtype=weight.dtype, quant_type="nf4", **shared)
+        new.weight = library_layers.Params4bit(weight, requires_grad=False, quant_type="nf4", module=new)
+    else:
+        new = library_layers.Linear8bitLt(*_widths(layer), has_fp16_weights=False, **shared)
+        # bitsandbytes quantises when the weights are moved from the CPU
+        new.weight = library_layers.Int8Params(weight.cpu(), requires_grad=False, has_fp16_weights=False)
+    new.bias = layer.bias
+    return new.to(weight.device).eval().requires_grad_(False)

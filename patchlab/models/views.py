@@ -1,7 +1,7 @@
-"""Other ways through a model's own weights: fewer layers, or layers that recompute their activations.
+"""Views of a model: copies of its module objects that share all parameters, with other decoder layers.
 
-A view is a new module object that shares every parameter with the model, so that no hook and no patched method on shared layers
-is needed: what one thread computes through a view, another thread on the model itself never sees.
+A view replaces forward hooks, which would act on every thread that uses the model: what one thread runs through a view does not
+affect others.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-Tell = Callable[[Tensor], None]
+Callback = Callable[[Tensor], None]
 
 
 class _Wrapped(nn.Module):
-    """A decoder layer with something around it."""
+    """A module around a decoder layer; attributes of the layer can be read from it."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self.layer = layer
 
     def __getattr__(self, name: str) -> Any:
-        """The layer's own attributes, which some models read (`attention_type`)."""
+        """An attribute of the layer; some models read `attention_type`."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -33,27 +33,27 @@ class _Wrapped(nn.Module):
 
 
 class Checkpointed(_Wrapped):
-    """A decoder layer that keeps only its input and runs again in the backward pass.
+    """A decoder layer with activation checkpointing: it saves its input and recomputes the rest in the backward pass.
 
-    The library's own switch works in training mode only, in which dropout would be on.
+    `gradient_checkpointing_enable` of transformers works in training mode only, in which dropout would be on.
     """
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the layer returns."""
+        """The output of the layer."""
         return checkpoint(self.layer, *args, use_reentrant=False, **kwargs)
 
 
 class Watched(_Wrapped):
-    """A decoder layer whose output [B, T, D] is also given to `tell`."""
+    """A decoder layer that also passes its output [B, T, D] to `callback`."""
 
-    def __init__(self, layer: nn.Module, tell: Tell) -> None:
+    def __init__(self, layer: nn.Module, callback: Callback) -> None:
         super().__init__(layer)
-        self.tell = tell
+        self.callback = callback
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the layer returns."""
+        """The output of the layer."""
         out = self.layer(*args, **kwargs)
-        self.tell(out[0] if isinstance(out, tuple) else out)
+        self.callback(out[0] if isinstance(out, tuple) else out)
         return out
 
 
@@ -63,35 +63,35 @@ def decoder_layers(model: Any) -> tuple[str, nn.ModuleList]:
     return next((name, each) for name, each in model.named_modules() if isinstance(each, nn.ModuleList) and len(each) == count)
 
 
-def watched(model: PreTrainedModel, tell: Mapping[int, Tell]) -> nn.Module:
-    """The model without its output head, cut off behind the last of the layers in `tell`, each of which is told its output."""
+def watched(model: PreTrainedModel, callbacks: Mapping[int, Callback]) -> nn.Module:
+    """The model up to the last layer in `callbacks`, without an output head; layer k passes its output to callbacks[k]."""
     base: Any = model.base_model
-    name, own = decoder_layers(base)
-    layers = [Watched(layer, tell[k]) if k in tell else layer for k, layer in enumerate(own[:max(tell) + 1])]
-    return _with_layers(base, name, layers)
+    name, layers = decoder_layers(base)
+    return _with_layers(base, name, [Watched(layer, callbacks[k]) if k in callbacks else layer
+                                     for k, layer in enumerate(layers[:max(callbacks) + 1])])
 
 
 def checkpointed(model: PreTrainedModel) -> nn.Module:
-    """The model with layers that recompute their activations in the backward pass."""
-    name, own = decoder_layers(model)
-    return _with_layers(model, name, [Checkpointed(layer) for layer in own])
+    """The model with activation checkpointing in every decoder layer."""
+    name, layers = decoder_layers(model)
+    return _with_layers(model, name, [Checkpointed(layer) for layer in layers])
 
 
 def _with_layers(model: nn.Module, name: str, layers: Sequence[nn.Module]) -> nn.Module:
-    """A shallow copy of a model, of the modules on the way to its layers and of nothing else, with other layers in it."""
-    *way, last = name.split(".")
-    top = place = _copied(model)
-    for step in way:
-        place._modules[step] = _copied(place._modules[step])  # type: ignore[arg-type]
-        place = place._modules[step]  # type: ignore[assignment]
-    place._modules[last] = nn.ModuleList(layers)
+    """A copy of the model with other decoder layers; only the modules that contain the layer list are copied."""
+    *parents, last = name.split(".")
+    top = module = _copied(model)
+    for parent in parents:
+        module._modules[parent] = _copied(module._modules[parent])  # type: ignore[arg-type]
+        module = module._modules[parent]  # type: ignore[assignment]
+    module._modules[last] = nn.ModuleList(layers)
     return top
 
 
 def _copied(module: nn.Module) -> nn.Module:
-    """The same module object anew, sharing parameters, buffers and children, with a list of children of its own."""
-    made = copy.copy(module)
-    made.__dict__["_modules"] = dict(module._modules)
-    if "_old_forward" in made.__dict__:  # accelerate bound the forward of the module that was copied
-        made.__dict__.pop("forward", None)
-    return made
+    """A shallow copy that shares parameters, buffers and children, and whose children can be replaced independently."""
+    new = copy.copy(module)
+    new.__dict__["_modules"] = dict(module._modules)
+    if "_old_forward" in new.__dict__:  # accelerate has bound `forward` to the original module
+        new.__dict__.pop("forward", None)
+    return new

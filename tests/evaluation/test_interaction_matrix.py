@@ -195,6 +195,6 @@ def test_what_cannot_be_measured_is_said_before_any_work(lab: Lab, prompts_folde
     with pytest.raises(InputError, match="no patch to measure"):
         next(matrix(lab, [], out=out, folder=prompts_folder))
     out.write_text("[]")
-    with pytest.raises(PatchFormatError, match=r"found\.json holds a list"):
+    with pytest.raises(PatchFormatError, match=r"found\.json is not an object but a list"):
         next(steps(lab, prompts_folder, out))
     assert out.read_text() == "[]"
