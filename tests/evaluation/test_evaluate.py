@@ -194,7 +194,7 @@ def test_what_cannot_be_asked_is_said_before_any_work(lab: Lab, prompts_folder: 
     for name, kind, said in (("refusl", NotFoundError, "did you mean 'refusal'"),
                              ("xtest=a.jsonl", NotFoundError, "did you mean 'xstest'"),
                              ("xstest", InputError, "xstest=FILE.jsonl"), ("refusal=", InputError, "refusal=FILE.jsonl"),
-                             (f"toxicity={tmp_path / 'empty.jsonl'}", InputError, "holds no prompt"),
+                             (f"toxicity={tmp_path / 'empty.jsonl'}", InputError, "holds no row"),
                              (f"refusal={tmp_path / 'none.jsonl'}", InputError, "no file")):
         with pytest.raises(kind, match=said):
             next(evaluate(lab, stack=Stack.parse("none"), suites=[name], folder=prompts_folder))
