@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
-# said by the browser itself, so that a press is answered at once
+# said by the browser itself: at once, and never after what the run says of its end
+SAY = """const line = document.querySelector('#status p');
+  if (line) { line.textContent = WORDS; line.className = 'status'; }"""
+SAY_STOPPING = f"() => {{ {SAY.replace('WORDS', json.dumps(copy.STOPPING))} return []; }}"
 SAY_ASKING = f"""(...values) => {{
-  const line = document.querySelector('#status p');
-  if (line) {{ line.textContent = {json.dumps(copy.ASKING)}; line.className = 'status'; }}
+  {SAY.replace('WORDS', json.dumps(copy.ASKING))}
   const asked = document.querySelector('#prompt textarea')?.value.trim();
   // on a phone the columns are several screens further down
   if (asked && window.innerWidth < 700) document.querySelector('#lanes')?.scrollIntoView({{behavior: 'smooth'}});
@@ -97,7 +99,7 @@ def build(lab: Lab, scorers: Sequence[Scorer]) -> Compare:
     tab = Compare(lab, scorers, controls, results)
     gr.on([controls.run.click, controls.prompt.submit], tab.run, controls.inputs | {results.rows}, results.outputs,
           js=SAY_ASKING, trigger_mode="multiple", **QUIET)
-    controls.stop.click(tab.stop, None, results.status, queue=False, **QUIET)
+    controls.stop.click(tab.stop, None, results.status, js=SAY_STOPPING, queue=False, **QUIET)
     return tab
 
 
@@ -134,13 +136,13 @@ class Compare:
             if self.signals.get(visitor) is signal:
                 del self.signals[visitor]
 
-    def stop(self, request: gr.Request) -> str:
-        """Ask the visitor's run to end; it then writes its own last view."""
+    def stop(self, request: gr.Request) -> str | dict[str, Any]:
+        """Ask the visitor's run to end; it then writes its own last view. Where none is going the status says so."""
         signal = self.signals.get(str(request.session_hash))
         if signal is None:
             return status(copy.NOTHING_TO_STOP)
         signal.set()
-        return status(copy.STOPPING)
+        return gr.skip()
 
     def leave(self, request: gr.Request) -> None:
         """A visitor closed the page: end their run, also one that waits in the scheduler's line."""

@@ -98,6 +98,8 @@ def test_stop_keeps_the_page_alive(visit: Visit, monkeypatch: pytest.MonkeyPatch
     assert visit.text("base") == stopped and "stopped by you" in visit.page.inner_text("#lanes")
     visit.run(tokens=8)
     assert visit.page.locator("#history tbody tr").count() == 2
+    visit.page.click("#stop")
+    visit.status(copy.NOTHING_TO_STOP)
 
 
 def test_a_bad_prompt_is_one_line_and_can_be_repeated(visit: Visit) -> None:
