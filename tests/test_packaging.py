@@ -46,7 +46,7 @@ def test_the_app_pins_what_the_package_and_its_page_need() -> None:
 
 def test_every_library_that_the_package_imports_is_promised() -> None:
     promised = {Requirement(each).name for each in RANGES}
-    names = {"yaml": "pyyaml", "lm_eval": "lm-eval", "sklearn": "scikit-learn"}
+    names = {"pydantic_core": "pydantic", "yaml": "pyyaml", "lm_eval": "lm-eval", "sklearn": "scikit-learn"}
     known = {"patchlab", "spaces", *sys.stdlib_module_names}  # spaces: there on Spaces only
     for file in (ROOT / "patchlab").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -55,7 +55,7 @@ def test_a_gate_is_fitted_and_heeded(pocket: Path, home: Path, calm: Path, given
         assert (patched["text"] == base["text"]) if on["skipped_by_gate"] else (on["lanes"] == off["lanes"])
         assert "let_through" not in off
     assert main([word for word in words if word != "--json"] + ["--gates", "on"]) == 0
-    assert capsys.readouterr().out.count("let through by the gate of calm") == 2
+    assert capsys.readouterr().out.count("left off by its gate: calm") == 2
 
 
 def test_evaluate_heeds_it_and_says_with_what(pocket: Path, home: Path, calm: Path, given: list[str], tmp_path: Path,

@@ -61,7 +61,7 @@ def test_an_interrupt_in_a_step_frees_all_and_others_are_told(llama: Backbone, h
             patch.setattr(Batch, place, raising(KeyboardInterrupt()))
             one.cancel(1) if place == "keep" else drained(one)
         assert caught.tb.tb_next and held() == [] and scheduler.in_flight == 0
-        with pytest.raises(ModelError, match=r"stopped \(KeyboardInterrupt\)"):
+        with pytest.raises(ModelError, match=r"interrupted \(KeyboardInterrupt\)"):
             drained(other)
         assert goes_on(scheduler)
 

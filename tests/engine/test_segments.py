@@ -65,7 +65,7 @@ def test_what_leaves_the_bank_is_told_in_one_line(llama: Backbone, caplog: pytes
     assert caplog.messages == []
     bank.segment([long])
     [line] = caplog.messages
-    assert "budget of 1,536 bytes" in line and "used: short 1.0.0, other 1.0.0;" in line and len(bank) == 1
+    assert "budget of 1,536 bytes" in line and "used patches: short 1.0.0, other 1.0.0;" in line and len(bank) == 1
 
 
 def test_a_segment_over_the_whole_budget_is_refused(llama: Backbone) -> None:

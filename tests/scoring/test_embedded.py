@@ -157,7 +157,7 @@ def test_a_card_that_is_no_card_is_refused(folder: Path, text: str) -> None:
 
 def test_a_missing_file_says_how_to_make_it(folder: Path) -> None:
     (folder / "toxicity.safetensors").unlink()
-    with pytest.raises(NotFoundError, match=r"patchlab\.scoring\.fit"):
+    with pytest.raises(NotFoundError, match=r"tools\.scorers"):
         load_embedded("toxicity", folder)
 
 
