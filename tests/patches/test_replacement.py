@@ -127,7 +127,7 @@ def test_an_old_patch_that_cannot_be_moved_back_is_kept_and_named(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", only_aside)
-    with pytest.raises(InputError, match=r"neither be replaced nor restored.*move") as caught:
+    with pytest.raises(InputError, match=r"neither be replaced nor restored.*rename") as caught:
         make_patch(manifest, seed=1).save_pretrained(folder)
     kept = Path(caught.value.do.split()[1])
     assert Patch.from_pretrained(kept).digest == patch.digest
