@@ -6,12 +6,15 @@ A file that is absent is a section that is absent. Nothing is chosen: a bar that
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from patchlab.storage import write_text
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the tools are not part of the package
 from tools.pocket.judge import READS
 
 PAGE = Path(__file__).with_name("results.md")
