@@ -48,7 +48,8 @@ def add(actions: Verbs) -> None:
 def measure(args: argparse.Namespace) -> None:
     """Measure what is not known yet, then print every row of these patches in this mode."""
     asked = Stack.parse(args.patches)
-    given = [lookup(entry.name, entry.version) for entry in asked.entries]
+    for entry in asked.entries:
+        lookup(entry.name, entry.version)  # an unknown name is an error before any model is loaded
     from patchlab import evaluation
 
     suites = read_suites(args)
@@ -57,7 +58,7 @@ def measure(args: argparse.Namespace) -> None:
         if args.out.is_dir():
             raise InputError(f"{args.out} is a folder", expected="a file to write", do=f"choose one in it, as {args.out / FILE}")
     lab = read_models(args)
-    patches = given or lab.planner.installed()
+    patches = [lab.planner.find(entry.name, entry.version) for entry in asked.entries] or lab.planner.installed()
     out = args.out or place_of(patches)
     try:
         for found in shown(evaluation.matrix(lab, patches, out=out, mode=args.mode, suites=suites, n=args.n, seed=args.seed)):

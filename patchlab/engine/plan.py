@@ -86,6 +86,10 @@ class Planner:
         fitting = [one for one in self.registry.list() if self.base.same_base(one.manifest.base)]
         return [*{one.manifest.name: one for one in fitting}.values()]  # the last of a name is its newest version
 
+    def find(self, name: str, version: str | None = None) -> Installed:
+        """An installed patch, not read yet; without a version the newest that was made for this base. Raises NotFoundError."""
+        return self.registry.find(name, version, fingerprints=self.base.fingerprints)
+
     def patch(self, name: str, version: str | None = None) -> Patch:
         """An installed patch; without a version the newest that was made for this base.
 
