@@ -1,4 +1,4 @@
-"""`patchlab patches`: what is installed, what a patch says of itself, and whether its bytes are what it says."""
+"""`patchlab patches`: lists installed patches, shows a patch's manifest, installs a patch, and verifies its digests."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def add(verbs: Verbs) -> None:
                                             "cannot be used go to stderr.")
     parser.set_defaults(run=list_all)
     add_json(parser)
-    parser = actions.add_parser("show", allow_abbrev=False, help="what a patch says of itself",
-                                description="Print what an installed patch says of itself, with its evidence.")
+    parser = actions.add_parser("show", allow_abbrev=False, help="show a patch's manifest",
+                                description="Print the manifest of an installed patch, with its evidence.")
     parser.add_argument("name", metavar="NAME", help="an installed patch, as NAME or NAME@VERSION")
     parser.set_defaults(run=show)
     add_json(parser)

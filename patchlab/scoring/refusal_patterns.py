@@ -1,4 +1,4 @@
-"""The shape of a reply: where it declines, where it goes along, what it lists and what it only quotes.
+"""The structure of a reply: where it declines, where it complies, what it lists and what it only quotes.
 
 Whether a reply refuses is decided by its course and not by a phrase in it: "I can't do that. Step 1: ..." does not
 refuse, and neither does a reply that quotes a refusal. So phrases are looked for by place (first sentence, second,

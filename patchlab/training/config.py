@@ -59,7 +59,7 @@ SEMANTIC = {
 class Recipe:
     """How one patch is trained. Steps and rows count batches and their rows; rates are Adam's peak learning rates.
 
-    Raises InputError for a key that is none, a value of another type or out of range, or dials that contradict each other.
+    Raises InputError for an unknown key, a value of another type or out of range, or dials that contradict each other.
     """
 
     domain: str

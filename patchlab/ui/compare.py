@@ -234,7 +234,7 @@ def _controls(lab: Lab) -> tuple[Controls, gr.HTML]:
 
 
 def _panel(lab: Lab) -> PatchPanel:
-    """The stack's controls, and what is known of how its patches get on."""
+    """The controls of the stack, and the measured interactions of its patches."""
     panel = patch_panel.build(lab.planner)
     interactions, broken = find_interactions(lab.registry, fingerprints=lab.base.fingerprints)
     for words in broken:

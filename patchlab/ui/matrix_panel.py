@@ -1,4 +1,4 @@
-"""How the patches get on with each other: the saved interaction matrix as a heat map with sentences, folded away.
+"""The saved interactions of the patches as a heat map with sentences, in a closed accordion.
 
 It follows the mode that the visitor chose for the stack. Where nothing was measured there is one sentence and no chart.
 """

@@ -97,7 +97,7 @@ def warm_up(lab: Lab) -> None:
     try:
         for _ in session.run(lab, scorers, request):
             pass
-    except PatchLabError as error:  # a broken patch: whoever ticks it is told, the page serves all others
+    except PatchLabError as error:  # a broken patch: a run with it shows the error, all others work
         log.warning("the first run failed: %s", error)
 
 
