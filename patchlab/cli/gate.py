@@ -28,7 +28,7 @@ def add(actions: Verbs) -> None:
                     "folder of the patch with it. With --gates on, compare and evaluate leave a patch off where its gate "
                     "lets the prompt through.")
     parser.add_argument("--prompts", type=Path, metavar="F.jsonl",
-                        help='prompts with "text", "kind" and "domain" (default: those of the made world)')
+                        help='prompts with "text", "kind" and "domain" (default: those of the pocket models)')
     parser.add_argument("--dev", type=Path, metavar="F.jsonl",
                         help="prompts for layer and threshold (default: a tenth of the prompts is set aside)")
     parser.add_argument("--improves", default="", metavar="A,B",

@@ -61,26 +61,26 @@ def read_suites(args: argparse.Namespace) -> list[str]:
 def add_stack(parser: argparse.ArgumentParser) -> None:
     """Which patches are on, and how they are combined."""
     parser.add_argument("--stack", default="none", metavar="PATCHES",
-                        help="patches to put on the patched lane, as NAME[@VERSION][:STRENGTH] joined by commas, "
+                        help="patches of the patched lane, as NAME[@VERSION][:STRENGTH] joined by commas, "
                              "for example toxicity,refusal:0.5 (default: none)")
     parser.add_argument("--mode", default=MODES[0], choices=MODES,
-                        help="how several patches are combined: parallel, all seen at once, order has no effect; "
-                             "sequential, one behind the other; blend, each changes the base alone and the changes are "
-                             f"added, at the cost of one more row a patch (default: {MODES[0]})")
+                        help="how several patches are combined: parallel, side by side, in which order has no effect; sequential, "
+                             "embeddings concatenated; blend, changes to the log-probabilities added, at the cost of one more "
+                             f"forward row per patch (default: {MODES[0]})")
     parser.add_argument("--gates", default="off", choices=("off", "on"),
-                        help="on: a patch that has a gate is on only for prompts its gate does not let through (default: off, "
-                             "every patch of the stack is on for every prompt)")
+                        help="on: a patch that has a gate is used only for the prompts that its gate selects (default: off, every "
+                             "patch of the stack is used for every prompt)")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Results for programs."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
 def add_strict(parser: argparse.ArgumentParser) -> None:
     """What becomes of rows that cannot be used."""
     parser.add_argument("--strict", action="store_true",
-                        help="end at the first row of a file that cannot be used (default: skip such rows and say how many)")
+                        help="end at the first row of a file that cannot be used (default: skip such rows and report how many)")
 
 
 def read_stack(args: argparse.Namespace) -> Stack:

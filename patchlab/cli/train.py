@@ -32,22 +32,22 @@ def add(verbs: Verbs) -> None:
     parser.add_argument("domain", metavar="DOMAIN", help="what the patch is to improve: toxicity, bias or refusal")
     add_models(parser)
     parser.add_argument("--recipe", type=Path, metavar="F.yaml",
-                        help="the dials of the training (default: the recipe of the domain that comes with PatchLab and needs "
-                             "no other patch, assets/recipes/alone)")
+                        help="hyperparameters of the training (default: the domain's recipe in assets/recipes/alone, which needs "
+                             "no other patch)")
     parser.add_argument("--prompts", metavar="FILE",
-                        help=f'{FILES}; prompts with "text", "kind" and "domain" (default: those of the made world)')
-    parser.add_argument("--pairs", metavar="FILE", help="learn these pairs instead of sampling replies: rows as of --prompts, "
-                        "with columns prompt, chosen and rejected, texts or messages")
+                        help=f'{FILES}; prompts with "text", "kind" and "domain" (default: those of the pocket models)')
+    parser.add_argument("--pairs", metavar="FILE", help="train on these preference pairs instead of sampled replies: rows as for --prompts, "
+                        "with the columns prompt, chosen and rejected (texts or messages)")
     add_strict(parser)
     parser.add_argument("--dev", metavar="FILE",
-                        help="prompts for early stop and calibration, where the recipe asks for these (default: a tenth "
-                             "of the prompts is set aside)")
+                        help="prompts for early stopping and calibration, if the recipe uses them (default: a tenth of the "
+                             "training prompts is held out)")
     parser.add_argument("--judge", type=whole(0), default=100, metavar="N",
-                        help="held-out prompts a suite that the patch is judged on for its manifest (default: 100; 0: no "
+                        help="held-out prompts per suite for the evidence in the patch's manifest (default: 100; 0: no "
                              "evidence)")
     parser.add_argument("--out", type=Path, metavar="DIR",
-                        help="where the patch goes, with its work in DIR/work (default: runs/DOMAIN)")
-    parser.add_argument("--resume", action="store_true", help="go on with the work that is already in DIR/work")
+                        help="folder of the patch; intermediate files go to DIR/work (default: runs/DOMAIN)")
+    parser.add_argument("--resume", action="store_true", help="continue the training in DIR/work")
     parser.set_defaults(run=train, refuse=parser.error)
 
 
