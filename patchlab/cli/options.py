@@ -64,11 +64,11 @@ def add_stack(parser: argparse.ArgumentParser) -> None:
                         help="patches of the patched lane, as NAME[@VERSION][:STRENGTH] joined by commas, "
                              "for example toxicity,refusal:0.5 (default: none)")
     parser.add_argument("--mode", default=MODES[0], choices=MODES,
-                        help="how several patches are combined: parallel, side by side, in which order has no effect; sequential, "
+                        help="how several patches are combined: parallel, side by side, where order has no effect; sequential, "
                              "embeddings concatenated; blend, changes to the log-probabilities added, at the cost of one more "
                              f"forward row per patch (default: {MODES[0]})")
     parser.add_argument("--gates", default="off", choices=("off", "on"),
-                        help="on: a patch that has a gate is used only for the prompts that its gate selects (default: off, every "
+                        help="on: a patch that has a gate is used only for prompts that its gate selects (default: off, every "
                              "patch of the stack is used for every prompt)")
 
 

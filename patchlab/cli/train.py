@@ -36,8 +36,8 @@ def add(verbs: Verbs) -> None:
                              "no other patch)")
     parser.add_argument("--prompts", metavar="FILE",
                         help=f'{FILES}; prompts with "text", "kind" and "domain" (default: those of the pocket models)')
-    parser.add_argument("--pairs", metavar="FILE", help="train on these preference pairs instead of sampled replies: rows as for --prompts, "
-                        "with the columns prompt, chosen and rejected (texts or messages)")
+    parser.add_argument("--pairs", metavar="FILE", help="train on these preference pairs instead of sampled replies: rows as for "
+                        "--prompts, with the columns prompt, chosen and rejected (texts or messages)")
     add_strict(parser)
     parser.add_argument("--dev", metavar="FILE",
                         help="prompts for early stopping and calibration, if the recipe uses them (default: a tenth of the "
