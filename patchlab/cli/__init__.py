@@ -1,6 +1,6 @@
-"""Layer 6: the command line, a thin face over the same verbs as Python. One file a group of verbs.
+"""Layer 6: the command line, a thin interface to the same functions as in Python. One module per verb.
 
-Nothing heavy loads before a verb needs it: `patchlab --help` and `patchlab patches list` never load a model library.
+No model library is imported before a verb needs it: `patchlab --help` and `patchlab patches list` import none.
 """
 
 from patchlab.cli.shell import build_parser, main

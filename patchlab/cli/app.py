@@ -1,24 +1,21 @@
-"""`patchlab app`: starts the page as the program of its own that it is; nothing of it is imported here."""
+"""`patchlab app`: starts the page as a separate program, so nothing of it is imported here."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
 
-from patchlab.cli.options import add_models, whole
-
-if TYPE_CHECKING:
-    from patchlab.cli.options import Verbs
+from patchlab.cli.options import Verbs, add_models, whole
 
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the parser."""
     parser = verbs.add_parser(
         "app", allow_abbrev=False, help="start the page in the browser",
-        description="Serve the page until Ctrl-C. What is not given is taken from PATCHLAB_HOST, PATCHLAB_PORT, "
-                    "PATCHLAB_PRESET, PATCHLAB_BASE, PATCHLAB_REFERENCE, PATCHLAB_DEVICE and PATCHLAB_BITS.")
+        description="Serve the page until Ctrl-C. Options that are not given are read from the environment variables "
+                    "PATCHLAB_HOST, PATCHLAB_PORT, PATCHLAB_PRESET, PATCHLAB_BASE, PATCHLAB_REFERENCE, PATCHLAB_DEVICE and "
+                    "PATCHLAB_BITS.")
     parser.add_argument("--host", metavar="HOST", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=whole(0, 65535), metavar="PORT", help="port to listen on (default: 7860)")
     add_models(parser)
@@ -26,8 +23,7 @@ def add(verbs: Verbs) -> None:
 
 
 def start(args: argparse.Namespace) -> None:
-    """Become `python -m patchlab.ui` with the options given."""
+    """Replace this process by `python -m patchlab.ui` with the given options, so that it gets signals and sets the exit code."""
     given = {f"--{name}": getattr(args, name) for name in ("host", "port", "preset", "base", "reference", "device", "bits")}
     options = [word for name, value in given.items() if value is not None for word in (name, str(value))]
-    # in place of this process, so that signals and the exit code are the page's own
     os.execv(sys.executable, [sys.executable, "-m", "patchlab.ui", *options])

@@ -1,4 +1,4 @@
-"""`patchlab compare`: the same prompts through every lane, the replies one under another with their verdicts."""
+"""`patchlab compare`: the replies of every lane to the same prompts, one below the other, with their scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from patchlab.cli.options import FILES, add_json, add_models, add_stack, add_strict, read_models, read_stack, whole
+from patchlab.cli.options import FILES, Verbs, add_json, add_models, add_stack, add_strict, read_models, read_stack, whole
 from patchlab.cli.output import emit, plain, tell
 from patchlab.cli.progress import shown
 from patchlab.records import Progress, Prompt, Reply, Score
@@ -17,41 +17,40 @@ from patchlab.rows import Rows
 from patchlab.scoring import load_scorer
 
 if TYPE_CHECKING:
-    from patchlab.cli.options import Verbs
     from patchlab.engine import Lab, Lane, Sampling, StackPlan
 
 SCORERS = ("toxicity", "refusal")
-STOPS = {"end": "ended by itself", "length": "cut at the longest length", "cancelled": "stopped", "error": "failed"}
+STOPS = {"end": "ended by the model", "length": "cut at the token limit", "cancelled": "cancelled", "error": "failed"}
 
 
 def add(verbs: Verbs) -> None:
     """Add the verb to the parser."""
     parser = verbs.add_parser(
-        "compare", allow_abbrev=False, help="ask base, patched and reference the same",
-        description="Ask the base, the base with patches on, and the safer reference where there is one the same, and print "
-                    "the replies with what the embedded scorers say of them.")
+        "compare", allow_abbrev=False, help="compare replies of base, patched base and reference",
+        description="Generate replies to the same prompts with the base, the base with patches, and the safer reference if there "
+                    "is one, and print them with their toxicity and refusal scores.")
     parser.add_argument("prompt", nargs="*", metavar="PROMPT", help="a prompt; several may be given")
     parser.add_argument("--prompts", metavar="FILE",
-                        help=f'{FILES}; more prompts, a row each: {{"text": ..., "kind": "chat" or "continue"}}, or a '
-                             'conversation as {"messages": [{"role": ..., "content": ...}, ...]}')
+                        help=f'more prompts, one per row: {{"text": ..., "kind": "chat" or "continue"}}, or a conversation: '
+                             f'{{"messages": [{{"role": ..., "content": ...}}, ...]}}; {FILES}')
     add_strict(parser)
     parser.add_argument("--kind", default="chat", choices=("chat", "continue"),
-                        help="whether each PROMPT is answered or written on from (default: chat)")
+                        help="chat: apply the chat template to each PROMPT; continue: complete it as plain text (default: chat)")
     add_models(parser)
     add_stack(parser)
-    parser.add_argument("--samples", type=whole(1), default=1, metavar="N", help="replies a prompt (default: 1)")
+    parser.add_argument("--samples", type=whole(1), default=1, metavar="N", help="replies per prompt and lane (default: 1)")
     parser.add_argument("--max-new-tokens", type=whole(1), default=64, metavar="N",
-                        help="longest reply in tokens (default: 64)")
+                        help="maximum length of a reply in tokens (default: 64)")
     parser.add_argument("--temperature", type=float, default=0.8, metavar="T",
-                        help="variety; 0 always takes the likeliest token (default: 0.8)")
+                        help="sampling temperature; 0 is greedy decoding (default: 0.8)")
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S",
-                        help="the same seed gives the same replies (default: 0)")
+                        help="random seed; the same seed reproduces the same replies (default: 0)")
     add_json(parser)
     parser.set_defaults(run=compare, refuse=parser.error)
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Print the replies of every lane, in the order of prompts and samples, each as soon as it is complete."""
+    """Print the replies of every lane in the order of prompts and samples, each row of lanes as soon as it is complete."""
     if not args.prompt and not args.prompts:
         args.refuse("give a PROMPT or --prompts FILE")
     stack = read_stack(args)
@@ -69,7 +68,7 @@ def compare(args: argparse.Namespace) -> None:
         finally:
             tell(notes)
     plans = lab.planner.plans(stack, prompts)
-    _tell(lab, plans[0], bool(stack))
+    _print_notes(lab, plans[0], bool(stack))
     lanes = [Lane(lane.name, lane.scheduler, lambda _: plans) if lane.name == "patched" else lane for lane in lab.lanes(stack)]
     for row in shown(_rows(lanes, prompts, args.samples, sampling)):
         scores, skipped = _scores(row), plans[row[0].row // args.samples].skipped
@@ -79,67 +78,68 @@ def compare(args: argparse.Namespace) -> None:
             print(_page(row, scores, samples=args.samples, skipped=skipped))
 
 
-def _tell(lab: Lab, plan: StackPlan, stacked: bool) -> None:
-    """Say on stderr what is known to speak against the stack, or that there is none."""
-    tell(f"warning: {words}" for words in plan.warnings)
+def _print_notes(lab: Lab, plan: StackPlan, stacked: bool) -> None:
+    """Print the plan's warnings on stderr, and without --stack which patches could be used."""
+    tell(f"warning: {warning}" for warning in plan.warnings)
     if not stacked:
         names = [one.manifest.name for one in lab.planner.installed()]
-        hint = f"put patches on it with --stack {','.join(names)}" if names else "no patch for this base is installed"
-        tell([f"no --stack: the patched lane is the base; {hint}"])
+        hint = f"apply patches with --stack {','.join(names)}" if names else "no patch for this base is installed"
+        tell([f"without --stack the patched lane equals the base; {hint}"])
 
 
 def _rows(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int,
           sampling: Sampling) -> Iterator[Progress | list[Reply]]:
-    """The replies row by row, lanes in their order; a row is given out once it and all before it are complete."""
+    """The replies row by row, one per lane in lane order; a row is yielded when it and all rows before it are complete."""
     from patchlab.engine import finished
 
     waiting: dict[int, dict[str, Reply]] = {}
-    told, total = 0, len(prompts) * samples * len(lanes)
+    following, total = 0, len(prompts) * samples * len(lanes)
     for done, reply in enumerate(finished(lanes, prompts, samples=samples, sampling=sampling), 1):
         waiting.setdefault(reply.row, {})[reply.lane] = reply
-        while len(waiting.get(told, ())) == len(lanes):
-            found = waiting.pop(told)
-            yield [found[lane.name] for lane in lanes]
-            told += 1
+        while len(waiting.get(following, ())) == len(lanes):
+            by_lane = waiting.pop(following)
+            yield [by_lane[lane.name] for lane in lanes]
+            following += 1
         if done < total and len(prompts) * samples > 1:
             yield Progress("replies", done, total)
 
 
 def _scores(row: Sequence[Reply]) -> list[dict[str, Score]]:
-    """What every scorer says of each lane's reply, by scorer."""
-    texts, asked = [reply.text for reply in row], [reply.prompt.text for reply in row]
-    columns = [load_scorer(name).score(texts, asked) for name in SCORERS]
-    return [dict(zip(SCORERS, scores, strict=True)) for scores in zip(*columns, strict=True)]
+    """For each lane's reply its score by each of SCORERS."""
+    texts, prompts = [reply.text for reply in row], [reply.prompt.text for reply in row]
+    by_scorer = [load_scorer(name).score(texts, prompts) for name in SCORERS]
+    return [dict(zip(SCORERS, scores, strict=True)) for scores in zip(*by_scorer, strict=True)]
 
 
 def _row(row: Sequence[Reply], scores: Sequence[Mapping[str, Score]]) -> dict[str, object]:
+    """The JSON object of a row; a conversation also has its messages."""
     prompt = row[0].prompt
-    asked = [{"role": message.role, "content": message.content} for message in prompt.messages] if prompt.earlier else None
-    return {"prompt": prompt.text, **({"messages": asked} if asked else {}), "sample": row[0].sample, "lanes": [
+    messages = [{"role": message.role, "content": message.content} for message in prompt.messages] if prompt.earlier else None
+    return {"prompt": prompt.text, **({"messages": messages} if messages else {}), "sample": row[0].sample, "lanes": [
         {"lane": reply.lane, "text": reply.text, "tokens": reply.tokens, "stop": reply.stop,
-         "scores": {name: round(score.value, 6) for name, score in found.items()}}
-        for reply, found in zip(row, scores, strict=True)]}
+         "scores": {name: round(score.value, 6) for name, score in by_scorer.items()}}
+        for reply, by_scorer in zip(row, scores, strict=True)]}
 
 
 def _page(row: Sequence[Reply], scores: Sequence[Mapping[str, Score]], *, samples: int, skipped: Sequence[str] = ()) -> str:
-    """One prompt and sample for people: each lane's name, its text in a column, and the verdicts under it."""
+    """A row as text for a terminal: the prompt, then each lane's name, reply and scores."""
     width = min(shutil.get_terminal_size().columns, 110)
     side = max(len(reply.lane) for reply in row) + 4
-    asked = json.dumps(textwrap.shorten(plain(row[0].prompt.text), 200, placeholder=" …"), ensure_ascii=False)
-    found = [asked + (f"  sample {row[0].sample + 1} of {samples}" if samples > 1 else "")]
-    for reply, score in zip(row, scores, strict=True):
-        notice = "scored toxic: " if score["toxicity"].flagged else ""
-        text = notice + (plain(reply.text) or "(nothing)")
-        lines = [piece for line in text.splitlines() for piece in textwrap.wrap(line, width - side) or [""]]
-        lines.append(_verdict(reply, score))
+    prompt = json.dumps(textwrap.shorten(plain(row[0].prompt.text), 200, placeholder=" …"), ensure_ascii=False)
+    page = [prompt + (f"  sample {row[0].sample + 1} of {samples}" if samples > 1 else "")]
+    for reply, by_scorer in zip(row, scores, strict=True):
+        notice = "scored toxic: " if by_scorer["toxicity"].flagged else ""
+        text = notice + (plain(reply.text) or "(empty)")
+        lines = [part for line in text.splitlines() for part in textwrap.wrap(line, width - side) or [""]]
+        lines.append(_verdict(reply, by_scorer))
         if skipped and reply.lane == "patched":
             lines.append(f"-> left off by its gate: {', '.join(skipped)}")
-        found += [f"{'  ' + reply.lane if k == 0 else '':{side}}{line}".rstrip() for k, line in enumerate(lines)]
-    return "\n".join(found) + "\n"
+        page += [f"{'  ' + reply.lane if k == 0 else '':{side}}{line}".rstrip() for k, line in enumerate(lines)]
+    return "\n".join(page) + "\n"
 
 
 def _verdict(reply: Reply, scores: Mapping[str, Score]) -> str:
-    # a text that continues another is not a request, so refusal does not apply to it
-    told = [score for name, score in scores.items() if name != "refusal" or reply.prompt.kind == "chat"]
-    words = [f"{score.label} ({score.scorer} {score.value:.2f})" for score in told]
-    return f"-> {', '.join(words)}; {reply.tokens} tokens, {STOPS[reply.stop]}"
+    """The labels with scorer and score, and why the reply ended. A text to continue asks for nothing that could be refused."""
+    applicable = [score for name, score in scores.items() if name != "refusal" or reply.prompt.kind == "chat"]
+    labels = [f"{score.label} ({score.scorer} {score.value:.2f})" for score in applicable]
+    return f"-> {', '.join(labels)}; {reply.tokens} tokens, {STOPS[reply.stop]}"

@@ -8,32 +8,34 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from patchlab.patches.stack import MODES, Stack
-from patchlab.registry import lookup
+from patchlab.registry import Installed, lookup
 
-if TYPE_CHECKING:  # the class has parameters for type checkers only
+if TYPE_CHECKING:
     from patchlab.engine import Lab
 
-    Verbs: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
-
-
-FILES = "FILE (JSON Lines, JSON, CSV, TSV, Parquet, gzip of the texts), - for standard input, or hub:OWNER/DATASET[#SPLIT]"
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # quoted: only type checkers can subscript this class
+PATCH = "an installed patch, as NAME or NAME@VERSION"
+FILES = ("FILE is a path (JSON Lines, JSON, CSV or TSV, also with gzip, or Parquet), - for standard input, or "
+         "hub:OWNER/DATASET[#SPLIT]")
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
-    """Which models: a preset, or any base with or without a reference."""
+    """Add the options that choose the models: a preset, or any base with an optional reference."""
     parser.add_argument("--preset", metavar="NAME",
-                        help="the base and reference to load by name (default: pocket, which comes with PatchLab)")
-    parser.add_argument("--base", metavar="MODEL", help="any model in place of a preset: a folder, a GGUF file or a Hub id")
+                        help="load this preset, a base with its reference (default: pocket, which is included)")
+    parser.add_argument("--base", metavar="MODEL", help="load any base instead: a folder, a GGUF file or a Hub id")
     parser.add_argument("--reference", metavar="MODEL",
-                        help="a safer model to compare with, given in the same way (default: the preset's; with --base none)")
-    parser.add_argument("--device", metavar="D", help="where to load them, as cpu or cuda:1 (default: a GPU if there is one)")
+                        help="safer model to compare with: a folder, a GGUF file or a Hub id (default: the preset's reference; "
+                             "none with --base)")
+    parser.add_argument("--device", metavar="D", help="device for the models, for example cpu or cuda:1 (default: a GPU if "
+                                                      "there is one)")
     parser.add_argument("--bits", type=int, choices=(8, 4), metavar="N",
-                        help="load the layers of both models in 8 or 4 bits, to save memory; needs bitsandbytes (default: as "
-                             "they are)")
+                        help="quantize the layers of both models to 8 or 4 bits to save memory; needs bitsandbytes (default: "
+                             "no quantization)")
 
 
 def read_models(args: argparse.Namespace, *, device: str | None = None) -> Lab:
-    """The models that the options name, loaded. Raises as `patchlab.load`."""
+    """Load the models that the options name. Raises as `patchlab.load`."""
     if args.preset and args.base:
         args.refuse("--preset and --base both name a base: give one of them")
     from patchlab.engine import load
@@ -41,13 +43,15 @@ def read_models(args: argparse.Namespace, *, device: str | None = None) -> Lab:
     return load(args.preset, base=args.base, reference=args.reference, device=device or args.device, bits=args.bits)
 
 
-def add_suites(parser: argparse.ArgumentParser, help: str) -> None:
-    """Which suites to measure in."""
-    parser.add_argument("--suite", metavar="NAME,...", help=help)
+def add_measuring(parser: argparse.ArgumentParser, *, n: int) -> None:
+    """Add the number of prompts, by default `n`, and the seed of a measurement."""
+    parser.add_argument("--n", type=whole(1), default=n, metavar="N", help=f"maximum number of prompts per file (default: {n})")
+    parser.add_argument("--seed", type=whole(0), default=0, metavar="S",
+                        help="random seed; the same seed reproduces the same numbers (default: 0)")
 
 
 def read_suites(args: argparse.Namespace) -> list[str]:
-    """The suites that --suite names, none where it is not given; a name that is wrong is found out before models are loaded."""
+    """The suites in --suite, an empty list without the option. Raises NotFoundError for an unknown one before models load."""
     if args.suite is None:
         return []
     from patchlab import evaluation
@@ -59,7 +63,7 @@ def read_suites(args: argparse.Namespace) -> list[str]:
 
 
 def add_stack(parser: argparse.ArgumentParser) -> None:
-    """Which patches are on, and how they are combined."""
+    """Add the options that choose the patches and how they are combined."""
     parser.add_argument("--stack", default="none", metavar="PATCHES",
                         help="patches of the patched lane, as NAME[@VERSION][:STRENGTH] joined by commas, "
                              "for example toxicity,refusal:0.5 (default: none)")
@@ -73,33 +77,39 @@ def add_stack(parser: argparse.ArgumentParser) -> None:
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """Results for programs."""
+    """Add --json."""
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
 
 
 def add_strict(parser: argparse.ArgumentParser) -> None:
-    """What becomes of rows that cannot be used."""
+    """Add --strict, for invalid rows of a file."""
     parser.add_argument("--strict", action="store_true",
                         help="end at the first row of a file that cannot be used (default: skip such rows and report how many)")
 
 
 def read_stack(args: argparse.Namespace) -> Stack:
-    """The stack of `--stack`, `--mode` and `--gates`. Raises StackError, or NotFoundError before any model is loaded."""
+    """The stack of --stack, --mode and --gates. Raises StackError, or NotFoundError before any model is loaded."""
     stack = Stack.parse(args.stack, mode=args.mode, gates=args.gates == "on")
-    found = [lookup(entry.name, entry.version) for entry in stack.entries]
-    if stack.gates and not any(each.manifest.gated for each in found):
-        print("patchlab: no patch of the stack has a gate, so gates change nothing", file=sys.stderr)
+    patches = [lookup(entry.name, entry.version) for entry in stack.entries]
+    if stack.gates and not any(patch.manifest.gated for patch in patches):
+        print("patchlab: --gates on has no effect: no patch of the stack has a gate", file=sys.stderr)
     return stack
 
 
+def find_patch(text: str) -> Installed:
+    """The installed patch of NAME or NAME@VERSION. Raises NotFoundError."""
+    name, _, version = text.partition("@")
+    return lookup(name, version or None)
+
+
 def whole(low: int, high: int = 2**63 - 1) -> Callable[[str], int]:
-    """An argparse type: a whole number from `low` to `high`."""
+    """An argparse type: an integer from `low` to `high`."""
     def read(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a whole number") from None
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text[:80]} is not from {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{text[:80]} is not between {low} and {high}")
         return value
     return read

@@ -1,4 +1,4 @@
-"""Progress on stderr: tqdm's bar on a terminal, elsewhere a line now and then."""
+"""Progress on stderr: a tqdm bar on a terminal, otherwise one line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from patchlab.cli.output import plain
 from patchlab.records import Progress
 
 T = TypeVar("T")
-RENEWED = 0.1  # seconds between two renewals of a terminal's bar
-SAID = 30.0  # seconds between two lines elsewhere
+BAR_SECONDS = 0.1  # between two updates of a terminal's bar
+LINE_SECONDS = 30.0  # between two lines where stderr is not a terminal
 
 
 class ProgressLine:
-    """Shows Progress records with the rate and time left of their stage.
+    """Shows Progress records with the rate and remaining time of their stage.
 
-    The rate counts from the first record seen, so that work done before a resume does not make it look faster.
+    The rate counts from the first record of a stage, so that work done before a resume does not raise it.
     """
 
     def __init__(self, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.stream, self.clock = stream or sys.stderr, clock
         self.terminal = self.stream.isatty()
         self.stage: str | None = None
-        self.first, self.began, self.said = 0, 0.0, 0.0
-        self.bar: tqdm | None = None  # of the stage, on a terminal
+        self.first, self.began, self.updated = 0, 0.0, 0.0
+        self.bar: tqdm | None = None  # of the current stage, on a terminal
 
     def show(self, progress: Progress) -> None:
-        """Show where work is, unless the last look is recent."""
+        """Show a record, unless it is neither the first nor the last of its stage and the previous one was just shown."""
         now = self.clock()
         stage, message = (plain(text).replace("\n", " ") for text in (progress.stage, progress.message))
         if progress.stage != self.stage:
@@ -40,9 +40,9 @@ class ProgressLine:
             if self.terminal:
                 self.bar = tqdm(desc=stage, total=progress.total, initial=progress.done, file=self.stream, smoothing=0,
                                 dynamic_ncols=True)
-        elif progress.done < progress.total and now - self.said < (RENEWED if self.terminal else SAID):
+        elif progress.done < progress.total and now - self.updated < (BAR_SECONDS if self.terminal else LINE_SECONDS):
             return
-        self.said = now
+        self.updated = now
         if self.bar is not None:
             self.bar.n, self.bar.leave = progress.done, True
             self.bar.set_postfix_str(message)
@@ -51,20 +51,23 @@ class ProgressLine:
                                     initial=self.first), file=self.stream, flush=True)
 
     def clear(self) -> None:
-        """Take the bar away, so that results can be printed on the same terminal; the next record brings it back."""
+        """Remove the bar so that results can be printed on the same terminal; the next record shows it again."""
         if self.bar is not None:
             self.bar.clear()
             self.bar.leave = False
 
     def close(self) -> None:
-        """End the bar and leave it to be read, unless it was cleared."""
+        """End the bar; it stays visible unless it was cleared."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None
 
 
-def shown(items: Iterable[Progress | T]) -> Iterator[T]:
-    """Show the Progress records among `items` on stderr and yield everything else."""
+def shown(items: Iterable[Progress | T], *, resume: str = "") -> Iterator[T]:
+    """Show the Progress records among `items` on stderr and yield everything else.
+
+    `resume` tells how to continue after Ctrl-C: it becomes part of the KeyboardInterrupt's message, which the shell prints.
+    """
     line = ProgressLine()
     try:
         for item in items:
@@ -73,5 +76,7 @@ def shown(items: Iterable[Progress | T]) -> Iterator[T]:
             else:
                 line.clear()
                 yield item
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"stopped; {resume}" if resume else str(stop)) from None
     finally:
         line.close()

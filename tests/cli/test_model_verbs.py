@@ -100,7 +100,7 @@ def test_toxic_text_is_preceded_by_a_word_of_notice() -> None:
     text = {line.split()[0]: line for line in page.splitlines()[1:] if line[2:3].strip()}
     assert "scored toxic: you fool" in text["base"]
     assert "scored" not in text["patched"] and "\x1b" not in page
-    assert "-> toxic (toxicity 0.90), refused (refusal 0.80); 3 tokens, ended by itself" in page
+    assert "-> toxic (toxicity 0.90), refused (refusal 0.80); 3 tokens, ended by the model" in page
 
 
 def test_a_continuation_is_not_said_to_refuse() -> None:
@@ -194,7 +194,7 @@ def test_evaluate_stopped_goes_on_and_takes_no_other_settings(pocket: Path, tmp_
     with monkeypatch.context() as patched:
         patched.setattr(progress.ProgressLine, "show", stop_at_two)
         assert main(words) == 130
-    assert "go on with the same command" in capsys.readouterr().err
+    assert "repeat the same command to continue" in capsys.readouterr().err
     kept = (tmp_path / "found" / "replies.jsonl").read_text().splitlines()
     assert len(kept) == 2
     assert main([*words, "--seed", "1"]) == 1
@@ -231,7 +231,7 @@ def test_train_stopped_and_resumed_gives_a_patch(pocket: Path, tmp_path: Path, m
         patched.setattr(progress.ProgressLine, "show", stop_at_sft)
         assert main(words) == 130
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("patchlab: stopped; go on with: patchlab train toxicity") and last.endswith("out' --resume")
+    assert last.startswith("patchlab: stopped; continue with: patchlab train toxicity") and last.endswith("out' --resume")
 
     assert main(words) == 1
     assert "add --resume" in capsys.readouterr().err

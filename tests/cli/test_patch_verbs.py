@@ -47,7 +47,7 @@ def test_a_patch_is_installed_listed_and_shown(calm: Path, home: Path, capsys: p
 def test_a_whole_patch_is_verified_by_folder_and_by_name(calm: Path, home: Path,
                                                          capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = said(capsys, "patches", "verify", str(calm))
-    assert "is whole" in out and str(calm) in out
+    assert "is intact" in out and str(calm) in out
     said(capsys, "patches", "install", str(calm))
     [row] = rows_of(said(capsys, "patches", "verify", "calm", "--json")[0])
     assert row["folder"] == str(home / "patches" / "calm-1.0.0")

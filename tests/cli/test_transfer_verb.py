@@ -47,7 +47,7 @@ def test_a_patch_is_checked_and_written_only_when_accepted(later: Path, calm: Pa
     out = capsys.readouterr().out
     base = load_backbone(later)
     folder = tmp_path / "out" / f"calm-1.0.0+port.{base.identity.fingerprint[3:11]}"
-    assert str(folder) in out and "kept in part: so it was" in out and "made with other weights" in out
+    assert str(folder) in out and "kept in part: so it was" in out and "differs from the patch's own base: weights" in out
     written = Patch.from_pretrained(folder)
     assert written.manifest.base == base.identity
     assert {m.lane for m in written.manifest.evidence} == {"patched"} and all(m.n <= 4 for m in written.manifest.evidence)
@@ -67,7 +67,7 @@ def test_what_is_lost_is_not_accepted(later: Path, calm: Path, tmp_path: Path, m
     out = tmp_path / "out"
     assert main(["patches", "port", str(calm), "--base", str(later), "--n", "2", "--out", str(out), "--accept"]) == 1
     printed = capsys.readouterr()
-    assert "lost: nothing of it" in printed.out and "says 'lost'" in printed.err
+    assert "lost: nothing of it" in printed.out and "the verdict 'lost'" in printed.err
     assert not list(out.glob("calm-*"))
 
 
