@@ -77,8 +77,8 @@ def test_training_counts_what_it_skips(pocket: Path, tmp_path: Path, capsys: pyt
     assert "prompts.jsonl: 1 row skipped (line 1: a prompt of 24,000 characters)" in err
 
 
-@pytest.mark.parametrize(("typed", "said"), [(str(2**63), f"{2**63} is not from 0 to {2**63 - 1}"),
-                                             ("1.5", "'1.5' is not a whole"), ("-1", "-1 is not from 0")])
+@pytest.mark.parametrize(("typed", "said"), [(str(2**63), f"{2**63} is not between 0 and {2**63 - 1}"),
+                                             ("1.5", "'1.5' is not a whole"), ("-1", "-1 is not between 0")])
 def test_a_seed_out_of_range_is_refused_as_it_was_typed(typed: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["compare", "hello", f"--seed={typed}"])
