@@ -1,4 +1,4 @@
-"""The model of the second toxicity scorer: learned vectors of pieces, windows of three, the strongest and the average of each.
+"""The second toxicity scorer: embeddings of hashed n-grams, a convolution of width 3, max and mean pooling, a linear layer.
 
 A small convolution: what counts is the order of words, and one insult counts as much in a long text as alone.
 """

@@ -44,7 +44,7 @@ def tokens(text: str) -> list[str]:
 
 
 def spelled(word: str) -> str:
-    """A word as it was probably meant: `id1ot` and `idi*t` share most of their characters with `idiot`."""
+    """A word without disguises: `id1ot` and `idi*t` share most of their characters with `idiot`."""
     return word.translate(_LOOKALIKE) if not word.isalpha() and not word.isdigit() else word
 
 

@@ -1,4 +1,4 @@
-"""A reply as numbers: how many cues of each class stand where, for trees to weigh.
+"""A reply as a vector: counts of cue words of each class by their position in the reply, the input of the tree ensemble.
 
 A cue is a word of a class (negation, apology, help, law, harm ...), not a phrase. Numbers say in which sentence a class
 comes first and last, how much of the reply it fills, how far words stand apart, and what follows the first sentence
@@ -65,7 +65,7 @@ DECLINES = ("no help", "refusing of mine", "sorry not")
 
 
 def _classes(sentence: str) -> dict[str, list[int]]:
-    """Where the words of each class stand in a sentence; joint classes stand at 1."""
+    """The positions of the words of each class in a sentence; joint classes are at position 1."""
     at: dict[str, list[int]] = {}
     for k, word in enumerate(tokens(sentence.replace("’", "'"))):
         if word.endswith("n't") or word == "cannot":
@@ -99,7 +99,7 @@ def cues(text: str) -> NDArray[np.float32]:
 
 
 def _course(plain: str, parts: list[str], found: list[dict[str, list[int]]], total: int) -> list[float]:
-    """How a reply goes: its length, its lists, where it first declines and what comes after."""
+    """The structure of a reply: its length, its lists, where it first declines and what follows."""
     count, sizes = len(parts), [len(tokens(part)) for part in parts]
     declining = [k for k, each in enumerate(found) if any(name in each for name in DECLINES)]
     last = declining[0] if declining else count

@@ -127,7 +127,7 @@ def _found(text: str) -> set[str]:
 
 
 def _course(first: set[str], rest: str, found: set[str], steps: int, words: int) -> set[str]:
-    """How the reply goes: what its beginning does, together with what follows."""
+    """The structure of the reply: what its beginning does, combined with what follows."""
     declines = ("clear" if "clear" in first else "cannot" if "cannot" in first or "declined" in first
                 else "wrong" if first & {"wrong", "premise"} else "machine" if "machine" in first else "no")
     goes_on = "turn" if "turn" in found else "hand" if "hand" in found else "no"
@@ -164,7 +164,7 @@ def shape(text: str) -> set[str]:
 
 
 def _asked(text: str, prompt: str) -> set[str]:
-    """How the reply stands to what was asked: words taken up, and a "why" or "should" met with a denial."""
+    """How the reply relates to the prompt: words it repeats, and a "why" or "should" question that it denies."""
     asked = {word for word in tokens(prompt) if len(word) > 3}
     parts = sentences(text) or [""]
     first, rest = _found(parts[0].replace("’", "'")), set(tokens(" ".join(parts[1:])))
