@@ -32,7 +32,7 @@ from patchlab.engine.likelihood import pad_texts, reply_logits, reply_logprobs
 from patchlab.evaluation.metrics import refusal_rate, stereotype_rate, toxic_rate
 from patchlab.evaluation.statistics import interval
 from patchlab.evaluation.suites import load_prompts
-from patchlab.models import Backbone, load_backbone
+from patchlab.models import Backbone, Encoded, load_backbone
 from patchlab.patches import Patch
 from patchlab.patches.manifest import MAX_STRENGTH
 from patchlab.records import Prompt, Reply
@@ -86,7 +86,7 @@ def sampled(backbone: Backbone, plan: StackPlan, ids: Sequence[list[int]], promp
             tokens: int) -> list[Reply]:
     """A sampled reply to each prompt, read as these ids; the noise is the prompt's own, whatever stands before it."""
     scheduler, sampling = scheduler_of(backbone), Sampling(seed=SEED, max_new_tokens=tokens)
-    job = scheduler.open([scheduler.request(lane, row, prompt, plan, sampling=sampling, ids=ids[row])
+    job = scheduler.open([scheduler.request(lane, row, prompt, plan, sampling=sampling, encoded=Encoded(ids[row]))
                           for row, prompt in enumerate(prompts)])
     found = [Reply(lane, row, prompt, 0, "", 0, "end") for row, prompt in enumerate(prompts)]
     while deltas := job.take():

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from patchlab.patches.stack import MODES, Stack
+from patchlab.patches.stack import MODES, PLACEMENTS, Stack
 from patchlab.registry import Installed, lookup
 
 if TYPE_CHECKING:
@@ -74,6 +74,9 @@ def add_stack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gates", default="off", choices=("off", "on"),
                         help="on: a patch that has a gate is used only for prompts that its gate selects (default: off, every "
                              "patch of the stack is used for every prompt)")
+    parser.add_argument("--placement", default=PLACEMENTS[0], choices=PLACEMENTS,
+                        help="where the patches stand in a conversation: turn, right before the current turn, where they keep "
+                             "their effect; front, before the whole conversation, for comparison (default: turn)")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -88,8 +91,8 @@ def add_strict(parser: argparse.ArgumentParser) -> None:
 
 
 def read_stack(args: argparse.Namespace) -> Stack:
-    """The stack of --stack, --mode and --gates. Raises StackError, or NotFoundError before any model is loaded."""
-    stack = Stack.parse(args.stack, mode=args.mode, gates=args.gates == "on")
+    """The stack of --stack, --mode, --gates and --placement. Raises StackError, or NotFoundError before any model is loaded."""
+    stack = Stack.parse(args.stack, mode=args.mode, gates=args.gates == "on", placement=args.placement)
     patches = [lookup(entry.name, entry.version) for entry in stack.entries]
     if stack.gates and not any(patch.manifest.gated for patch in patches):
         print("patchlab: --gates on has no effect: no patch of the stack has a gate", file=sys.stderr)

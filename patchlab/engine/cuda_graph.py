@@ -59,7 +59,7 @@ class StaticStep:
         """
         self.ids.copy_(ids)
         self.positions.copy_((batch.offsets + batch.at)[:, None])
-        self.column.fill_(batch.masks.bias.shape[1] + batch.at)
+        self.column.fill_(batch.masks.front + batch.at)
         batch.masks.fixed(batch.at)
         if self.ids.device.type != "cuda":
             self.logits = self._forward(batch)

@@ -69,10 +69,10 @@ def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1
 def _requests(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int, sampling: Sampling) -> list[Request]:
     """The requests of the lanes of one scheduler, ordered by prompt, so that all lanes of a prompt are in the batch together."""
     scheduler = lanes[0].scheduler
-    encoded = [scheduler.backbone.encode(prompt) for prompt in prompts]
+    encoded = [scheduler.backbone.encode_turns(prompt) for prompt in prompts]
     plans = [lane.plans(prompts) for lane in lanes]
     return [scheduler.request(lane.name, k * samples + sample, prompt, lane_plans[k], sampling=sampling, sample=sample,
-                              ids=encoded[k])
+                              encoded=encoded[k])
             for k, prompt in enumerate(prompts) for lane, lane_plans in zip(lanes, plans, strict=True)
             for sample in range(samples)]
 

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from patchlab.engine.anchors import anchors_of
 from patchlab.engine.forward_rows import ForwardRow, Part, blend, parallel
 from patchlab.engine.gates import check_gate, score, states
 from patchlab.engine.segments import Bank
@@ -19,7 +20,7 @@ from patchlab.models import Backbone
 from patchlab.patches import Patch, Stack
 from patchlab.patches.compatibility import warnings
 from patchlab.patches.interactions import Interactions
-from patchlab.patches.stack import common_strength
+from patchlab.patches.stack import Placement, common_strength
 from patchlab.records import Prompt
 from patchlab.registry import Installed, Registry, default_registry
 from patchlab.registry.interaction_files import find_interactions
@@ -45,19 +46,24 @@ class StackPlan:
     """A stack resolved for a prompt on a base.
 
     `rows` are its forward rows, `patches` all patches of the stack with their strengths (0 is off), `skipped` the names of those
-    that their gates switch off for this prompt, `warnings` the known conflicts of the stack on this base. Prompts with equal
-    plans share one object.
+    that their gates switch off for this prompt, `warnings` the known conflicts of the stack on this base. `placement` says where
+    the patches stand in a conversation. Prompts with equal plans share one object.
     """
 
     rows: tuple[ForwardRow, ...] = (ForwardRow(),)
     patches: tuple[PlannedPatch, ...] = ()
     skipped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    placement: Placement = "turn"
 
     @classmethod
-    def of(cls, *parts: Part) -> StackPlan:
+    def of(cls, *parts: Part, placement: Placement = "turn") -> StackPlan:
         """The plan of compiled segments in parallel, without installed patches."""
-        return cls(parallel(parts))
+        return cls(parallel(parts), placement=placement)
+
+    def anchors(self, backbone: Backbone) -> bool:
+        """Whether the patches stand right before the current turn of a conversation with this backbone."""
+        return self.placement == "turn" and not anchors_of(backbone).reason
 
     @property
     def start(self) -> int:
@@ -116,16 +122,23 @@ class Planner:
         gated = [one for one in patches if stack.gates and one.patch.gate and one.strength > 0]
         for one in gated:
             check_gate(self.base, one.patch.gate, patch=one.name)  # type: ignore[arg-type]
-        made: dict[tuple[str, ...], StackPlan] = {}
+        made: dict[tuple[tuple[str, ...], bool], StackPlan] = {}
         found = []
         for prompt in prompts:
-            skipped = self._skipped(gated, prompt)
-            if skipped not in made:
+            skipped, earlier = self._skipped(gated, prompt), bool(prompt.earlier)
+            if (skipped, earlier) not in made:
                 resolved = _with_strengths(stack, patches, skipped)
                 on = [one for one in resolved if one.name not in skipped and one.strength > 0]
-                made[skipped] = StackPlan(self._rows(stack, on), resolved, skipped, notes)
-            found.append(made[skipped])
+                told = (*notes, *self._fading(stack, on)) if earlier else notes
+                made[skipped, earlier] = StackPlan(self._rows(stack, on), resolved, skipped, told, stack.placement)
+            found.append(made[skipped, earlier])
         return found
+
+    def _fading(self, stack: Stack, on: Sequence[PlannedPatch]) -> list[str]:
+        """The warning that patches cannot stand before the current turn on this base."""
+        reason = anchors_of(self.base).reason if on and stack.placement == "turn" else ""
+        return [f"patches stand before the whole conversation and fade as it grows: {self.base.name} cannot place them before the "
+                f"current turn ({reason})"] if reason else []
 
     def _patches(self, stack: Stack) -> tuple[PlannedPatch, ...]:
         """The patches of a stack in their order, each with the given strength, by default its calibrated one."""

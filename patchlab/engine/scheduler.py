@@ -21,7 +21,9 @@ from typing import cast
 
 import torch
 
-from patchlab.engine.decode import Batch, BatchRow
+from patchlab.engine.decode import Batch
+from patchlab.engine.histories import Histories
+from patchlab.engine.joining import Joining
 from patchlab.engine.plan import BARE, StackPlan
 from patchlab.engine.sampler import RowKey, Sampling
 from patchlab.engine.segments import compile_prefix
@@ -29,6 +31,7 @@ from patchlab.engine.waiting_line import Job, WaitingLine, piece
 from patchlab.engine.written_rows import Request, WrittenRow, draw
 from patchlab.errors import ContextError, InputError, ModelError, StackError
 from patchlab.models import Backbone
+from patchlab.models.chat import Encoded
 from patchlab.records import Delta, Prompt
 
 WHOLE = 8192  # prompt tokens read in one pass if no other client waits
@@ -48,7 +51,8 @@ class Scheduler:
         self.backbone = backbone
         self._batch: Batch | None = None
         self._written: list[WrittenRow[Job]] = []  # the rows of the batch
-        self._joining: tuple[Batch, list[WrittenRow[Job]]] | None = None  # requests whose prompts are being read
+        self._joining: Joining[Job] | None = None  # requests whose prompts are being read
+        self.histories = Histories()
         self._apart: list[list[tuple[Job, Request]]] = []  # requests to be read separately after an error, the next one last
         self._lock, self._busy = threading.RLock(), False
         with torch.no_grad():  # measured, since it depends on the model's cache layout
@@ -57,24 +61,28 @@ class Scheduler:
                                  token_bytes=token_bytes)
 
     def request(self, lane: str, row: int, prompt: Prompt, plan: StackPlan = BARE, *, sampling: Sampling | None = None,
-                sample: int = 0, ids: Sequence[int] | None = None) -> Request:
-        """A validated request for one reply, the `sample`-th of its prompt.
+                sample: int = 0, encoded: Encoded | None = None) -> Request:
+        """A validated request for one reply, the `sample`-th of its prompt; `encoded` are the prompt's ids, if already known.
 
         Raises InputError or ContextError for a prompt that cannot be decoded, StackError for a plan of too many rows.
         """
         sampling = sampling or Sampling()
-        ids = self.backbone.encode(prompt) if ids is None else ids
-        needed = plan.start + len(ids) + sampling.max_new_tokens
+        ids, frame, turn = encoded or self.backbone.encode_turns(prompt)
+        if not plan.anchors(self.backbone):
+            frame = turn = 0  # the whole conversation is one text behind the slots
+        needed = (0 if turn else plan.start) + len(ids) + sampling.max_new_tokens
         if needed > self.backbone.context:
             characters = sum(len(message.content) for message in prompt.messages)
             raise ContextError(
                 f"{needed:,} tokens needed by lane {lane!r} ({len(ids):,} for the prompt's {characters:,} characters, "
-                f"{sampling.max_new_tokens:,} for the reply, {plan.start} for the patch)",
-                expected=f"at most {self.backbone.context:,} available", do="shorten the prompt or ask for a shorter reply")
+                f"{sampling.max_new_tokens:,} for the reply, {0 if turn else plan.start} for the patch)",
+                expected=f"at most {self.backbone.context:,} available",
+                do="leave out the oldest turns" if prompt.earlier else "shorten the prompt or ask for a shorter reply")
         if len(plan.rows) > self._line.rows:
             raise StackError(f"a blend that takes {len(plan.rows)} rows", expected=f"at most {self._line.rows}",
                              do="blend fewer patches, or use parallel mode, which takes one row")
-        request = Request(lane, row, tuple(ids), plan, RowKey.of(prompt, sample=sample, seed=sampling.seed), sampling)
+        key = RowKey.of(prompt, sample=sample, seed=sampling.seed)
+        request = Request(lane, row, tuple(ids), plan, key, sampling, frame, turn)
         if (size := self._line.size([request])) > self._line.memory:
             raise ContextError(f"{size:,} bytes of keys and values needed by lane {lane!r}",
                                expected=f"at most {self._line.memory:,}",
@@ -91,7 +99,8 @@ class Scheduler:
     @property
     def in_flight(self) -> int:
         """The number of forward rows in use."""
-        return sum(len(batch.forward_rows) for batch in (self._batch, self._joining and self._joining[0]) if batch)
+        running = len(self._batch.forward_rows) if self._batch else 0
+        return running + (self._joining.count if self._joining else 0)
 
     def _take(self, job: Job) -> tuple[Delta, ...]:
         while True:
@@ -121,7 +130,7 @@ class Scheduler:
         try:
             yield
         except BaseException as error:  # an interrupt of this thread; errors of the model are handled inside
-            rows = [*self._written, *(self._joining[1] if self._joining else [])]
+            rows = [*self._written, *(self._joining.rows if self._joining else [])]
             self._batch, self._written, self._joining = None, [], None
             _fail(rows, ModelError(f"a batch that was interrupted ({type(error).__name__})", expected="a complete step",
                                    do="try again"))
@@ -147,22 +156,19 @@ class Scheduler:
             admitted = self._apart.pop() if self._apart else self._line.admitted(self._batch)
             if not admitted:
                 return
-            rows = [WrittenRow(self.backbone, request, job) for job, request in admitted]
-            batch = Batch(self.backbone, [BatchRow(request.ids, request.plan) for _, request in admitted],
-                          room=max(request.sampling.max_new_tokens for _, request in admitted))
-            self._joining = batch, rows
-        batch, rows = self._joining
+            self._joining = Joining(self.backbone, self.histories,
+                                    [WrittenRow(self.backbone, request, job) for job, request in admitted])
+        rows, count = self._joining.rows, self._joining.count
         others = self._batch is not None and len({id(row.owner) for row in (*self._written, *rows)}) > 1
-        count = len(batch.forward_rows)
         try:
-            logits = batch.read(piece(count) if others else max(1, WHOLE // count))
+            logits = self._joining.read(piece(count) if others else max(1, WHOLE // count))
         except Exception as error:
             self._joining = None
             self._unread(rows, error)
             return
-        if batch.unread:
+        if logits is None:
             return
-        self._joining = None
+        batch, self._joining = self._joining.batch, None
         going = self._deliver(draw(logits, rows), rows)
         if going and len(going) < len(rows):
             batch.keep(going)
@@ -217,8 +223,8 @@ class Scheduler:
         while not self._busy and self._unwanted:
             with self._whole():
                 self._line.jobs = deque(job for job in self._line.jobs if not job.closed)
-                if self._joining and all(row.unwanted for row in self._joining[1]):
-                    rows, self._joining = self._joining[1], None
+                if self._joining and all(row.unwanted for row in self._joining.rows):
+                    rows, self._joining = self._joining.rows, None
                     self._deliver([row.end("cancelled") for row in rows], rows)
                 gone = [k for k, row in enumerate(self._written) if row.unwanted]
                 rows = [self._written[k] for k in gone]
@@ -228,7 +234,7 @@ class Scheduler:
     @property
     def _unwanted(self) -> bool:
         """Whether anything can be freed. Joining requests are read as a whole, and freed singly only once they run."""
-        joining = self._joining[1] if self._joining else []
+        joining = self._joining.rows if self._joining else []
         return (any(row.unwanted for row in self._written) or any(job.closed for job in self._line.jobs)
                 or (bool(joining) and all(row.unwanted for row in joining)))
 

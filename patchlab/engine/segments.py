@@ -42,8 +42,8 @@ class Segment:
         return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
 
 
-def compile_prefix(backbone: Backbone, prefix: Tensor) -> Segment:
-    """Run a prefix [P, D] through the base at positions 0..P-1 and keep its keys and values.
+def compile_prefix(backbone: Backbone, prefix: Tensor, *, first: int = 0) -> Segment:
+    """Run a prefix [P, D] through the base at positions `first`..`first`+P-1 and keep its keys and values.
 
     The segment is differentiable with respect to `prefix`. A prefix does not attend to the text, so one compilation is valid for
     every row of every batch. Raises PatchFormatError for another width, ContextError for too many positions.
@@ -59,7 +59,7 @@ def compile_prefix(backbone: Backbone, prefix: Tensor) -> Segment:
     causal = causal.masked_fill(place[None] > place[:, None], smallest(backbone.dtype))[None, None]
     kinds = set(getattr(backbone.model.config, "layer_types", None) or [])
     mask = dict.fromkeys(kinds, causal) if "sliding_attention" in kinds else causal
-    backbone.model(inputs_embeds=prefix.to(backbone.dtype)[None], attention_mask=mask, position_ids=place[None],
+    backbone.model(inputs_embeds=prefix.to(backbone.dtype)[None], attention_mask=mask, position_ids=place[None] + first,
                    past_key_values=cache, use_cache=True, logits_to_keep=1)
     layers: list[Any] = cache.layers
     return Segment(tuple(layer.keys[0] for layer in layers), tuple(layer.values[0] for layer in layers))

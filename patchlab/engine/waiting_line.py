@@ -136,14 +136,17 @@ class WaitingLine:
         """The maximum bytes of keys and values of requests and running rows together, all padded to the longest."""
         rows = sum(len(request.plan.rows) for request in requests)
         slots = max(request.plan.slots for request in requests)
-        text = max(len(request.ids) for request in requests)
+        text = max(len(request.ids) - request.turn for request in requests)
+        histories = {request.history for request in requests if request.turn}
         room = max(request.sampling.max_new_tokens for request in requests)
         if running is not None:
             left = running.masks.length - running.at
             steps = min(left, (text - 1) // piece(rows))  # by which running rows grow while the prompts are read
-            rows, slots = rows + len(running.forward_rows), max(slots, running.masks.bias.shape[1])
+            rows, slots = rows + len(running.forward_rows), max(slots, running.slots)
             text, room = max(text, running.at + steps), max(room, left)
-        return rows * (slots + text + room) * self.token_bytes
+            histories |= {history.ids for history in running.past.each} if running.past else set()
+        stacked = len(histories) * max(map(len, histories), default=0)
+        return (rows * (slots + text + room) + stacked) * self.token_bytes
 
 
 def piece(rows: int) -> int:

@@ -19,7 +19,10 @@ FAILED = "the model's logits are not finite"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request for one reply: lane and row of its deltas, prompt ids, plan, noise key and sampling."""
+    """A request for one reply: lane and row of its deltas, prompt ids, plan, noise key and sampling.
+
+    In a conversation the current turn begins at token `turn`, after its history, and the first `frame` tokens are no exchange.
+    """
 
     lane: str
     row: int
@@ -27,6 +30,13 @@ class Request:
     plan: StackPlan
     key: RowKey
     sampling: Sampling
+    frame: int = 0
+    turn: int = 0
+
+    @property
+    def history(self) -> tuple[int, ...]:
+        """The ids of the conversation's earlier turns."""
+        return self.ids[:self.turn]
 
 
 class Owner(Protocol):

@@ -22,7 +22,7 @@ from patchlab.engine import BARE, Sampling, Scheduler, StackPlan
 from patchlab.engine.likelihood import pad_texts, reply_logits
 from patchlab.engine.written_rows import Request
 from patchlab.errors import ContextError, InputError, MissingExtraError, ModelError
-from patchlab.models import Backbone
+from patchlab.models import Backbone, Encoded
 from patchlab.records import Prompt
 
 try:
@@ -148,7 +148,7 @@ class PatchedLM(TemplateLM):
                                 seed=self.seed, max_new_tokens=limit, until=tuple(stop for stop in options["until"] if stop))
             ids = (self.tok_encode(text) or [self.prefix_token_id])[-(self.room - limit):]
             yield self.scheduler.request("patched", row, Prompt(text, "continue"), self.plan, sampling=sampling,
-                                         sample=repeats[text], ids=ids)
+                                         sample=repeats[text], encoded=Encoded(ids))
             repeats[text] += 1
 
     def _truncated(self, context: list[int], continuation: list[int]) -> tuple[list[int], list[int]]:

@@ -1,8 +1,8 @@
 """Layer 2: loading models, and their chat formats. The only package that calls the loaders of transformers."""
 
 from patchlab.models.backbone import Backbone
-from patchlab.models.chat import ChatFormat
+from patchlab.models.chat import ChatFormat, Encoded
 from patchlab.models.loading import load_backbone, wrap
 from patchlab.models.presets import PRESETS, Preset, preset
 
-__all__ = ["PRESETS", "Backbone", "ChatFormat", "Preset", "load_backbone", "preset", "wrap"]
+__all__ = ["PRESETS", "Backbone", "ChatFormat", "Encoded", "Preset", "load_backbone", "preset", "wrap"]

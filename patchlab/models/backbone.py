@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from patchlab.errors import BaseMismatchError, InputError, ModelError
 from patchlab.models import identity as identities
 from patchlab.models.architectures import check_architecture
-from patchlab.models.chat import MOST_OF_ALL, ChatFormat
+from patchlab.models.chat import MOST_OF_ALL, ChatFormat, Encoded
 from patchlab.models.quantization import MARK, quantized_bits
 from patchlab.models.views import decoder_layers
 from patchlab.patches import BaseIdentity
@@ -52,6 +52,7 @@ class Backbone:
                                 if token.special and not tokenizer.decode([k], skip_special_tokens=True))
         self.static = False  # whether decode steps may be replayed as a CUDA graph
         self.scheduler: Any = None  # this model's scheduler, created by the engine at first use
+        self.anchors: Any = None  # how patches are moved on this model, found by the engine at first use
         self.pieces: dict[int, str] = {}  # cache: the text of single tokens
 
     @property
@@ -110,6 +111,10 @@ class Backbone:
         Role markers and special tokens inside a message are broken up, so that text cannot start a turn. Raises InputError for
         a prompt that is empty or too long, or a conversation that the template rejects.
         """
+        return self.encode_turns(prompt).ids
+
+    def encode_turns(self, prompt: Prompt) -> Encoded:
+        """As `encode`, with the places where the exchanges and the current turn of a conversation begin."""
         system = [("system", prompt.system)] if prompt.system else []
         messages = [*system, *((message.role, message.content) for message in prompt.earlier), ("user", prompt.text)]
         total = sum(len(content) for _, content in messages)
@@ -118,13 +123,13 @@ class Backbone:
                              do="leave out its oldest messages")
         turns = [{"role": role, "content": self.chat.clean(content, reply=role == "assistant")}
                  for role, content in messages]
-        if prompt.kind == "chat" and self.chat.source:
-            return self.chat.ids(self.chat.render(turns))
-        ids = self.chat.ids("\n".join(turn["content"] for turn in turns), special=True)
-        if not ids:
+        plain = prompt.kind == "continue" or not self.chat.source
+        encoded = self.chat.encoded(turns, plain=plain)
+        if not encoded.ids:
             raise InputError("a prompt without any token", expected="some text", do="type a prompt")
         # some tokenizers append the end token to every text, which would end the reply before it begins
-        return ids[:-1] if len(ids) > 1 and ids[-1] in self.stops else ids
+        ended = plain and len(encoded.ids) > 1 and encoded.ids[-1] in self.stops
+        return encoded._replace(ids=encoded.ids[:-1]) if ended else encoded
 
     def encode_reply(self, text: str, *, kind: Kind = "chat", complete: bool = True) -> list[int]:
         """Token ids of a reply as the model would generate it.

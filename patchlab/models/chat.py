@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from itertools import takewhile
+from os.path import commonprefix
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
@@ -29,6 +31,15 @@ BRACKETED = re.compile(r"[<\[{]{1,2}[^\s<>\[\]{}]{1,40}[>\]}]{1,2}")  # [INST], 
 HEADING = re.compile(r"[#*=|>~-]+.{0,60}|.{1,60}[:：]")  # ### Instruction:, USER:
 
 Turn = dict[str, str]  # role and content, as templates read them
+
+
+class Encoded(NamedTuple):
+    """Token ids of a conversation: first a `frame` of tokens before any exchange (a system message), then the exchanges, and
+    from token `turn` the current turn. Without earlier exchanges both are 0."""
+
+    ids: list[int]
+    frame: int = 0
+    turn: int = 0
 
 
 class ChatFormat:
@@ -73,6 +84,34 @@ class ChatFormat:
             raise InputError(f"a conversation of {len(turns)} messages that the chat template of {self.name} refuses "
                              f"({str(error)[:80]})", expected="turns that the template supports",
                              do="leave out earlier messages, or choose a model made for conversations") from error
+
+    def encoded(self, turns: Sequence[Turn], *, plain: bool = False) -> Encoded:
+        """Token ids of a conversation up to the start of the assistant's next message, and where its current turn begins.
+
+        As `plain` text, or without a template, the contents are joined by line breaks. Raises InputError as `render`.
+        """
+        plain = plain or not self.source
+        text = _joined(turns) if plain else self.render(turns)
+        ids = self.ids(text, special=plain)
+        system = [turn for turn in turns if turn["role"] == "system"]
+        if len(turns) == len(system) + 1:
+            return Encoded(ids)
+        before = text[:len(text) - len(turns[-1]["content"])] if plain else self._before(turns, text)
+        single = _joined([*system, turns[-1]]) if plain else self.render([*system, turns[-1]])
+        frame = single.removesuffix(text[len(before):])
+        frame = frame if len(frame) < len(single) and before.startswith(frame) else ""
+        return Encoded(ids, *(_shared(ids, self.ids(part, special=plain) if part else []) for part in (frame, before)))
+
+    def _before(self, turns: Sequence[Turn], text: str) -> str:
+        """The part of a rendered conversation before its current turn."""
+        try:
+            before = self._apply(turns[:-1], answer=False)
+        except Exception:  # as in `render`
+            before = ""
+        if before and text.startswith(before):
+            return before
+        # the template writes earlier turns in another way when they are the last: the turn begins with its content
+        return commonprefix([text, self.render([*turns[:-1], {"role": "user", "content": NOW}])])
 
     @property
     def rendered(self) -> list[str | None]:
@@ -167,6 +206,16 @@ class ChatFormat:
             text = text.replace(special, "\n")
         lines = (line.strip() for line in BRACKETED.sub("\n", text).split("\n"))
         return {*BRACKETED.findall(text), *(line for line in lines if HEADING.fullmatch(line))}
+
+
+def _joined(turns: Sequence[Turn]) -> str:
+    return "\n".join(turn["content"] for turn in turns)
+
+
+def _shared(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many ids two sequences share at their beginning."""
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    return sum(1 for _ in same)
 
 
 def _source(tokenizer: PreTrainedTokenizerBase, name: str) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
+from transformers import AttentionInterface, PreTrainedModel
 
 Callback = Callable[[Tensor], None]
+Attend = Callable[..., Tensor]  # (layer, query, key, value, mask, scaling=, softcap=, sinks=) -> [B, H, Q, head width]
 
 
 class _Wrapped(nn.Module):
@@ -75,6 +76,35 @@ def checkpointed(model: PreTrainedModel) -> nn.Module:
     """The model with activation checkpointing in every decoder layer."""
     name, layers = decoder_layers(model)
     return _with_layers(model, name, [Checkpointed(layer) for layer in layers])
+
+
+def attending(model: PreTrainedModel, attend: Attend) -> nn.Module:
+    """The model with `attend` instead of its own attention in every layer that supports other implementations."""
+    config = copy.copy(model.config)
+    config._attn_implementation_internal = INTERFACE
+    name, layers = decoder_layers(model)
+    return _with_layers(model, name, [_attending(layer, config, attend) for layer in layers])
+
+
+def _attending(layer: nn.Module, config: Any, attend: Attend) -> nn.Module:
+    new = _copied(layer)
+    for name, part in layer.named_children():
+        if hasattr(part, "layer_idx") and hasattr(part, "config"):
+            own = new._modules[name] = _copied(part)
+            own.__dict__.update(config=config, attend=attend)
+    return new
+
+
+def _dispatch(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, *, scaling: float | None = None,
+              softcap: float | None = None, s_aux: Tensor | None = None, **others: Any) -> tuple[Tensor, None]:
+    """The attention function of transformers' interface, which calls the one that its view was made with."""
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    out = module.attend(module.layer_idx, query, key, value, mask, scaling=scaling, softcap=softcap, sinks=s_aux)
+    return out.transpose(1, 2), None
+
+
+INTERFACE = "patchlab"
+AttentionInterface.register(INTERFACE, _dispatch)
 
 
 def _with_layers(model: nn.Module, name: str, layers: Sequence[nn.Module]) -> nn.Module:

@@ -16,7 +16,9 @@ from patchlab.errors import NotFoundError, StackError
 from patchlab.patches.manifest import MAX_STRENGTH, is_name, is_version
 
 Mode = Literal["parallel", "sequential", "blend"]
+Placement = Literal["turn", "front"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 EMPTY = "none"
 _STRENGTH = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 
@@ -65,14 +67,19 @@ class Stack:
 
     With `gates` a patch that has a gate is off for prompts that its gate skips; otherwise gates are ignored. In sequential
     mode the patches share one strength: the nonzero strengths given must be equal and apply to all patches, and without any
-    the strength is `common_strength` of the calibrated strengths of the patches that are on. Raises StackError.
+    the strength is `common_strength` of the calibrated strengths of the patches that are on. In a conversation the patches stand
+    right before the current turn, with `placement` "front" before all of it, where they fade as it grows. Raises StackError.
     """
 
     entries: tuple[Entry, ...] = ()
     mode: Mode = "parallel"
     gates: bool = False
+    placement: Placement = "turn"
 
     def __post_init__(self) -> None:
+        if self.placement not in PLACEMENTS:
+            raise StackError(f"unknown placement {str(self.placement)[:80]!r}", expected=f"one of: {', '.join(PLACEMENTS)}",
+                             do="choose one of those")
         if self.mode not in MODES:
             near = difflib.get_close_matches(str(self.mode), MODES, n=1)
             raise StackError(f"unknown stack mode {str(self.mode)[:80]!r}", expected=f"one of: {', '.join(MODES)}",
@@ -92,11 +99,11 @@ class Stack:
                              do="use mode parallel for a strength per patch")
 
     @classmethod
-    def parse(cls, text: str, *, mode: Mode = "parallel", gates: bool = False) -> Stack:
+    def parse(cls, text: str, *, mode: Mode = "parallel", gates: bool = False, placement: Placement = "turn") -> Stack:
         """Parse text such as "toxicity,refusal@1.0.0:0.5". Raises StackError with the correct form."""
         if text.strip() in ("", EMPTY):
-            return cls((), mode, gates)
-        return cls(tuple(_parse_entry(part.strip(), text) for part in text.split(",")), mode, gates)
+            return cls((), mode, gates, placement)
+        return cls(tuple(_parse_entry(part.strip(), text) for part in text.split(",")), mode, gates, placement)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,0 +1,67 @@
+"""Attention of the current turn of a conversation: to its patch's slots, to the history and to itself.
+
+With A, C and H the sums of exp(score) over the slots, over the current turn and over the earlier exchanges, a query without a
+history gives the slots the share A / (A + C). Behind a history it would give them A / (A + C + H), so the patch fades. Here the
+slots' scores are raised by log((C + H) / C) = softplus(log H - log C), in every layer and head and for every query, which keeps
+the share at A / (A + C) exactly. A system message belongs to C: it is there without a history too. See docs/method.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from patchlab.engine.histories import Past
+from patchlab.engine.masks import smallest
+
+# the amount [..., 1] that is added to the slots' scores, from the logarithms of H and C
+Law = Callable[[Tensor, Tensor], Tensor]
+
+
+def keep_share(exchanges: Tensor, turn: Tensor) -> Tensor:
+    """The amount that keeps the slots' share of attention what it would be without the earlier exchanges."""
+    return functional.softplus(exchanges - turn)
+
+
+class Attention:
+    """The attention function of a batch whose rows have histories, with `slots` columns of patches before each row's text.
+
+    The mask [B, 1, Q, h + S + K] covers history, slots and the current turn in this order.
+    """
+
+    def __init__(self, past: Past, slots: int, *, law: Law = keep_share) -> None:
+        self.past, self.slots, self.law = past, slots, law
+        self.exchanges = past.exchanges[:, None, None, None]  # [B, 1, 1, 1, h]
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, *, scaling: float,
+                 softcap: float | None = None, sinks: Tensor | None = None) -> Tensor:
+        """The attention output [B, H, Q, head width]; query [B, H, Q, w], key and value [B, key heads, S + K, w]."""
+        rows, heads, queries, width = query.shape
+        shared = key.shape[1]
+        grouped = (query * scaling).reshape(rows, shared, -1, width)  # queries of one key head are its rows
+        keys, values = self.past.layer(layer)
+        behind = self.past.gathered(self.past.spread(grouped) @ keys.transpose(-1, -2), grouped.shape[2])
+        scores = torch.cat([behind, grouped @ key.transpose(-1, -2)], -1).float().view(rows, shared, -1, queries,
+                                                                                       keys.shape[2] + key.shape[2])
+        if softcap is not None:
+            scores = (scores / softcap).tanh() * softcap
+        scores = self._weighed(scores + mask[:, :, None], sinks)
+        share = scores.softmax(-1).to(value.dtype).view(rows, shared, grouped.shape[2], -1)
+        h, k = keys.shape[2], key.shape[2]
+        past = self.past.gathered(self.past.spread(share[..., :h]) @ values, grouped.shape[2])
+        return (share[..., h:h + k] @ value + past).view(rows, heads, queries, width)
+
+    def _weighed(self, scores: Tensor, sinks: Tensor | None) -> Tensor:
+        """Scores with those of the slots raised by the law, and a column of the sinks appended where there are any."""
+        h, own = self.past.length, self.past.length + self.slots
+        behind, slots, turn = scores[..., :h], scores[..., h:own], scores[..., own:]
+        if sinks is not None:
+            sink = sinks.float().view(1, scores.shape[1], -1, 1, 1).expand(*scores.shape[:-1], 1)
+            turn = torch.cat([turn, sink], -1)
+        low = smallest(torch.float32)
+        exchanges = behind.masked_fill(~self.exchanges, low).logsumexp(-1, keepdim=True)
+        now = torch.cat([behind.masked_fill(self.exchanges, low), turn], -1).logsumexp(-1, keepdim=True)
+        return torch.cat([behind, slots + self.law(exchanges, now), turn], -1)
