@@ -43,8 +43,8 @@ class Anchors:
         prefix = self.backbone.embeddings[:PROBE].detach().float()
         here, there = compile_prefix(self.backbone, prefix), compile_prefix(self.backbone, prefix, first=MOVED)
         for k, (old, new) in enumerate(zip(here.keys, there.keys, strict=True)):
-            turn = self._angles(k, MOVED)
-            errors = {layout: float((layout.rotated(old, turn) - new).abs().max() / new.abs().max()) for layout in LAYOUTS}
+            turn = self._angles(k, [MOVED])
+            errors = {layout: float((layout.rotated(old[None], turn)[0] - new).abs().max() / new.abs().max()) for layout in LAYOUTS}
             best = min(errors, key=lambda layout: errors[layout])
             if errors[best] > NEAR.get(self.backbone.dtype, COARSE):
                 return f"the keys of its layer {k} do not rotate with their position"
@@ -63,33 +63,38 @@ class Anchors:
         attending(self.backbone.model, attend)(input_ids=ids, use_cache=False)
         return len(called) == len(self.backbone.layers)
 
-    def moved(self, segment: Segment, by: int) -> Segment:
-        """The segment `by` positions further (to the left if negative); differentiable with respect to its keys."""
-        if not by:
-            return segment
+    def moved(self, segment: Segment, by: Sequence[int]) -> tuple[Tensor, ...]:
+        """For each layer the keys [N, H, P, head width] at N other places, `by` positions further (to the left if negative).
+
+        Differentiable with respect to the segment's keys.
+        """
         turns = {kind: self._angles(k, by) for k, kind in enumerate(self.kinds)} if self.kinds else {None: self._angles(0, by)}
         kinds: Sequence[str | None] = self.kinds or [None] * len(segment.keys)
-        keys = [layout.rotated(key, turns[kind]) for layout, key, kind in zip(self.layouts, segment.keys, kinds, strict=True)]
-        return Segment(tuple(keys), segment.values, segment.room)
+        return tuple(layout.rotated(key[None].expand(len(by), -1, -1, -1), turns[kind])
+                     for layout, key, kind in zip(self.layouts, segment.keys, kinds, strict=True))
 
     def anchored(self, row: ForwardRow, start: int) -> ForwardRow:
         """The row with its segments moved so that a text that starts at position `start` stands right behind them."""
-        return row._replace(parts=tuple((self.moved(segment, start - row.start), strength) for segment, strength in row.parts))
+        def moved(segment: Segment) -> Segment:
+            keys = self.moved(segment, [start - row.start])
+            return Segment(tuple(key[0] for key in keys), segment.values, segment.room)
 
-    def _angles(self, layer: int, by: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [rotated width / 2] of the angles that a key of this layer turns by."""
+        return row._replace(parts=tuple((moved(segment), strength) for segment, strength in row.parts))
+
+    def _angles(self, layer: int, by: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [N, 1, 1, rotated width / 2] of the angles that a key of this layer turns by."""
         assert self.rotary is not None
+        place = torch.tensor([list(by)], device=self.backbone.device)
         like = torch.zeros(1, 1, 1, device=self.backbone.device)  # float32, whatever the model computes in
-        place = torch.tensor([[abs(by)]], device=self.backbone.device)
         several = "layer_type" in inspect.signature(self.rotary.forward).parameters
-        found = self.rotary(like, place, self.kinds[layer]) if several and self.kinds else self.rotary(like, place)
-        cos, sin = (each.float().flatten() for each in found)
-        half = len(cos) // 2
+        options = {"layer_type": self.kinds[layer]} if several and self.kinds else {}
+        cos, sin = (each[0].float() for each in self.rotary(like, place.abs(), **options))
+        half = cos.shape[1] // 2
         # angles are written twice, in two halves or as neighbours; some scalings multiply both by a factor that keys have already
-        repeated = torch.equal(cos[:half], cos[half:])
-        cos, sin = (each[:half] if repeated else each[::2] for each in (cos, sin))
+        repeated = torch.equal(cos[:, :half], cos[:, half:])
+        cos, sin = (each[:, :half] if repeated else each[:, ::2] for each in (cos, sin))
         length = (cos.square() + sin.square()).sqrt()
-        return cos / length, sin / length if by > 0 else -sin / length
+        return (cos / length)[:, None, None], (sin / length * place[0].sign()[:, None])[:, None, None]
 
 
 class _Layout(NamedTuple):
@@ -98,11 +103,11 @@ class _Layout(NamedTuple):
     name: str
 
     def rotated(self, keys: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-        """Keys [H, P, head width] after the rotation."""
+        """Keys [N, H, P, head width] after the rotations by N angles."""
         if self.name == "still":
             return keys
         cos, sin = turn
-        width = 2 * len(cos)
+        width = 2 * cos.shape[-1]
         part = keys[..., :width].float()
         halves = self.name == "halves"
         first, second = part.chunk(2, -1) if halves else (part[..., ::2], part[..., 1::2])

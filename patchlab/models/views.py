@@ -78,6 +78,28 @@ def checkpointed(model: PreTrainedModel) -> nn.Module:
     return _with_layers(model, name, [Checkpointed(layer) for layer in layers])
 
 
+class _Selected(nn.Module):
+    """An output head that is applied to some positions only: hidden states [B, T, D] to logits [1, N, V]."""
+
+    def __init__(self, head: nn.Module, places: Tensor) -> None:
+        super().__init__()
+        self.head, self.places = head, places
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The logits at the places, in row-major order."""
+        out: Tensor = self.head(hidden[self.places])[None]
+        return out
+
+
+def predicting(model: PreTrainedModel, places: Tensor) -> nn.Module:
+    """The model with logits [1, N, V] of the N positions where `places` [B, T] is True, instead of all positions."""
+    head = model.get_output_embeddings()
+    name = next(name for name, part in model.named_children() if part is head)
+    new = _copied(model)
+    new._modules[name] = _Selected(head, places)  # type: ignore[arg-type]
+    return new
+
+
 def attending(model: PreTrainedModel, attend: Attend) -> nn.Module:
     """The model with `attend` instead of its own attention in every layer that supports other implementations."""
     config = copy.copy(model.config)

@@ -115,7 +115,7 @@ class Recipe:
     presence: Presence = "each"  # companions: each with probability 1/2, or their number first, every number as likely
     distance: Tokens = 0  # positions that half of the steps leave free, at most, between the patch and the text
     hold_lead: Weight = 1.0  # weight of a reply's first token in the KL term: where what others are for is decided
-    behind: Tokens = 0  # tokens of earlier turns, at most, that half of the batches of SFT, on-policy steps and hold stand behind
+    behind: Tokens = 0  # tokens of earlier turns, at most, that half of the batches of every stage stand behind
 
     def __post_init__(self) -> None:
         if self.domain not in IMPROVES and not self.improves:

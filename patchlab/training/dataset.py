@@ -1,26 +1,27 @@
 """Encoded prompts with replies in fixed batches; half of the batches may have earlier turns before their prompts.
 
-A prefix that was trained with each prompt right behind it loses its effect on prompts far from it. A teacher model reads the same
-prompts without earlier turns.
+They stand in a conversation as they do when the patch is used: behind a history that no patch changes, with the slots right before
+the current turn. A teacher model reads the same prompts without earlier turns.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from patchlab.engine.likelihood import Texts, pad_texts
-from patchlab.errors import ContextError, TrainingError
-from patchlab.models import Backbone
-from patchlab.records import Kind, Prompt
+from patchlab.errors import ContextError, InputError, TrainingError
+from patchlab.models import Backbone, Encoded
+from patchlab.records import Kind, Message, Prompt
 
 SHORTEST = 16  # the fewest tokens of earlier turns that a batch is given
 
-Encoded = tuple[list[int], list[int]]  # token ids of a prompt and of its reply
+Row = tuple[Encoded, list[int]]  # a prompt's token ids and those of its reply
 MicroBatch = tuple[int, int]  # number and total: one of the parts that a step's rows are divided into (`Texts.piece`)
 
 
@@ -31,9 +32,17 @@ class TrainingExample(NamedTuple):
     reply: str
     cut: bool = False
 
-    def encode(self, backbone: Backbone) -> Encoded:
+    def encode(self, backbone: Backbone) -> Row:
         """Token ids of the prompt and of the reply."""
-        return backbone.encode(self.prompt), backbone.encode_reply(self.reply, kind=self.prompt.kind, complete=not self.cut)
+        return (backbone.encode_turns(self.prompt),
+                backbone.encode_reply(self.reply, kind=self.prompt.kind, complete=not self.cut))
+
+
+class Exchange(NamedTuple):
+    """A prompt and its complete reply as an earlier turn: its token ids, and for a chat its messages."""
+
+    ids: list[int]
+    messages: tuple[Message, ...]
 
 
 class History:
@@ -44,32 +53,59 @@ class History:
     """
 
     def __init__(self, backbone: Backbone, examples: Sequence[TrainingExample], *, most: int, seed: int) -> None:
-        self.most, self.seed, self.opening = most, seed, backbone.tokenizer.bos_token_id
-        self.exchanges: dict[Kind, list[list[int]]] = {}
+        self.backbone, self.most, self.seed, self.opening = backbone, most, seed, backbone.tokenizer.bos_token_id
+        self.exchanges: dict[Kind, list[Exchange]] = {}
         for example in examples:
-            ids, reply = example._replace(cut=False).encode(backbone)  # a template closes every earlier reply
-            self.exchanges.setdefault(example.prompt.kind, []).append([*ids[ids[:1] == [self.opening]:], *reply])
+            exchange = self._exchange(example)
+            if exchange is not None:
+                self.exchanges.setdefault(example.prompt.kind, []).append(exchange)
 
-    def prepend(self, batch: Sequence[tuple[Kind, Encoded]], number: int) -> list[Encoded]:
-        """The texts of a batch with as many exchanges before each prompt as fit; the opening token stays first."""
+    def _exchange(self, example: TrainingExample) -> Exchange | None:
+        """A prompt and its reply as an earlier turn; None for a reply that cannot stand in a conversation."""
+        text = example.prompt.text
+        if example.prompt.kind == "continue":
+            (ids, _, _), reply = example._replace(cut=False).encode(self.backbone)
+            return Exchange([*ids[ids[:1] == [self.opening]:], *reply], ())
+        messages = Message("user", text), Message("assistant", example.reply)
+        try:
+            ids, frame, turn = self.backbone.encode_turns(Prompt(text, earlier=messages))
+        except InputError:
+            return None
+        return Exchange(ids[frame:turn], messages)
+
+    def batch(self, examples: Sequence[TrainingExample], number: int) -> list[Row]:
+        """The encoded examples of a batch, each with as many exchanges before its prompt as fit."""
         draw = random.Random(f"{self.seed}|{number}")
         if draw.random() < 0.5 or self.most < SHORTEST:
-            return [encoded for _, encoded in batch]
+            return [example.encode(self.backbone) for example in examples]
         tokens = round(SHORTEST * (self.most / SHORTEST) ** draw.random())
-        return [(self._behind(kind, ids, tokens, draw), reply) for kind, (ids, reply) in batch]
+        return [self._behind(example, self._drawn(example.prompt.kind, tokens, draw)) for example in examples]
 
-    def _behind(self, kind: Kind, ids: list[int], tokens: int, draw: random.Random) -> list[int]:
+    def _drawn(self, kind: Kind, tokens: int, draw: random.Random) -> list[Exchange]:
+        """Exchanges of a kind, up to the first that no longer fits."""
         if kind not in self.exchanges:
             raise TrainingError(f"behind: {self.most} with prompts of kind {kind!r}, and no prompt of that kind to hold",
                                 expected="prompts of the same kind for the earlier turns",
                                 do="add such prompts to the file, or set behind: 0")
-        opened = ids[:1] == [self.opening]
-        found: list[int] = []
+        found: list[Exchange] = []
         while True:
             exchange = draw.choice(self.exchanges[kind])
-            if len(found) + len(exchange) > tokens:
-                return [*ids[:opened], *found, *ids[opened:]]
-            found += exchange
+            tokens -= len(exchange.ids)
+            if tokens < 0:
+                return found
+            found.append(exchange)
+
+    def _behind(self, example: TrainingExample, exchanges: Sequence[Exchange]) -> Row:
+        """An example behind exchanges: earlier messages of a chat; texts to continue follow one another, the opening token first."""
+        prompt = example.prompt
+        if prompt.kind == "chat":
+            messages = [message for exchange in exchanges for message in exchange.messages]
+            return example._replace(prompt=replace(prompt, earlier=(*messages, *prompt.earlier))).encode(self.backbone)
+        (ids, _, _), reply = example.encode(self.backbone)
+        opened = int(ids[:1] == [self.opening])
+        before = [token for exchange in exchanges for token in exchange.ids]
+        turn = opened + len(before) if before else 0
+        return Encoded([*ids[:opened], *before, *ids[opened:]], opened if turn else 0, turn), reply
 
 
 class Dataset:
@@ -81,19 +117,20 @@ class Dataset:
 
     def __init__(self, backbone: Backbone, examples: Sequence[TrainingExample], *, rows: int, seed: int, length: int = 0,
                  history: History | None = None) -> None:
-        encoded = [(example.prompt.kind, example.encode(backbone)) for example in examples]
-        longest = max(map(_length, encoded)) + (history.most if history else 0)
+        lengths = {example: sum(map(len, (row[0].ids, row[1]))) for example in examples for row in [example.encode(backbone)]}
+        longest = max(lengths.values()) + (history.most if history else 0)
         if length + longest > backbone.context:
             raise ContextError(f"{length + longest:,} positions needed by a training text, the prefix and what is between them",
                                expected=f"at most {backbone.context:,} available",
                                do="train on shorter prompts and replies, or with a shorter prefix, distance or behind")
-        shuffled = random.Random(seed).sample(encoded, len(encoded))
+        shuffled = random.Random(seed).sample(list(examples), len(examples))
         # sorted by length within neighbourhoods of eight batches: little padding, and batches stay mixed
         near = rows * 8
-        ordered = [row for at in range(0, len(shuffled), near) for row in sorted(shuffled[at:at + near], key=_length)]
+        ordered = [each for at in range(0, len(shuffled), near)
+                   for each in sorted(shuffled[at:at + near], key=lambda example: lengths[example])]
         chunks = [ordered[at:at + rows] for at in range(0, len(ordered), rows)]
-        self.plain = [pad_texts(backbone, [row for _, row in chunk]) for chunk in chunks]
-        self.batches = [pad_texts(backbone, history.prepend(chunk, number)) for number, chunk in enumerate(chunks)
+        self.plain = [pad_texts(backbone, [example.encode(backbone) for example in chunk]) for chunk in chunks]
+        self.batches = [pad_texts(backbone, history.batch(chunk, number)) for number, chunk in enumerate(chunks)
                         ] if history else self.plain
         self.seed = seed
 
@@ -102,10 +139,6 @@ class Dataset:
         epoch, place = divmod(step, len(self.batches))
         order = random.Random(self.seed * 7919 + epoch).sample(range(len(self.batches)), len(self.batches))
         return order[place], self.batches[order[place]]
-
-
-def _length(row: tuple[Kind, Encoded]) -> int:
-    return len(row[1][0]) + len(row[1][1])
 
 
 def token_weights(texts: Texts, lead: float, fade: float = 0.0) -> Tensor:

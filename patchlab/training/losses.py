@@ -19,7 +19,7 @@ from patchlab.engine.likelihood import Texts, pad_texts, reply_logits, reply_log
 from patchlab.models import Backbone
 from patchlab.records import Pair, Progress
 from patchlab.training.companions import StepCompanions
-from patchlab.training.dataset import Dataset, MicroBatch, TrainingExample, token_mean
+from patchlab.training.dataset import Dataset, History, MicroBatch, TrainingExample, token_mean
 from patchlab.training.kl_regularizer import TargetCache
 from patchlab.training.loop import TrainingContext, run_stage
 
@@ -62,11 +62,11 @@ class PairBatches:
     """
 
     def __init__(self, backbone: Backbone, pairs: Sequence[Pair], anchor: Backbone, *, rows: int, seed: int,
-                 frozen: Part | None = None) -> None:
+                 frozen: Part | None = None, history: History | None = None) -> None:
         mixed = random.Random(seed).sample(list(pairs), len(pairs))
         chunks = [mixed[at:at + rows] for at in range(0, len(mixed), rows)]
-        self.batches = [_neighbours(backbone, chunk) for chunk in chunks]
-        # another anchor may have another tokenizer: it reads the same texts its own way
+        self.batches = [_neighbours(backbone, chunk, history, number) for number, chunk in enumerate(chunks)]
+        # another anchor may have another tokenizer: it reads the same texts its own way, without earlier turns
         self.read = self.batches if anchor is backbone else [_neighbours(anchor, chunk) for chunk in chunks]
         self.anchor, self.backbone, self.seed, self.frozen = anchor, backbone, seed, (frozen,) if frozen else ()
         self.kept: dict[tuple[int, ...], Tensor] = {}
@@ -88,9 +88,13 @@ class PairBatches:
         return self.kept[key]
 
 
-def _neighbours(backbone: Backbone, pairs: Sequence[Pair]) -> Texts:
-    return pad_texts(backbone, [TrainingExample(pair.prompt, text, cut).encode(backbone) for pair in pairs
-                                for text, cut in ((pair.chosen, pair.chosen_cut), (pair.rejected, pair.rejected_cut))])
+def _neighbours(backbone: Backbone, pairs: Sequence[Pair], history: History | None = None, number: int = 0) -> Texts:
+    chosen = [TrainingExample(pair.prompt, pair.chosen, pair.chosen_cut) for pair in pairs]
+    rejected = [TrainingExample(pair.prompt, pair.rejected, pair.rejected_cut) for pair in pairs]
+    # the same history before both: it depends on a batch's number only
+    rows = [history.batch(each, number) if history else [example.encode(backbone) for example in each]
+            for each in (chosen, rejected)]
+    return pad_texts(backbone, [row for pair in zip(*rows, strict=True) for row in pair])
 
 
 def dpo_steps(context: TrainingContext, pairs: Sequence[Pair], anchor: Backbone, number: int = 0) -> Iterator[Progress]:
@@ -101,7 +105,7 @@ def dpo_steps(context: TrainingContext, pairs: Sequence[Pair], anchor: Backbone,
     """
     recipe, prefix = context.recipe, context.prefix
     batches = PairBatches(prefix.backbone, pairs, anchor, rows=max(1, recipe.rows // 2), seed=recipe.seed + number,
-                          frozen=prefix.frozen() if recipe.anchor == "sft" else None)
+                          frozen=prefix.frozen() if recipe.anchor == "sft" else None, history=context.history)
 
     def loss(step: int, micro: MicroBatch, plan: StackPlan, companions: StepCompanions) -> tuple[Tensor, dict[str, Tensor]]:
         batch = batches.at(step)

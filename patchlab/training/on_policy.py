@@ -98,8 +98,9 @@ class OnPolicyReplies:
     def _fits(self, example: TrainingExample) -> bool:
         """Whether a reply also fits at the recipe's distance and behind earlier turns: it was sampled without them."""
         backbone, recipe = self.context.prefix.backbone, self.context.recipe
-        length = sum(map(len, example.encode(backbone)))
-        return recipe.length + recipe.distance + recipe.behind + length <= backbone.context
+        prompt, reply = example.encode(backbone)
+        needed = recipe.length + recipe.distance + recipe.behind + len(prompt.ids) + len(reply)
+        return needed <= backbone.context
 
     def _sample(self, number: int) -> list[dict[str, Any]]:
         recipe = self.context.recipe

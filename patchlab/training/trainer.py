@@ -161,7 +161,7 @@ class _Training:
             pairs, counts = list(given), Counter({"kept": len(given)})
         readers = [self.base, *([self.reference] if self.reference and recipe.anchor == "reference" else [])]
         made = len(pairs)
-        pairs = fitting(pairs, readers, length=recipe.length + recipe.distance)
+        pairs = fitting(pairs, readers, length=recipe.length + recipe.distance + recipe.behind)
         counts += Counter({"longer than the context": made - len(pairs)})
         counts -= Counter({"kept": made - len(pairs)})
         if recipe.dpo_steps or given is not None:

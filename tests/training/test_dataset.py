@@ -68,7 +68,7 @@ def test_the_label_after_a_cut_reply_is_not_the_end_mark(base: Backbone) -> None
 def test_earlier_turns_are_complete(base: Backbone) -> None:
     """A template closes every reply before the current turn, whatever ended it."""
     cut, whole = (History(base, [TrainingExample(SAID[0].prompt, "well", cut)], most=60, seed=0) for cut in (True, False))
-    assert cut.exchanges == whole.exchanges and cut.exchanges["chat"][0][-1] in base.stops
+    assert cut.exchanges == whole.exchanges and base.stops & {*cut.exchanges["chat"][0].ids[-2:]}  # a line break may follow
 
 
 def test_about_half_of_the_batches_stand_behind_something_and_lengths_differ(base: Backbone) -> None:
