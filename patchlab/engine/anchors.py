@@ -25,33 +25,40 @@ COARSE = 0.05
 
 
 class Anchors:
-    """Whether and how patches can be moved on a backbone; `reason` says why they cannot, and is empty if they can."""
+    """Whether and how patches can be moved on a backbone; `reason` says why they cannot, and is empty if they can.
+
+    `attends` says whether the attention of the model can be replaced, which moved patches need.
+    """
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
-        self.kinds: list[str | None] = list(getattr(backbone.model.config, "layer_types", None) or [])
+        kinds = getattr(backbone.model.config, "layer_types", None)
+        self.kinds: list[str | None] = list(kinds or [None] * len(backbone.layers))
         self.rotary = next((part for name, part in backbone.model.named_modules() if name.endswith("rotary_emb")), None)
         self.layouts: list[_Layout] = []
+        self.attends = self._attends()
         self.reason = self._probe()
 
     @torch.no_grad()
     def _probe(self) -> str:
         if self.rotary is None:
             return "its positions are learned and not rotary"
-        if not self._attention_replaceable():
+        if not self.attends:
             return "its attention cannot be replaced"
         prefix = self.backbone.embeddings[:PROBE].detach().float()
         here, there = compile_prefix(self.backbone, prefix), compile_prefix(self.backbone, prefix, first=MOVED)
         for k, (old, new) in enumerate(zip(here.keys, there.keys, strict=True)):
-            turn = self._angles(k, [MOVED])
-            errors = {layout: float((layout.rotated(old[None], turn)[0] - new).abs().max() / new.abs().max()) for layout in LAYOUTS}
+            turn = self._angles(self.kinds[k], [MOVED])
+            errors = {layout: float((layout.rotated(old[None], turn)[0] - new).abs().max() / new.abs().max())
+                      for layout in LAYOUTS}
             best = min(errors, key=lambda layout: errors[layout])
             if errors[best] > NEAR.get(self.backbone.dtype, COARSE):
                 return f"the keys of its layer {k} do not rotate with their position"
             self.layouts.append(best)
         return ""
 
-    def _attention_replaceable(self) -> bool:
+    @torch.no_grad()
+    def _attends(self) -> bool:
         """Whether every layer calls the attention function of a view."""
         called: set[int] = set()
 
@@ -68,10 +75,9 @@ class Anchors:
 
         Differentiable with respect to the segment's keys.
         """
-        turns = {kind: self._angles(k, by) for k, kind in enumerate(self.kinds)} if self.kinds else {None: self._angles(0, by)}
-        kinds: Sequence[str | None] = self.kinds or [None] * len(segment.keys)
+        turns = {kind: self._angles(kind, by) for kind in {*self.kinds}}
         return tuple(layout.rotated(key[None].expand(len(by), -1, -1, -1), turns[kind])
-                     for layout, key, kind in zip(self.layouts, segment.keys, kinds, strict=True))
+                     for layout, key, kind in zip(self.layouts, segment.keys, self.kinds, strict=True))
 
     def anchored(self, row: ForwardRow, start: int) -> ForwardRow:
         """The row with its segments moved so that a text that starts at position `start` stands right behind them."""
@@ -81,13 +87,12 @@ class Anchors:
 
         return row._replace(parts=tuple((moved(segment), strength) for segment, strength in row.parts))
 
-    def _angles(self, layer: int, by: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [N, 1, 1, rotated width / 2] of the angles that a key of this layer turns by."""
+    def _angles(self, kind: str | None, by: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [N, 1, 1, rotated width / 2] of the angles that a key of a layer of this kind turns by."""
         assert self.rotary is not None
         place = torch.tensor([list(by)], device=self.backbone.device)
         like = torch.zeros(1, 1, 1, device=self.backbone.device)  # float32, whatever the model computes in
-        several = "layer_type" in inspect.signature(self.rotary.forward).parameters
-        options = {"layer_type": self.kinds[layer]} if several and self.kinds else {}
+        options = {"layer_type": kind} if "layer_type" in inspect.signature(self.rotary.forward).parameters else {}
         cos, sin = (each[0].float() for each in self.rotary(like, place.abs(), **options))
         half = cos.shape[1] // 2
         # angles are written twice, in two halves or as neighbours; some scalings multiply both by a factor that keys have already

@@ -8,7 +8,9 @@ the share at A / (A + C) exactly. A system message belongs to C: it is there wit
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -21,9 +23,43 @@ from patchlab.engine.masks import smallest
 Law = Callable[[Tensor, Tensor], Tensor]
 
 
+_law: ContextVar[Law] = ContextVar("law")
+
+
+@contextmanager
+def under(law: Law) -> Iterator[None]:
+    """Use another law in this thread or task, to compare it with `keep_share`, the default."""
+    token = _law.set(law)
+    try:
+        yield
+    finally:
+        _law.reset(token)
+
+
 def keep_share(exchanges: Tensor, turn: Tensor) -> Tensor:
     """The amount that keeps the slots' share of attention what it would be without the earlier exchanges."""
     return functional.softplus(exchanges - turn)
+
+
+def explicit(layer: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, *, scaling: float,
+             softcap: float | None = None, sinks: Tensor | None = None) -> Tensor:
+    """Plain attention with stored scores [B, H, Q, K]; on a CPU its backward pass takes a fraction of the fused function's."""
+    rows, heads, queries, width = query.shape
+    shared = key.shape[1]
+    grouped = (query * scaling).reshape(rows, shared, -1, width)  # queries of one key head are its rows
+    scores = (grouped @ key.mT).view(rows, shared, -1, queries, key.shape[2])
+    if softcap is not None:
+        scores = (scores / softcap).tanh() * softcap
+    scores = scores + mask[:, :, None]
+    if sinks is not None:
+        scores = torch.cat([scores, _columns(sinks, scores)], -1)
+    share = scores.softmax(-1).view(rows, shared, grouped.shape[2], -1)
+    return (share[..., :key.shape[2]].to(value.dtype) @ value).view(rows, heads, queries, width)
+
+
+def _columns(sinks: Tensor, scores: Tensor) -> Tensor:
+    """The sinks [H] as one more column of scores [B, key heads, queries of each, Q, K]."""
+    return sinks.to(scores.dtype).view(1, scores.shape[1], -1, 1, 1).expand(*scores.shape[:-1], 1)
 
 
 class Attention:
@@ -32,8 +68,8 @@ class Attention:
     The mask [B, 1, Q, h + S + K] covers history, slots and the current turn in this order.
     """
 
-    def __init__(self, past: Past, slots: int, *, law: Law = keep_share) -> None:
-        self.past, self.slots, self.law = past, slots, law
+    def __init__(self, past: Past, slots: int) -> None:
+        self.past, self.slots, self.law = past, slots, _law.get(keep_share)
         self.exchanges = past.exchanges[:, None, None, None]  # [B, 1, 1, 1, h]
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, *, scaling: float,
@@ -59,8 +95,7 @@ class Attention:
         h, own = self.past.length, self.past.length + self.slots
         behind, slots, turn = scores[..., :h], scores[..., h:own], scores[..., own:]
         if sinks is not None:
-            sink = sinks.float().view(1, scores.shape[1], -1, 1, 1).expand(*scores.shape[:-1], 1)
-            turn = torch.cat([turn, sink], -1)
+            turn = torch.cat([turn, _columns(sinks, scores)], -1)
         low = smallest(torch.float32)
         exchanges = behind.masked_fill(~self.exchanges, low).logsumexp(-1, keepdim=True)
         now = torch.cat([behind.masked_fill(self.exchanges, low), turn], -1).logsumexp(-1, keepdim=True)

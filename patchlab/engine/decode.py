@@ -30,7 +30,6 @@ from patchlab.engine.plan import BARE, StackPlan
 from patchlab.models import Backbone
 from patchlab.models.views import attending
 
-
 SCORES = 1 << 22  # attention scores of one head that are stored at a time
 
 

@@ -42,6 +42,7 @@ def _reads(backbone: Backbone, histories: Histories, requests: Sequence[Request]
         if known is None or len(known) < len(ids):
             batch = Batch(backbone, [BatchRow(ids[len(known or ()):], history=known)], room=0)
             yield batch
+            histories.read += len(ids) - len(known or ())
             known = batch.history()
             del batch
             histories.keep(known)

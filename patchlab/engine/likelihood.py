@@ -20,7 +20,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
 from patchlab.engine.anchors import anchors_of
-from patchlab.engine.attention import Attention
+from patchlab.engine.attention import Attention, explicit
 from patchlab.engine.forward_rows import ForwardRow, blended
 from patchlab.engine.histories import History, Past
 from patchlab.engine.masks import Masks
@@ -146,6 +146,8 @@ def _logits(backbone: Backbone, texts: Texts, plan: StackPlan, row: ForwardRow, 
         past = _past(backbone, texts)
         model = attending(model, Attention(past, row.slots))
         texts = texts.current()
+    elif row.parts and torch.is_grad_enabled() and backbone.device.type == "cpu" and anchors_of(backbone).attends:
+        model = attending(model, explicit)
     model = predicting(checkpointed(model) if checkpointing else model, texts.predicts)  # a vocabulary is wide
     ids = texts.ids[:, :-1]
     length = ids.shape[1]
@@ -169,7 +171,8 @@ def _given(backbone: Backbone, row: ForwardRow, by: Sequence[int]) -> list[Any]:
     """Cache layers with the slots of a forward row, moved by so many positions in each row of the batch."""
     segments = [segment for segment, _ in row.parts]
     keys = [anchors_of(backbone).moved(segment, by) if any(by) else [key[None] for key in segment.keys] for segment in segments]
-    return [_Given(torch.cat([each[k] for each in keys], dim=2), torch.cat([segment.values[k] for segment in segments], dim=1)[None])
+    return [_Given(torch.cat([each[k] for each in keys], dim=2),
+                   torch.cat([segment.values[k] for segment in segments], dim=1)[None])
             for k in range(backbone.model.config.num_hidden_layers)]
 
 

@@ -137,8 +137,8 @@ class Planner:
     def _fading(self, stack: Stack, on: Sequence[PlannedPatch]) -> list[str]:
         """The warning that patches cannot stand before the current turn on this base."""
         reason = anchors_of(self.base).reason if on and stack.placement == "turn" else ""
-        return [f"patches stand before the whole conversation and fade as it grows: {self.base.name} cannot place them before the "
-                f"current turn ({reason})"] if reason else []
+        return [f"patches stand before the whole conversation and fade as it grows, since {self.base.name} cannot place them "
+                f"before the current turn ({reason})"] if reason else []
 
     def _patches(self, stack: Stack) -> tuple[PlannedPatch, ...]:
         """The patches of a stack in their order, each with the given strength, by default its calibrated one."""

@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import takewhile
-from os.path import commonprefix
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
@@ -111,7 +110,8 @@ class ChatFormat:
         if before and text.startswith(before):
             return before
         # the template writes earlier turns in another way when they are the last: the turn begins with its content
-        return commonprefix([text, self.render([*turns[:-1], {"role": "user", "content": NOW}])])
+        other = self.render([*turns[:-1], {"role": "user", "content": NOW}])
+        return text[:_shared(text, other)]
 
     @property
     def rendered(self) -> list[str | None]:
@@ -212,8 +212,8 @@ def _joined(turns: Sequence[Turn]) -> str:
     return "\n".join(turn["content"] for turn in turns)
 
 
-def _shared(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids two sequences share at their beginning."""
+def _shared(first: Sequence[object], second: Sequence[object]) -> int:
+    """How many ids or characters two sequences share at their beginning."""
     same = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
     return sum(1 for _ in same)
 

@@ -91,12 +91,12 @@ class _Selected(nn.Module):
         return out
 
 
-def predicting(model: PreTrainedModel, places: Tensor) -> nn.Module:
+def predicting(model: Any, places: Tensor) -> nn.Module:
     """The model with logits [1, N, V] of the N positions where `places` [B, T] is True, instead of all positions."""
     head = model.get_output_embeddings()
     name = next(name for name, part in model.named_children() if part is head)
     new = _copied(model)
-    new._modules[name] = _Selected(head, places)  # type: ignore[arg-type]
+    new._modules[name] = _Selected(head, places)
     return new
 
 

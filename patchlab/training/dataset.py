@@ -1,7 +1,7 @@
 """Encoded prompts with replies in fixed batches; half of the batches may have earlier turns before their prompts.
 
-They stand in a conversation as they do when the patch is used: behind a history that no patch changes, with the slots right before
-the current turn. A teacher model reads the same prompts without earlier turns.
+They stand as they do when the patch is used: behind a history that no patch changes, with the slots right before the current
+turn. A teacher model reads the same prompts without earlier turns.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class History:
             found.append(exchange)
 
     def _behind(self, example: TrainingExample, exchanges: Sequence[Exchange]) -> Row:
-        """An example behind exchanges: earlier messages of a chat; texts to continue follow one another, the opening token first."""
+        """An example behind exchanges: messages of a chat, or texts to continue, before which the opening token stays first."""
         prompt = example.prompt
         if prompt.kind == "chat":
             messages = [message for exchange in exchanges for message in exchange.messages]

@@ -158,18 +158,21 @@ def some_ids(count: int, *, seed: int, vocabulary: int = 259) -> list[int]:
 
 
 def full_forward(backbone: Backbone, ids: Sequence[int],
-                 parts: Sequence[tuple[torch.Tensor, float]] = ()) -> torch.Tensor:
+                 parts: Sequence[tuple[torch.Tensor, float]] = (), *, history: Sequence[int] = ()) -> torch.Tensor:
     """What the engine must equal, in one eager forward without a cache: logits [T, V] of `ids` behind prefixes [P, D].
 
     Every part sees itself alone from position 0; text sees all of them, log(strength) added, and starts after the
-    longest; a sliding layer hides text beyond its window, never a part. Gradients flow to the parts.
+    longest; a sliding layer hides text beyond its window, never a part. Gradients flow to the parts. With a `history` its
+    tokens come first from position 0 and see no part, and the parts end where it ends; no law compensates for it.
     """
     model, config = eager_twin(backbone), backbone.model.config
-    text = model.get_input_embeddings()(torch.tensor([ids]))[0]
+    text = model.get_input_embeddings()(torch.tensor([[*history, *ids]]))[0]
     lengths = [prefix.shape[0] for prefix, _ in parts]
-    places = [list(range(length)) for length in lengths]
-    start = max(lengths, default=0)
-    places.append(list(range(start, start + len(ids))))
+    longest = max(lengths, default=0)
+    before = len(history) - longest if history else 0
+    start = 0 if history else longest
+    places = [list(range(before, before + length)) for length in lengths]
+    places.append(list(range(start, start + len(history) + len(ids))))
     owner = [k for k, each in enumerate(places) for _ in each]
     place = [p for each in places for p in each]
     total, text_owner, hidden = len(place), len(parts), torch.finfo(torch.float32).min
@@ -180,7 +183,7 @@ def full_forward(backbone: Backbone, ids: Sequence[int],
             for k in range(q + 1):
                 if owner[q] == owner[k] and (owner[k] < text_owner or not window or place[q] - place[k] < window):
                     table[q][k] = 0.0
-                elif owner[q] == text_owner and owner[k] != text_owner:
+                elif owner[q] == text_owner and owner[k] != text_owner and place[q] >= len(history):
                     table[q][k] = math.log(parts[owner[k]][1])
         return torch.tensor(table)[None, None]
 

@@ -5,8 +5,10 @@ The templates are small ones in the manner of the families that are named.
 
 from __future__ import annotations
 
+import copy
+
 import pytest
-from made_models import byte_level, make_model
+from made_models import byte_level, make_backbone, make_model
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
 
@@ -162,3 +164,34 @@ def test_the_tokenizer_stays_as_it_was() -> None:
     before = (made.get_vocab(), made.chat_template, made.all_special_tokens, made.init_kwargs.copy())
     ChatFormat(made, name="made")
     assert (made.get_vocab(), made.chat_template, made.all_special_tokens, made.init_kwargs) == before
+
+
+def test_where_the_current_turn_of_a_conversation_begins(llama: Backbone) -> None:
+    """The ids split into the system message, whole exchanges, and the current turn as it stands alone."""
+    earlier = (Message("user", "my bus"), Message("assistant", "it is late"))
+    for system in ("", "be calm"):
+        ids, frame, turn = llama.encode_turns(Prompt("and now?", system=system, earlier=earlier))
+        alone = llama.encode(Prompt("and now?", system=system))
+        assert ids[:frame] + ids[turn:] == alone and bool(frame) == bool(system)
+        assert llama.tokenizer.decode(ids[frame:turn]).split("<|turn|>")[1:] == ["user\nmy bus<|end|>\n",
+                                                                                "assistant\nit is late<|end|>\n"]
+        assert llama.encode_turns(Prompt("and now?", system=system)) == (alone, 0, 0)
+
+
+def test_a_turn_begins_with_its_content_where_a_template_rewrites_earlier_turns() -> None:
+    """Such a template ends the last message in another way, so what comes before a turn is not what it writes without it."""
+    tokenizer = copy.deepcopy(byte_level())
+    tokenizer.chat_template = ("{% for m in messages %}<|turn|>{{ m['content'] }}{{ '<|end|>' if not loop.last else ' (last)' }}"
+                               "{% endfor %}")
+    chat = ChatFormat(tokenizer, name="rewriting")
+    turns = [{"role": role, "content": text} for role, text in (("user", "a"), ("assistant", "b"), ("user", "what"))]
+    ids, frame, turn = chat.encoded(turns)
+    assert tokenizer.decode(ids[turn:]) == "what (last)" and frame < 2
+
+
+def test_without_a_template_turns_are_lines() -> None:
+    plain = make_backbone("llama", words="byte_fallback")
+    earlier = (Message("user", "my bus"), Message("assistant", "it is late"))
+    ids, frame, turn = plain.encode_turns(Prompt("and now", system="be calm", earlier=earlier))
+    assert plain.tokenizer.decode(ids[turn:]).strip() == "and now"
+    assert plain.tokenizer.decode(ids[frame:turn]).strip() == "my bus\nit is late"
