@@ -34,6 +34,9 @@ def add(verbs: Verbs) -> None:
                         help=f'more prompts, one per row: {{"text": ..., "kind": "chat" or "continue"}}, or a conversation: '
                              f'{{"messages": [{{"role": ..., "content": ...}}, ...]}}; {FILES}')
     add_strict(parser)
+    parser.add_argument("--drop-oldest", action="store_true",
+                        help="leave out the oldest exchanges of a conversation that is longer than the model's context (default: "
+                             "such a conversation is an error)")
     parser.add_argument("--kind", default="chat", choices=("chat", "continue"),
                         help="chat: apply the chat template to each PROMPT; continue: complete it as plain text (default: chat)")
     add_models(parser)
@@ -63,12 +66,16 @@ def compare(args: argparse.Namespace) -> None:
     lab = read_models(args)
     if rows:
         plan = lab.planner.plan(stack)
+        check = lab.fitted if args.drop_oldest else lab.check
         try:
-            prompts += read_prompts(rows, check=lambda prompt: lab.check(prompt, plan=plan, sampling=sampling))
+            read = read_prompts(rows, check=lambda prompt: check(prompt, plan=plan, sampling=sampling))
         finally:
             tell(notes)
+        used = [lab.fitted(prompt, plan=plan, sampling=sampling) for prompt in read] if args.drop_oldest else read
+        _print_dropped(read, used)
+        prompts += used
     plans = lab.planner.plans(stack, prompts)
-    _print_notes(lab, plans[0], bool(stack))
+    _print_notes(lab, plans, bool(stack))
     lanes = [Lane(lane.name, lane.scheduler, lambda _: plans) if lane.name == "patched" else lane for lane in lab.lanes(stack)]
     for row in shown(_rows(lanes, prompts, args.samples, sampling)):
         scores, skipped = _scores(row), plans[row[0].row // args.samples].skipped
@@ -78,9 +85,16 @@ def compare(args: argparse.Namespace) -> None:
             print(_page(row, scores, samples=args.samples, skipped=skipped))
 
 
-def _print_notes(lab: Lab, plan: StackPlan, stacked: bool) -> None:
-    """Print the plan's warnings on stderr, and without --stack which patches could be used."""
-    tell(f"warning: {warning}" for warning in plan.warnings)
+def _print_dropped(read: Sequence[Prompt], used: Sequence[Prompt]) -> None:
+    """Say how many exchanges were left out of conversations."""
+    dropped = [len(before.earlier) - len(after.earlier) for before, after in zip(read, used, strict=True)]
+    if any(dropped):
+        tell([f"conversations longer than the context: {sum(map(bool, dropped))}; oldest exchanges left out: {sum(dropped) // 2}"])
+
+
+def _print_notes(lab: Lab, plans: Sequence[StackPlan], stacked: bool) -> None:
+    """Print the plans' warnings on stderr, and without --stack which patches could be used."""
+    tell(f"warning: {warning}" for warning in dict.fromkeys(warning for plan in plans for warning in plan.warnings))
     if not stacked:
         names = [one.manifest.name for one in lab.planner.installed()]
         hint = f"apply patches with --stack {','.join(names)}" if names else "no patch for this base is installed"

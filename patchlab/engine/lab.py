@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from patchlab.engine.lanes import Lane, replies, stream
 from patchlab.engine.plan import BARE, Planner, StackPlan
 from patchlab.engine.sampler import Sampling
 from patchlab.engine.scheduler import scheduler_of
-from patchlab.errors import InputError, NotFoundError
+from patchlab.errors import ContextError, InputError, NotFoundError
 from patchlab.models import Backbone, load_backbone, preset, wrap
 from patchlab.patches import Stack
 from patchlab.records import Delta, Message, Prompt, Reply
@@ -92,6 +93,17 @@ class Lab:
         self.scheduler.request("base" if plan is BARE else "patched", 0, prompt, plan, sampling=sampling)
         if self.reference_scheduler:
             self.reference_scheduler.request("reference", 0, prompt, sampling=sampling)
+
+    def fitted(self, prompt: Prompt, *, plan: StackPlan = BARE, sampling: Sampling | None = None) -> Prompt:
+        """The prompt without those of its oldest exchanges that do not fit the context. Raises as `check` if none is left."""
+        while True:
+            try:
+                self.check(prompt, plan=plan, sampling=sampling)
+                return prompt
+            except ContextError:
+                if not prompt.earlier:
+                    raise
+                prompt = replace(prompt, earlier=prompt.earlier[2:])
 
     def _stack(self, stack: Stack | str | None) -> Stack:
         return _stack_of(stack) if stack is not None else self._patched.get() or Stack()

@@ -45,7 +45,7 @@ class Exchange(NamedTuple):
     messages: tuple[Message, ...]
 
 
-class History:
+class EarlierTurns:
     """Complete exchanges that stand before prompts of the same kind, with at most `most` tokens in all.
 
     Half of the batches have none; for the others the logarithm of the length is uniform. They depend on the seed and a batch's
@@ -116,7 +116,7 @@ class Dataset:
     """
 
     def __init__(self, backbone: Backbone, examples: Sequence[TrainingExample], *, rows: int, seed: int, length: int = 0,
-                 history: History | None = None) -> None:
+                 history: EarlierTurns | None = None) -> None:
         lengths = {example: sum(map(len, (row[0].ids, row[1]))) for example in examples for row in [example.encode(backbone)]}
         longest = max(lengths.values()) + (history.most if history else 0)
         if length + longest > backbone.context:

@@ -19,7 +19,7 @@ from patchlab.training.calibration import EarlyStopping
 from patchlab.training.checkpoints import StepLog, resume, save_state
 from patchlab.training.companions import Companions, StepCompanions
 from patchlab.training.config import Recipe
-from patchlab.training.dataset import History, MicroBatch
+from patchlab.training.dataset import EarlierTurns, MicroBatch
 from patchlab.training.kl_regularizer import KLRegularizer
 from patchlab.training.prefix import PrefixTrainer, decay, precision
 
@@ -42,7 +42,7 @@ class TrainingContext:
     log: StepLog
     folder: Path
     early_stopping: EarlyStopping | None = None
-    history: History | None = None
+    history: EarlierTurns | None = None
 
 
 def run_stage(context: TrainingContext, stage: str, steps: int, peak: float, loss: Loss) -> Iterator[Progress]:

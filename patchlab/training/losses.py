@@ -19,7 +19,7 @@ from patchlab.engine.likelihood import Texts, pad_texts, reply_logits, reply_log
 from patchlab.models import Backbone
 from patchlab.records import Pair, Progress
 from patchlab.training.companions import StepCompanions
-from patchlab.training.dataset import Dataset, History, MicroBatch, TrainingExample, token_mean
+from patchlab.training.dataset import Dataset, EarlierTurns, MicroBatch, TrainingExample, token_mean
 from patchlab.training.kl_regularizer import TargetCache
 from patchlab.training.loop import TrainingContext, run_stage
 
@@ -62,7 +62,7 @@ class PairBatches:
     """
 
     def __init__(self, backbone: Backbone, pairs: Sequence[Pair], anchor: Backbone, *, rows: int, seed: int,
-                 frozen: Part | None = None, history: History | None = None) -> None:
+                 frozen: Part | None = None, history: EarlierTurns | None = None) -> None:
         mixed = random.Random(seed).sample(list(pairs), len(pairs))
         chunks = [mixed[at:at + rows] for at in range(0, len(mixed), rows)]
         self.batches = [_neighbours(backbone, chunk, history, number) for number, chunk in enumerate(chunks)]
@@ -88,7 +88,7 @@ class PairBatches:
         return self.kept[key]
 
 
-def _neighbours(backbone: Backbone, pairs: Sequence[Pair], history: History | None = None, number: int = 0) -> Texts:
+def _neighbours(backbone: Backbone, pairs: Sequence[Pair], history: EarlierTurns | None = None, number: int = 0) -> Texts:
     chosen = [TrainingExample(pair.prompt, pair.chosen, pair.chosen_cut) for pair in pairs]
     rejected = [TrainingExample(pair.prompt, pair.rejected, pair.rejected_cut) for pair in pairs]
     # the same history before both: it depends on a batch's number only

@@ -26,7 +26,7 @@ from patchlab.training.candidates import read_candidates, sample
 from patchlab.training.checkpoints import StepLog
 from patchlab.training.companions import Companions
 from patchlab.training.config import Recipe
-from patchlab.training.dataset import Dataset, History, TrainingExample
+from patchlab.training.dataset import Dataset, EarlierTurns, TrainingExample
 from patchlab.training.distributed import join
 from patchlab.training.kl_regularizer import KLRegularizer
 from patchlab.training.loop import TrainingContext
@@ -191,7 +191,7 @@ class _Training:
         if not held:
             raise TrainingError(f"{len(candidates)} empty replies of the base to the prompts to hold", expected="some text",
                                 do="give prompts that the base answers")
-        history = History(self.base, held, most=recipe.behind, seed=recipe.seed) if recipe.behind else None
+        history = EarlierTurns(self.base, held, most=recipe.behind, seed=recipe.seed) if recipe.behind else None
         regularizer = KLRegularizer(self.base, self._dataset(held, recipe.hold_rows, history), held_to=recipe.held_to,
                                     checkpointing=recipe.checkpointing, lead=recipe.hold_lead)
         others = [self._installed(name) for name in recipe.companions]
@@ -201,7 +201,7 @@ class _Training:
                                companions=companions, log=StepLog(self.work / "log.jsonl"), folder=self.work,
                                early_stopping=early_stopping, history=history)
 
-    def _dataset(self, examples: Sequence[TrainingExample], rows: int, history: History | None) -> Dataset:
+    def _dataset(self, examples: Sequence[TrainingExample], rows: int, history: EarlierTurns | None) -> Dataset:
         recipe = self.recipe
         return Dataset(self.base, examples, rows=rows, seed=recipe.seed, length=recipe.length + recipe.distance, history=history)
 

@@ -184,3 +184,28 @@ def test_what_is_loaded_is_one_thing() -> None:
             load(**given)  # type: ignore[arg-type]
     with pytest.raises(NotFoundError, match="pocket"):
         load("pockte")
+
+
+def test_the_oldest_exchanges_go_where_a_conversation_does_not_fit(tmp_path: Path) -> None:
+    lab = Lab(make_backbone("llama"), registry=Registry([tmp_path]))
+    turns = tuple(Message(role, "go") for _ in range(3) for role in ("user", "assistant"))  # type: ignore[arg-type]
+    long = Prompt("on", earlier=turns)
+    with pytest.raises(ContextError, match="leave out the oldest turns"):
+        lab.check(long, sampling=BRIEF)
+    short = lab.fitted(long, sampling=BRIEF)
+    assert 0 < len(short.earlier) < 6 and short.earlier == turns[-len(short.earlier):]
+    lab.check(short, sampling=BRIEF)
+    assert lab.fitted(short, sampling=BRIEF) == short
+    with pytest.raises(ContextError, match="shorten the prompt"):
+        lab.fitted(Prompt("x" * CONTEXT, earlier=turns), sampling=BRIEF)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_base_that_cannot_anchor_says_so_for_conversations_only(family: str, tmp_path: Path) -> None:
+    base = make_backbone(family)
+    put(make_patch(base, "calm", length=4), tmp_path)
+    planner = Lab(base, registry=Registry([tmp_path])).planner
+    prompts = [Prompt("hello"), Prompt("on", earlier=(Message("user", "go"), Message("assistant", "yes")))]
+    told = [bool(plan.warnings) for plan in planner.plans(Stack.parse("calm"), prompts)]
+    assert told == [False, family == "gpt2"]
+    assert not any(plan.warnings for plan in planner.plans(Stack.parse("calm", placement="front"), prompts))

@@ -17,7 +17,7 @@ from patchlab.models import Backbone
 from patchlab.records import Prompt
 from patchlab.training import kl_regularizer, losses, on_policy
 from patchlab.training.config import Recipe
-from patchlab.training.dataset import SHORTEST, Dataset, History, TrainingExample
+from patchlab.training.dataset import SHORTEST, Dataset, EarlierTurns, TrainingExample
 
 WORDS = ("the bus is late", "who did this", "my neighbor", "this again", "so", "a table")
 SAID = [TrainingExample(Prompt(f"{word} {k}", kind, "benign"), f"well {k}", cut=k % 3 == 0)
@@ -31,7 +31,7 @@ def base() -> Backbone:
 
 
 def data(base: Backbone, *, most: int = MOST, seed: int = 3) -> Dataset:
-    return Dataset(base, SAID, rows=3, seed=seed, history=History(base, SAID, most=most, seed=seed))
+    return Dataset(base, SAID, rows=3, seed=seed, history=EarlierTurns(base, SAID, most=most, seed=seed))
 
 
 def texts_of(texts: Texts) -> list[tuple[list[int], int]]:
@@ -67,7 +67,7 @@ def test_the_label_after_a_cut_reply_is_not_the_end_mark(base: Backbone) -> None
 
 def test_earlier_turns_are_complete(base: Backbone) -> None:
     """A template closes every reply before the current turn, whatever ended it."""
-    cut, whole = (History(base, [TrainingExample(SAID[0].prompt, "well", cut)], most=60, seed=0) for cut in (True, False))
+    cut, whole = (EarlierTurns(base, [TrainingExample(SAID[0].prompt, "well", cut)], most=60, seed=0) for cut in (True, False))
     assert cut.exchanges == whole.exchanges and base.stops & {*cut.exchanges["chat"][0].ids[-2:]}  # a line break may follow
 
 
@@ -80,10 +80,10 @@ def test_about_half_of_the_batches_stand_behind_something_and_lengths_differ(bas
 
 def test_turns_are_of_the_rows_own_kind(base: Backbone) -> None:
     asked, continued = ([each for each in SAID if each.prompt.kind == kind] for kind in ("chat", "continue"))
-    made = Dataset(base, asked, rows=1, seed=0, history=History(base, asked, most=MOST, seed=0))
+    made = Dataset(base, asked, rows=1, seed=0, history=EarlierTurns(base, asked, most=MOST, seed=0))
     assert any(one.ids.shape != other.ids.shape for one, other in zip(made.plain, made.batches, strict=True))
     with pytest.raises(TrainingError, match="behind: 40 with prompts of kind 'chat'"):
-        Dataset(base, asked, rows=1, seed=0, history=History(base, continued, most=MOST, seed=0))
+        Dataset(base, asked, rows=1, seed=0, history=EarlierTurns(base, continued, most=MOST, seed=0))
 
 
 def test_the_same_seed_makes_the_same_batches_and_none_earlier_the_plain_ones(base: Backbone) -> None:
