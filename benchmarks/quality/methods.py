@@ -15,14 +15,14 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.provenance import RESULTS, held_out, write_results
 from benchmarks.quality.methods_data import QUICK, Data, Dials, sample_once
 from benchmarks.quality.methods_read import COLUMN, Instructed, cells, said_by, values
 from benchmarks.quality.methods_train import OURS, libraries, load, method
-from benchmarks.speed.timing import RESULTS, Figure, machine, say
+from benchmarks.speed.timing import Figure, say
 from patchlab.engine import BARE
 from patchlab.records import Prompt, Reply
 from patchlab.storage import read_jsonl, write_json, write_jsonl
@@ -159,9 +159,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(*figures, sep="\n")
     out = given.out or (None if given.quick else RESULTS / NAMES[given.domain])
     if out:
-        facts = {"machine": machine() | {"trl": version("trl")}, "seconds": round(time.monotonic() - began), "quick": given.quick,
+        facts = {"seconds": round(time.monotonic() - began), "quick": given.quick,
                  "dials": dataclasses.asdict(dials), "data": json.loads((folder / "data.json").read_text(encoding="utf-8"))}
-        write_json(out, {**facts, "figures": [dataclasses.asdict(figure) for figure in figures], "rows": table})
+        write_results(out, {**facts, "figures": [dataclasses.asdict(figure) for figure in figures], "rows": table},
+                      command=f"quality.methods --domain {given.domain}", prompts=held_out(dials.n), n=dials.n, seed=dials.seed,
+                      libraries=("trl",))
     return 1 if any(figure.met is False for figure in figures) else 0
 
 

@@ -1,7 +1,7 @@
 """The sealed prompts of the made world: new entries in new sentence frames, which no model, patch or choice has seen.
 
-They are generated here and lie in no suite, so that nothing reads them by accident. `benchmarks/quality/pocket.py --sealed` measures on
-them once, and writes when it did.
+They are generated here and lie in no suite, so that nothing reads them by accident. They are measured on once, by
+`python -m benchmarks.quality.pocket --sealed`, which writes that it did.
 """
 
 from __future__ import annotations
