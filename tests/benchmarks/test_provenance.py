@@ -47,7 +47,8 @@ def test_what_is_written_says_what_it_was_made_of(tmp_path: Path) -> None:
     prompts = held_out(3, visitors=True)
     write_results(tmp_path / "a.json", {"figures": []}, command="quality.made", prompts=prompts, n=3, seed=1)
     made = json.loads((tmp_path / "a.json").read_text())["made_with"]
-    assert list(made) == list(FACTS) and made["command"] == "python -m benchmarks.quality.made" and (made["n"], made["seed"]) == (3, 1)
+    assert list(made) == list(FACTS) and (made["n"], made["seed"]) == (3, 1)
+    assert made["command"] == "python -m benchmarks.quality.made"
     assert made["split"] == split_of("held", prompts) and made["split"]["prompts"] == 5 * 3 + 120
     assert made["judges"]["refusal"] == load_scorer("refusal").digest == judge_digest("refusal")
     assert split_of("held", held_out(2)) != split_of("held", held_out(3))
@@ -71,7 +72,7 @@ def test_a_bar_is_met_by_the_worse_end_only() -> None:
     assert meets(">= 8", 8.0, 9.0) and not meets(">= 8", 7.99, 9.0)
 
 
-def test_sealed_prompts_are_opened_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sealed_prompts_are_opened_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     out, seen = tmp_path / "sealed.json", []
 
     def measured(folder: Path, n: int, seed: int, **_: Any) -> dict[str, Any]:
