@@ -256,9 +256,10 @@ learn from the same files: {learn} safe replies sampled from the reference for S
 batches in the same order, {sft_steps} SFT steps of {rows} rows and {dpo_steps} DPO steps of {pairs} pairs with an
 SFT term of the same weight. The DPO anchor of each is itself as SFT left it. Learning rates: the best of a grid by
 the loss on {losses} held reference replies after {pilot_steps} SFT steps (prompt tuning and ours {prefix_rates},
-LoRA {lora_rates}); DPO at half of it. The *shipped recipe* keeps its own rates, its KL term, the reference's
-distributions as targets and, where it has them, on-policy steps in place of DPO, which peft + trl have not: no other
-method is held to the base; its losses on drawn tokens are therefore not comparable.
+LoRA {lora_rates}; a grid grows while its best is at the edge, where a row names the rates tried); DPO at half of it. The
+*shipped recipe* keeps its own rates, its KL term, the reference's distributions as targets and, where it has them,
+on-policy steps in place of DPO, which peft + trl have not; its losses on drawn tokens are therefore not comparable. Of the
+other methods those with a *KL term* in their name are held to the base, with the shipped weight.
 
 Read on {n} held-out prompts a domain at temperature 0.8 with 95 % bootstrap intervals; `gap closed` is the share of
 the way from base to reference. Perplexity and KL are on the base's own replies to harmless requests. The written

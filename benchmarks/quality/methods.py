@@ -21,14 +21,15 @@ from typing import Any
 from benchmarks.provenance import RESULTS, held_out, write_results
 from benchmarks.quality.methods_data import QUICK, Data, Dials, sample_once
 from benchmarks.quality.methods_read import COLUMN, Instructed, cells, said_by, values
-from benchmarks.quality.methods_train import OURS, libraries, load, method
+from benchmarks.quality.methods_train import KL, OURS, libraries, load, method
 from benchmarks.speed.timing import Figure, say
 from patchlab.engine import BARE
 from patchlab.records import Prompt, Reply
 from patchlab.storage import read_jsonl, write_json, write_jsonl
 
 WORK = Path(__file__).parents[2] / "build" / "methods"
-LEARNED = ("LoRA rank 1", "LoRA rank 16", "prompt tuning (peft + trl)", *OURS)
+LEARNED = ("LoRA rank 1", "LoRA rank 16", f"LoRA rank 16{KL}", "prompt tuning (peft + trl)", f"prompt tuning (peft + trl){KL}",
+           *OURS)
 METHODS = ("base", "reference", "written prompt", *LEARNED)
 RACE = "race"
 NAMES = {"toxicity": "methods.json", "refusal": "methods-refusal.json"}
@@ -109,7 +110,8 @@ def rows(found: dict[str, dict[str, Any]], dials: Dials) -> Iterable[dict[str, A
                             "above start MB": each["memory"][0] - each["memory"][1],
                             "SFT samples a second": each["samples a second"],
                             "held loss after SFT": each["losses"][0], "held loss at the end": each["losses"][1]}
-            raced = found[RACE]["decoding"].get(label, found[RACE]["decoding"].get(name.split(",")[0]))
+            plain = label.replace(KL, "")  # a method decodes alike however it was trained
+            raced = found[RACE]["decoding"].get(plain, found[RACE]["decoding"].get(plain.split(",")[0]))
             if raced:
                 figures["decoding / base"] = [raced[key] for key in ("value", "low", "high", "n")]
             note = f"SFT rate {each['rate']:g}; {each['settings']}" if name in LEARNED else ""

@@ -31,6 +31,7 @@ from patchlab.patches import Stack
 
 WORK = Path(__file__).parents[2] / "build" / "stacks"
 TOGETHER, APART, JOINT = "Trained to live together", "Vendors who never met", "One joint patch"
+SUBSETS = "Trained in random subsets and concatenated, as MOSAIC does"
 HELP = "Vendors who never met, with what may help"
 ENOUGH = 0.02  # what a patch may lose on training prompts before it trains on: on held-out ones it loses more
 GOAL = 8  # patches in a stack of the default mode that are to keep their effect
@@ -74,13 +75,14 @@ class Bench:
     @property
     def expected(self) -> int:
         """How many rows a whole run has."""
-        return len(self.plan.sizes) * 2 * 3 + len(self.plan.sizes[:-1]) * 2 + 1 + len(WAYS)
+        return len(self.plan.sizes) * 2 * 3 + len(self.plan.sizes[:-1]) * 3 + 1 + len(WAYS)
 
     def train(self) -> None:
         """All trainings, and no reading."""
         self.together()
         self.shop.joint(self.names[:self.middle])
         self.shop.practised(self.names[:self.middle])
+        self.shop.subsets(self.names[:self.middle])
 
     def together(self) -> Lab:
         """The family trained to live together, with rounds more for those that lose beside the others on training prompts."""
@@ -113,6 +115,8 @@ class Bench:
         yield self._row(JOINT, f"{self.middle} in one", "apart", name, names, plans_of(joint, name))
         for group, family, lab in families:
             yield from self._modes(group, family, lab, "sequential")
+        subsets = self.shop.subsets(names)
+        yield from self._modes(SUBSETS, "subsets", subsets, "sequential", sizes=self.plan.sizes[:-1])
         for group, family, lab in families:  # a reply of the largest would take seventeen forward rows
             yield from self._modes(group, family, lab, "blend", sizes=self.plan.sizes[:-1])
 

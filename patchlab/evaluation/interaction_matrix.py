@@ -1,4 +1,4 @@
-"""The interaction matrix: every patch alone, every pair and, where asked for, every triple, each measured once and compared on the same prompts.
+"""The interaction matrix: every patch alone, every pair and, where asked for, every triple, compared on the same prompts.
 
 Every row is saved as soon as it is finished, with one value per prompt, so that a stopped run continues with the next row, and
 adding a patch later measures only its own rows.
@@ -155,7 +155,7 @@ class _Run:
         return replace(cell, change=self._change(cell, stack, owner))
 
     def _change(self, cell: Cell, stack: Labels, owner: str) -> Change | None:
-        """The change of a cell: of one patch against the base; of several against its owner alone, else the worst of them alone."""
+        """The change of a cell: of one patch against the base; of several against its owner alone, else the worst alone."""
         others: list[Labels] = [()] if len(stack) == 1 else [(owner,)] if owner else [(name,) for name in stack]
         candidates = [(other, self.rows[other].cell(cell.suite, cell.metric, owner if other else "")) for other in others
                       if stack and other in self.rows]

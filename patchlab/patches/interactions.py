@@ -43,7 +43,8 @@ def _differ(names: tuple[str, ...]) -> bool:
 
 Unit = Literal["points", "nats"]
 Label = Annotated[str, such(_is_label, "a patch as name@version")]
-Labels = Annotated[tuple[Label, ...], FailFast(), such(_differ, f"at most {LARGEST} different patches")]  # in the order of a stack
+# in the order of a stack
+Labels = Annotated[tuple[Label, ...], FailFast(), such(_differ, f"at most {LARGEST} different patches")]
 Key = tuple[str, str, tuple[str, ...]]
 Line = Annotated[str, one_line(500)]
 Count = Annotated[int, Field(ge=0, le=100_000)]
