@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.provenance import RESULTS, held_out, write_results
 from benchmarks.quality.methods_data import QUICK, Data, Dials, sample_once
-from benchmarks.quality.methods_read import COLUMN, Instructed, cells, said_by, values
+from benchmarks.quality.methods_read import COLUMN, Instructed, cells, said_by, shipped, values
 from benchmarks.quality.methods_train import KL, OURS, libraries, load, method
 from benchmarks.speed.timing import Figure, say
 from patchlab.engine import BARE
@@ -30,7 +30,8 @@ from patchlab.storage import read_jsonl, write_json, write_jsonl
 WORK = Path(__file__).parents[2] / "build" / "methods"
 LEARNED = ("LoRA rank 1", "LoRA rank 16", f"LoRA rank 16{KL}", "prompt tuning (peft + trl)", f"prompt tuning (peft + trl){KL}",
            *OURS)
-METHODS = ("base", "reference", "written prompt", *LEARNED)
+SHIPPED = "shipped patch"
+METHODS = ("base", "reference", "written prompt", *LEARNED, SHIPPED)
 RACE = "race"
 NAMES = {"toxicity": "methods.json", "refusal": "methods-refusal.json"}
 EQUAL = 0.03  # nats a token that count as equal loss
@@ -63,12 +64,13 @@ def one(name: str, folder: Path, dials: Dials) -> None:
                  "memory": [memory(), before]}
         found["values"] = {how: values(*read, base, stored(kept), dials) for how, read in trained.readings().items()}
     else:
-        read = {"base": lambda: base, "reference": lambda: load("reference"),
+        read = {"base": lambda: base, SHIPPED: lambda: base, "reference": lambda: load("reference"),
                 "written prompt": lambda: Instructed(base, dials.shipped.instruction)}[name]()
         if name == "base":
             write_jsonl(kept, [{"text": r.prompt.text, "kind": r.prompt.kind, "row": r.row, "reply": r.text,
                                 "tokens": r.tokens, "stop": r.stop} for r in said_by(base, BARE, "benign", dials)])
-        found = {"trainable": 0, "values": {"": values(read, BARE, base, stored(kept), dials)}}
+        plan = shipped(base, dials.domain) if name == SHIPPED else BARE
+        found = {"trainable": 0, "values": {"": values(read, plan, base, stored(kept), dials)}}
     write_json(folder / f"{name}.json", found)
 
 
@@ -110,7 +112,7 @@ def rows(found: dict[str, dict[str, Any]], dials: Dials) -> Iterable[dict[str, A
                             "above start MB": each["memory"][0] - each["memory"][1],
                             "SFT samples a second": each["samples a second"],
                             "held loss after SFT": each["losses"][0], "held loss at the end": each["losses"][1]}
-            plain = label.replace(KL, "")  # a method decodes alike however it was trained
+            plain = "ours" if name == SHIPPED else label.replace(KL, "")  # a method decodes alike however it was trained
             raced = found[RACE]["decoding"].get(plain, found[RACE]["decoding"].get(plain.split(",")[0]))
             if raced:
                 figures["decoding / base"] = [raced[key] for key in ("value", "low", "high", "n")]

@@ -32,7 +32,7 @@ from patchlab.training.config import Recipe
 from patchlab.training.prefix import decay, initial_prefix, precision
 from patchlab.training.trainer import train
 
-OURS = ("ours", "ours, shipped recipe")
+OURS = ("ours", "ours, recipe for a patch alone")
 KL = ", KL term"
 
 Reading = tuple[Backbone, StackPlan]  # who answers, and under which plan
@@ -275,7 +275,7 @@ def method(name: str, data: Data, dials: Dials, work: Path) -> Trained:
     """Train one method by its name."""
     count = itertools.count()
     folder = lambda: work / f"{name}-{next(count)}"  # noqa: E731
-    if name == "ours, shipped recipe":
+    if name == "ours, recipe for a patch alone":
         return train_ours(data, dials.shipped, folder())
     if name == "ours":
         rate, tried = best_rate(lambda rate: pilot_ours(data, rate, folder()), dials.prefix_rates)

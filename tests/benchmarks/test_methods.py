@@ -40,7 +40,7 @@ def test_a_quick_run_fills_the_table(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert names == ["base", "reference", "written prompt", "LoRA rank 1, unmerged", "LoRA rank 1, merged",
                      "LoRA rank 16, unmerged", "LoRA rank 16, merged", "LoRA rank 16, KL term, unmerged",
                      "LoRA rank 16, KL term, merged", "prompt tuning (peft + trl)", "prompt tuning (peft + trl), KL term", "ours",
-                     "ours, shipped recipe"]
+                     "ours, recipe for a patch alone", "shipped patch"]
     by_name = {row["name"]: row["figures"] for row in found["rows"]}
     assert by_name["ours"]["trainable parameters"] == by_name["prompt tuning (peft + trl)"]["trainable parameters"] == 50 * 256
     assert by_name["LoRA rank 16, merged"]["trainable parameters"] == 16 * by_name["LoRA rank 1, merged"]["trainable parameters"]
