@@ -257,10 +257,11 @@ batches in the same order, {sft_steps} SFT steps of {rows} rows and {dpo_steps} 
 SFT term of the same weight. The DPO anchor of each is itself as SFT left it. Learning rates: the best of a grid by
 the loss on {losses} held reference replies after {pilot_steps} SFT steps (prompt tuning and ours {prefix_rates},
 LoRA {lora_rates}; a grid grows while its best is at the edge, where a row names the rates tried); DPO at half of it. The
-*recipe for a patch alone* (assets/recipes/alone, in as many steps as here) keeps its own rates, its KL term, the reference's distributions as targets and, where it has them,
-on-policy steps in place of DPO, which peft + trl have not; its losses on drawn tokens are therefore not comparable. Of the
-other methods those with a *KL term* in their name are held to the base, with that recipe's weight. The *shipped patch* is
-the one in assets/patches at its calibrated strength: three rounds of training, two of them beside the other patches.
+*recipe for a patch alone* (assets/recipes/alone, in as many steps as here) keeps its own rates, its KL term, the
+reference's distributions as targets and, where it has them, on-policy steps in place of DPO, which peft + trl have not; its
+losses on drawn tokens are therefore not comparable. Of the other methods those with a *KL term* in their name are held to
+the base, with that recipe's weight. The *shipped patch* is the one in assets/patches at its calibrated strength: three
+rounds of training, two of them beside the other patches.
 
 Read on {n} held-out prompts a domain at temperature 0.8 with 95 % bootstrap intervals; `gap closed` is the share of
 the way from base to reference. Perplexity and KL are on the base's own replies to harmless requests. The written
