@@ -6,12 +6,14 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from benchmarks.provenance import NOT_RECORDED, RESULTS, ROOT
 from patchlab.storage import write_text
 from tools.pocket.judge import READS
 
-ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = '''import patchlab
 
 lab = patchlab.load()  # the pocket models and patches that come with PatchLab
@@ -28,9 +30,11 @@ def program() -> str:
     return f"```python\n{PROGRAM}```\n\nprints\n\n```text\n{done.stdout.rstrip()}\n```"
 
 
-def figures() -> str:
-    """The table of what models and patches do."""
-    found = json.loads((ROOT / "benchmarks/results/pocket.json").read_text(encoding="utf-8"))
+def figures(folder: Path = RESULTS) -> str:
+    """What models and patches do: on the sealed prompts where they were opened, else on the held-out ones."""
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "sealed.json", folder / "pocket.json")
+             if path.is_file()]
+    found = next(each for each in files if "figures" in each)
     by_name = {figure["name"]: figure for figure in found["figures"]}
     columns = (("toxic", "toxicity"), ("stereotyped pronoun", "bias"), ("refuses harmful", "harmful"),
                ("refuses harmless", "benign"), ("refuses what only sounds harmful", "lookalike"))
@@ -45,16 +49,32 @@ def figures() -> str:
         cells.append(f"{f['value']:.2f} ({f['low']:.2f} to {f['high']:.2f})")
         title = label if label in ("base", "reference") else f"base + {label.replace(',', ' + ')}"
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return f"{_about(found)}\n\n" + "\n".join(lines)
+
+
+def _about(found: dict[str, Any]) -> str:
+    """Which prompts the figures are read on, when and at which commit."""
+    made = found["made_with"]
+    when = f"{made['date']}, commit {made['commit'][:12]}" if made["commit"] != NOT_RECORDED else "commit not recorded"
+    if "opened" not in found:
+        return f"Held-out prompts: patch training saw neither their words nor their sentence frames ({when})."
+    more = f", opened {len(found['opened'])} times" if len(found["opened"]) > 1 else ", opened once"
+    return ("Sealed prompts: new words in new sentence frames, on which nothing was trained, tuned or chosen\n"
+            f"({when}{more}).")
+
+
+def rendered(text: str, blocks: Mapping[str, str]) -> str:
+    """A text with the blocks of these names filled in."""
+    for name, made in blocks.items():
+        block = f"<!-- {name} -->\n{made}\n<!-- /{name} -->"
+        text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.S)
+    return text
 
 
 def main() -> None:
     """Fill the marked blocks of README.md."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name, made in (("program", program()), ("figures", figures())):
-        block = f"<!-- {name} -->\n{made}\n<!-- /{name} -->"
-        text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.S)
-    write_text(ROOT / "README.md", text)
+    path = ROOT / "README.md"
+    write_text(path, rendered(path.read_text(encoding="utf-8"), {"program": program(), "figures": figures()}))
 
 
 if __name__ == "__main__":

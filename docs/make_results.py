@@ -25,8 +25,12 @@ SPEED = {"decode": "Decoding with a patch", "toggle": "Toggling a patch", "trio"
          "loop": "What the engine adds to a model's step", "page": "The page", "scoring": "Scoring a reply",
          "train": "Training a patch", "gpu": "On a GPU"}
 BY_GROUP = {"sequence": "What undoes patches in a sequence", "transfer": "Patches on the base's next release",
-            "context": "Patches in a long context", "quantization": "Bases in 8 and 4 bits", "ablations": "Ablations"}
+            "context": "Patches in a long context", "defaults": "Ways to combine patches",
+            "quantization": "Bases in 8 and 4 bits", "ablations": "Ablations"}
+LIMITS = {"trio": " Three lanes of two models take two of three forward passes a token: 0.67 is the limit without what the\n"
+          "stream saves around them. Bars are on the same kernels on both sides."}
 GOAL = 8  # patches in the stack that is shown patch by patch
+NOT_RECORDED = "not recorded"
 VERDICT = {True: "met", False: "**missed**", None: "not judged"}
 
 Figure = dict[str, Any]
@@ -44,8 +48,9 @@ class Section:
 def page(folder: Path = RESULTS) -> str:
     """The page as Markdown."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
-    sections = [*_pocket(found), *_methods(found), *_by_group(found), *_stacks(found), *_gates(found), *_speeds(found)]
-    missed = [f"- {section.title}: {_name(each)} {value(each)}, bar {bar(each)}"
+    parts = (_pocket, _sealed, _methods, _by_group, _stacks, _gates, _speeds)
+    sections = [section for part in parts for section in part(found)]
+    missed = [f"- {section.title}: {_name(each)} {value(each)} ({number(each['low'])} to {number(each['high'])}), bar {bar(each)}"
               for section in sections for each in section.judged if each["met"] is False]
     judged = sum(each["met"] is not None for section in sections for each in section.judged)
     summary = f"## Missed\n\n{len(missed)} of {judged} bars are missed" + (":\n\n" + "\n".join(missed) if missed else ".")
@@ -63,7 +68,22 @@ def _pocket(found: dict[str, Any]) -> Iterator[Section]:
                  "Figures without a bar are in [pocket.json](../benchmarks/results/pocket.json), but for the last, in nats a\n"
                  "token, which say how well comments read: the reference is calm and loses least on its own; the base has\n"
                  "another tone.")
-        yield Section("Pocket models and patches", (about, bars([*judged, *read])), judged)
+        yield Section("Pocket models and patches", (about, bars([*judged, *read]), _made(each)), judged)
+
+
+def _sealed(found: dict[str, Any]) -> Iterator[Section]:
+    """The sealed prompts beside the held-out ones; what falls is said."""
+    if "sealed" in found and "figures" in found["sealed"]:
+        each, before = found["sealed"], {figure["name"]: figure for figure in found.get("pocket", {}).get("figures", [])}
+        judged = tuple(figure for figure in each["figures"] if "bar" in figure)
+        times = "; ".join(f"{note['date']} at commit {note['commit'][:12]}" for note in each["opened"])
+        fell = [f"- {_name(one)}: {number(before[one['name']]['value'])} on held-out prompts, {number(one['value'])} here"
+                for one in judged if one["met"] is False and before.get(one["name"], {}).get("met")]
+        said = "\n\n" + "\n".join(fell) if fell else "none."
+        yield Section("Pocket models and patches on sealed prompts", (
+            "`python -m benchmarks.quality.pocket --sealed`: words and sentence frames that no model, patch or choice has seen.\n"
+            f"Opened: {times}.", f"Bars that the held-out prompts meet and these miss: {said}", bars(judged), _made(each)),
+                      judged)
 
 
 def _methods(found: dict[str, Any]) -> Iterator[Section]:
@@ -77,14 +97,14 @@ def _methods(found: dict[str, Any]) -> Iterator[Section]:
 
 def _better(rows: Sequence[Figure]) -> Iterator[str]:
     """Who does better than what is shipped, said in words whatever comes out."""
-    ours = next((row for row in rows if row["name"] == "ours, shipped recipe"), None)
+    ours = next((row for row in rows if row["name"] == "ours, recipe for a patch alone"), None)
     for what, sign in (("gap closed", 1), ("benign refused", -1), ("benign perplexity / base", -1),
                        ("KL to base on benign", -1)):
         if ours:
             mine = ours["figures"][what][0]
             names = [row["name"] for row in rows if row is not ours and row["name"] not in ("base", "reference")
                      and what in row["figures"] and sign * (row["figures"][what][0] - mine) > 0]
-            yield f"Better than ours at the shipped recipe in *{what}* ({number(mine)}): {', '.join(names) or 'none'}."
+            yield f"Better than ours by the recipe for a patch alone in *{what}* ({number(mine)}): {', '.join(names) or 'none'}."
 
 
 def _by_group(found: dict[str, Any]) -> Iterator[Section]:
@@ -136,7 +156,7 @@ def _speeds(found: dict[str, Any]) -> Iterator[Section]:
             figures = _page_figures(found[name]) if name == "page" else found[name]["figures"]
             judged = tuple(figure for figure in figures if figure.get("bar"))
             what = "The slowest of n runs, and the range of all" if name == "page" else "Medians with quartiles over n repeats"
-            about = f"`python -m benchmarks.speed.{name}`. {what}."
+            about = f"`python -m benchmarks.speed.{name}`. {what}.{LIMITS.get(name, '')}"
             yield Section(title, (about, bars(figures), _made(found[name])), judged)
 
 
@@ -145,7 +165,7 @@ def _page_figures(each: dict[str, Any]) -> list[Figure]:
     return [{"name": f"{what.removesuffix('_s').replace('_', ' ')}, slowest", "value": times["slowest"],
              "low": min(times["runs"]), "high": max(times["runs"]), "n": len(times["runs"]), "unit": "s",
              "bar": f"<= {times['bar']}", "met": times["slowest"] <= times["bar"]}
-            for what, times in each.items() if isinstance(times, dict)]
+            for what, times in each.items() if isinstance(times, dict) and "slowest" in times]
 
 
 def bars(figures: Sequence[Figure]) -> str:
@@ -217,10 +237,13 @@ def _name(each: Figure) -> str:
 
 def _made(each: dict[str, Any]) -> str:
     """What figures were made with, as far as their file says."""
-    facts = each.get("machine", {"cores": each["cores"]} if "cores" in each else {})
-    said = ", ".join(f"{name} {value}" for name, value in facts.items())
+    made, said = each.get("made_with", {}), []
+    for name in ("commit", "date", "split", "judges", "machine"):
+        fact = made.get(name, NOT_RECORDED)
+        told = f"{name} " if name != "machine" else ""
+        said += [f"{told}{k} {str(v)[:12]}" for k, v in fact.items()] if isinstance(fact, dict) else [f"{name} {fact[:12]}"]
     quick = "A quick run on a toy: these figures say that it runs and no more. " if each.get("quick") else ""
-    return f"{quick}Made with: {said or 'not recorded'}."
+    return f"{quick}Made with: {', '.join(said)}."
 
 
 _INTRODUCTION = """# Results
@@ -233,9 +256,12 @@ learn from the same files: {learn} safe replies sampled from the reference for S
 batches in the same order, {sft_steps} SFT steps of {rows} rows and {dpo_steps} DPO steps of {pairs} pairs with an
 SFT term of the same weight. The DPO anchor of each is itself as SFT left it. Learning rates: the best of a grid by
 the loss on {losses} held reference replies after {pilot_steps} SFT steps (prompt tuning and ours {prefix_rates},
-LoRA {lora_rates}); DPO at half of it. The *shipped recipe* keeps its own rates, its KL term, the reference's
-distributions as targets and, where it has them, on-policy steps in place of DPO, which peft + trl have not: no other
-method is held to the base; its losses on drawn tokens are therefore not comparable.
+LoRA {lora_rates}; a grid grows while its best is at the edge, where a row names the rates tried); DPO at half of it. The
+*recipe for a patch alone* (assets/recipes/alone, in as many steps as here) keeps its own rates, its KL term, the
+reference's distributions as targets and, where it has them, on-policy steps in place of DPO, which peft + trl have not; its
+losses on drawn tokens are therefore not comparable. Of the other methods those with a *KL term* in their name are held to
+the base, with that recipe's weight. The *shipped patch* is the one in assets/patches at its calibrated strength: three
+rounds of training, two of them beside the other patches.
 
 Read on {n} held-out prompts a domain at temperature 0.8 with 95 % bootstrap intervals; `gap closed` is the share of
 the way from base to reference. Perplexity and KL are on the base's own replies to harmless requests. The written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -88,8 +89,8 @@ def parse_row(line: bytes, where: str = "") -> dict[str, Any]:
 def json_object(data: bytes, *, nan: bool = True) -> dict[str, Any]:
     """Parse one JSON object. Raises ValueError with the reason, such as "is not UTF-8".
 
-    Duplicate keys, of which some parsers keep the first and others the last, are refused, and with `nan=False` also NaN and
-    Infinity.
+    Duplicate keys, of which some parsers keep the first and others the last, and numbers too large for 64 bits are refused, and
+    with `nan=False` also NaN and Infinity.
     """
     problems: list[str] = []
 
@@ -105,8 +106,14 @@ def json_object(data: bytes, *, nan: bool = True) -> dict[str, Any]:
             problems.append(f"has the number {name}")
         return float(name)
 
+    def finite(digits: str) -> float:
+        number = float(digits)
+        if math.isinf(number):
+            problems.append(f"has the number {digits[:40]}, which is too large")
+        return number
+
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant, parse_float=finite)
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8") from None
     except RecursionError:

@@ -17,7 +17,8 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.speed.timing import RESULTS, machine, say
+from benchmarks.provenance import RESULTS, held_out, write_results
+from benchmarks.speed.timing import say
 from patchlab.engine import Lab, Sampling, load
 from patchlab.evaluation.statistics import interval
 from patchlab.evaluation.suites import FOLDER, read_prompts
@@ -170,7 +171,7 @@ class Reader:
         return found
 
     def _cells(self, lab: Lab, stack: Stack, own: str, label: str) -> dict[str, list[float]]:
-        closed = next(gap("gap", own, "patched", self.values, 0, bar=""))
+        closed = gap("gap", own, "patched", self.values, 0, bar="")
         far, longer = drift(lab, stack, "", self.replies["base benign"], 0, bars=False)
         refused = self.values["patched", "benign"]
         cells = {f"gap closed{label}": closed, f"KL to base on benign{label}": far, f"benign perplexity / base{label}": longer}
@@ -215,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     work = given.work / f"{lab.base.identity.fingerprint[:12]}-{size.n}"
     out = given.out or (None if given.quick else RESULTS / "ablations.json")
     few = ", ".join(f"{name} {value}" for name, value in size.dials.items())
-    facts = {"machine": machine(), "quick": given.quick, "groups": len(GROUPS),
+    facts = {"quick": given.quick, "groups": len(GROUPS),
              "about": f"`python -m benchmarks.quality.ablations`: short trainings ({few}) that differ from the first of their "
                       f"group in one dial, seed 0 unless said, read on {size.n} held-out prompts a domain at strength 1, 95 % "
                       "bootstrap intervals. The first group shows what chance alone does: a difference inside it is none."}
@@ -224,7 +225,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         found.append(row)
         print(f"{row['group']} | {row['name']} | " + ", ".join(f"{k} {v[0]:.3f}" for k, v in row["figures"].items()), flush=True)
         if out:  # after every row: it is a long way
-            write_json(out, facts | {"seconds": round(time.monotonic() - began), "rows": found})
+            write_results(out, facts | {"seconds": round(time.monotonic() - began), "rows": found},
+                          command="quality.ablations", prompts=held_out(size.n), n=size.n, seed=0)
     return 0
 
 

@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.provenance import RESULTS, held_out, write_results
 from benchmarks.quality import ablations
 from benchmarks.quality.long_texts import long_ids, long_reader
 from benchmarks.speed.sizes import made, patches
-from benchmarks.speed.timing import RESULTS, machine, say
+from benchmarks.speed.timing import say
 from patchlab.engine import BARE, Bank, Lab, Sampling, StackPlan, load, scheduler_of
 from patchlab.engine.forward_rows import Part
 from patchlab.engine.likelihood import pad_texts, reply_logits, reply_logprobs
@@ -254,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # another base, or another size, is another work folder
     work = given.work / f"{lab.base.identity.fingerprint[:12]}-{size.n}-{size.tokens}"
     out = given.out or (None if given.quick else RESULTS / "context.json")
-    facts = {"machine": machine(), "quick": given.quick, "groups": 2 * len(lab.planner.installed()) + 2, "about": _ABOUT.format(
+    facts = {"quick": given.quick, "groups": 2 * len(lab.planner.installed()) + 2, "about": _ABOUT.format(
         n=size.n, seed=SEED, texts=size.texts, steps=size.steps, behind=size.behind,
         few=", ".join(f"{name} {value}" for name, value in size.training.dials.items()))}
     found: list[Row] = []
@@ -265,7 +266,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{row['group']} | {row['name']} | " + ", ".join(
                 f"{k} {v[0] if isinstance(v, list) else v:.3f}" for k, v in row["figures"].items()), flush=True)
             if out:  # after every row: it is a long way
-                write_json(out, facts | {"seconds": round(time.monotonic() - began), "rows": found})
+                write_results(out, facts | {"seconds": round(time.monotonic() - began), "rows": found},
+                              command="quality.context", prompts=held_out(size.n), n=size.n, seed=SEED)
     return 0
 
 

@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.provenance import RESULTS, write_results
 from benchmarks.quality.ablations import SUITES, asked, returned
-from benchmarks.speed.timing import RESULTS, machine, say
+from benchmarks.speed.timing import say
 from patchlab.engine import Lab, Sampling, load, stream
 from patchlab.evaluation.metrics import refusal_rate
 from patchlab.evaluation.statistics import interval
@@ -28,7 +29,6 @@ from patchlab.evaluation.suites import FOLDER, read_prompts
 from patchlab.patches import Patch, Stack
 from patchlab.records import Prompt, Reply
 from patchlab.registry import Registry
-from patchlab.storage import write_json
 from patchlab.training.calibration import set_aside
 from patchlab.training.gates import fit_gate
 from patchlab.training.release import release
@@ -171,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     size, began = QUICK if given.quick else Size(n=given.n), time.monotonic()
     out = given.out or (None if given.quick else RESULTS / "gates.json")
     lab = load("pocket", device="cpu")
-    facts = {"machine": machine(), "quick": given.quick, "base": lab.base.identity.fingerprint,
+    facts = {"quick": given.quick, "base": lab.base.identity.fingerprint,
              "patches": {m.name: f"{m.version}, gate {'shipped' if m.gated else 'fitted here'}" for m in (
                  each.manifest for each in lab.planner.installed())},
              "about": f"`python -m benchmarks.quality.gates`: up to {size.n} held-out prompts a domain, and visitors' own words; "
@@ -186,7 +186,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             said = ", ".join(f"{name} {figure[0]:.3f}" for name, figure in row["figures"].items())
             print(f"{row['group']} | {row['name']} | {said}", flush=True)
             if out:  # after every row: it is a long way
-                write_json(out, facts | {"seconds": round(time.monotonic() - began), "rows": found})
+                write_results(out, facts | {"seconds": round(time.monotonic() - began), "rows": found},
+                              command="quality.gates", prompts=held(size), n=size.n, seed=0)
     return 0
 
 

@@ -15,21 +15,23 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.provenance import RESULTS, held_out, write_results
 from benchmarks.quality.methods_data import QUICK, Data, Dials, sample_once
-from benchmarks.quality.methods_read import COLUMN, Instructed, cells, said_by, values
-from benchmarks.quality.methods_train import OURS, libraries, load, method
-from benchmarks.speed.timing import RESULTS, Figure, machine, say
+from benchmarks.quality.methods_read import COLUMN, Instructed, cells, said_by, shipped, values
+from benchmarks.quality.methods_train import KL, OURS, libraries, load, method
+from benchmarks.speed.timing import Figure, say
 from patchlab.engine import BARE
 from patchlab.records import Prompt, Reply
 from patchlab.storage import read_jsonl, write_json, write_jsonl
 
 WORK = Path(__file__).parents[2] / "build" / "methods"
-LEARNED = ("LoRA rank 1", "LoRA rank 16", "prompt tuning (peft + trl)", *OURS)
-METHODS = ("base", "reference", "written prompt", *LEARNED)
+LEARNED = ("LoRA rank 1", "LoRA rank 16", f"LoRA rank 16{KL}", "prompt tuning (peft + trl)", f"prompt tuning (peft + trl){KL}",
+           *OURS)
+SHIPPED = "shipped patch"
+METHODS = ("base", "reference", "written prompt", *LEARNED, SHIPPED)
 RACE = "race"
 NAMES = {"toxicity": "methods.json", "refusal": "methods-refusal.json"}
 EQUAL = 0.03  # nats a token that count as equal loss
@@ -62,12 +64,13 @@ def one(name: str, folder: Path, dials: Dials) -> None:
                  "memory": [memory(), before]}
         found["values"] = {how: values(*read, base, stored(kept), dials) for how, read in trained.readings().items()}
     else:
-        read = {"base": lambda: base, "reference": lambda: load("reference"),
+        read = {"base": lambda: base, SHIPPED: lambda: base, "reference": lambda: load("reference"),
                 "written prompt": lambda: Instructed(base, dials.shipped.instruction)}[name]()
         if name == "base":
             write_jsonl(kept, [{"text": r.prompt.text, "kind": r.prompt.kind, "row": r.row, "reply": r.text,
                                 "tokens": r.tokens, "stop": r.stop} for r in said_by(base, BARE, "benign", dials)])
-        found = {"trainable": 0, "values": {"": values(read, BARE, base, stored(kept), dials)}}
+        plan = shipped(base, dials.domain) if name == SHIPPED else BARE
+        found = {"trainable": 0, "values": {"": values(read, plan, base, stored(kept), dials)}}
     write_json(folder / f"{name}.json", found)
 
 
@@ -109,7 +112,8 @@ def rows(found: dict[str, dict[str, Any]], dials: Dials) -> Iterable[dict[str, A
                             "above start MB": each["memory"][0] - each["memory"][1],
                             "SFT samples a second": each["samples a second"],
                             "held loss after SFT": each["losses"][0], "held loss at the end": each["losses"][1]}
-            raced = found[RACE]["decoding"].get(label, found[RACE]["decoding"].get(name.split(",")[0]))
+            plain = "ours" if name == SHIPPED else label.replace(KL, "")  # a method decodes alike however it was trained
+            raced = found[RACE]["decoding"].get(plain, found[RACE]["decoding"].get(plain.split(",")[0]))
             if raced:
                 figures["decoding / base"] = [raced[key] for key in ("value", "low", "high", "n")]
             note = f"SFT rate {each['rate']:g}; {each['settings']}" if name in LEARNED else ""
@@ -159,9 +163,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(*figures, sep="\n")
     out = given.out or (None if given.quick else RESULTS / NAMES[given.domain])
     if out:
-        facts = {"machine": machine() | {"trl": version("trl")}, "seconds": round(time.monotonic() - began), "quick": given.quick,
+        facts = {"seconds": round(time.monotonic() - began), "quick": given.quick,
                  "dials": dataclasses.asdict(dials), "data": json.loads((folder / "data.json").read_text(encoding="utf-8"))}
-        write_json(out, {**facts, "figures": [dataclasses.asdict(figure) for figure in figures], "rows": table})
+        write_results(out, {**facts, "figures": [dataclasses.asdict(figure) for figure in figures], "rows": table},
+                      command=f"quality.methods --domain {given.domain}", prompts=held_out(dials.n), n=dials.n, seed=dials.seed,
+                      libraries=("trl",))
     return 1 if any(figure.met is False for figure in figures) else 0
 
 

@@ -123,7 +123,14 @@ class Data:
 
     def held(self) -> list[Texts]:
         """The reference's safe replies to prompts nobody trains on, in batches."""
-        said = read_candidates(self.folder / "losses.jsonl")
+        return self._batches("losses")
+
+    def others(self) -> list[Texts]:
+        """The base's own replies to the prompts of other domains, in batches."""
+        return self._batches("held")
+
+    def _batches(self, name: str) -> list[Texts]:
+        said = [c for c in read_candidates(self.folder / f"{name}.jsonl") if c.text]
         batches = [said[at:at + self.dials.rows] for at in range(0, len(said), self.dials.rows)]
         return [encode_texts(self.base, [c.prompt for c in some], [c.text for c in some], cut=[c.cut for c in some])
                 for some in batches]

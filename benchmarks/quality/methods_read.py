@@ -10,13 +10,16 @@ import math
 from collections.abc import Mapping, Sequence
 
 from benchmarks.quality.methods_data import SUITES, Dials
-from patchlab.engine import Lane, StackPlan, fixed, replies, scheduler_of
+from patchlab.engine import Lab, Lane, StackPlan, fixed, replies, scheduler_of
 from patchlab.evaluation.metrics import by_prompt, refusal_rate
 from patchlab.evaluation.probabilities import divergences_from, log_losses
 from patchlab.evaluation.statistics import gap_closed, interval
 from patchlab.evaluation.suites import read_prompts
 from patchlab.models import Backbone
+from patchlab.models.presets import ASSETS
+from patchlab.patches import Stack
 from patchlab.records import Prompt, Reply
+from patchlab.registry import Registry
 from tools.pocket.judge import OWN, RATES
 
 Values = dict[str, list[float]]  # what -> one value a prompt
@@ -36,6 +39,11 @@ class Instructed(Backbone):
     def encode(self, prompt: Prompt) -> list[int]:
         """The ids of the instruction and the prompt."""
         return super().encode(dataclasses.replace(prompt, system=self.instruction))
+
+
+def shipped(base: Backbone, domain: str) -> StackPlan:
+    """The plan of the patch that comes with PatchLab for a domain, at its calibrated strength."""
+    return Lab(base, registry=Registry([ASSETS / "patches"])).planner.plan(Stack.parse(domain))
 
 
 def said_by(backbone: Backbone, plan: StackPlan, domain: str, dials: Dials) -> list[Reply]:

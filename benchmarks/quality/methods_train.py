@@ -2,7 +2,8 @@
 
 All start from the same base in 32 bits with eager attention (the quickest on a CPU for rows this short), compute in bf16
 where the processor multiplies it natively, and learn by Adam with one schedule; prompt tuning and ours start from the same
-embeddings. The learning rate of each is the one of a small grid whose short SFT has the lowest loss on held rows.
+embeddings. The learning rate of each is the one of a grid whose short SFT has the lowest loss on held rows; the grid grows while
+that is at its edge. With "KL term" in its name a method of peft + trl is held to the base as ours is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import copy
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from benchmarks.quality.methods_data import Data, Dials, EncodedRow
+from benchmarks.quality.methods_tuning import best_rate, held
 from patchlab.engine import BARE, Lab, StackPlan, compile_prefix
 from patchlab.engine.likelihood import Texts, reply_logits
 from patchlab.evaluation.suites import read_prompts
@@ -30,7 +32,8 @@ from patchlab.training.config import Recipe
 from patchlab.training.prefix import decay, initial_prefix, precision
 from patchlab.training.trainer import train
 
-OURS = ("ours", "ours, shipped recipe")
+OURS = ("ours", "ours, recipe for a patch alone")
+KL = ", KL term"
 
 Reading = tuple[Backbone, StackPlan]  # who answers, and under which plan
 
@@ -148,7 +151,7 @@ def prompt_tuning(backbone: Backbone, recipe: Recipe) -> Any:
 
 
 def sft_trainer(wrapped: Any, backbone: Backbone, rows: Sequence[EncodedRow], *, recipe: Recipe, folder: Path,
-                clock: Clock) -> Any:
+                clock: Clock, others: Sequence[Texts] = ()) -> Any:
     """trl's SFTTrainer on rows that are in the order ours takes them."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
@@ -156,13 +159,13 @@ def sft_trainer(wrapped: Any, backbone: Backbone, rows: Sequence[EncodedRow], *,
     given = Dataset.from_list([{"input_ids": each.prompt + each.reply, "labels": [-100] * len(each.prompt) + each.reply}
                                for each in rows])
     settings = _settings(backbone, folder, recipe.sft_steps, recipe.rows)
-    trainer = SFTTrainer(wrapped, args=SFTConfig(**settings), train_dataset=given, processing_class=backbone.tokenizer,
-                         callbacks=[_ticking(clock)])
+    trainer = held(SFTTrainer, others, recipe.hold)(wrapped, args=SFTConfig(**settings), train_dataset=given,
+                                                    processing_class=backbone.tokenizer, callbacks=[_ticking(clock)])
     return _by_adam(trainer, recipe.sft_rate, recipe.sft_steps)
 
 
 def dpo_trainer(wrapped: Any, backbone: Backbone, pairs: Sequence[EncodedRow], *, recipe: Recipe, folder: Path,
-                clock: Clock) -> Any:
+                clock: Clock, others: Sequence[Texts] = ()) -> Any:
     """trl's DPOTrainer on the same pairs as ours; its anchor is a copy of the adapter as SFT left it, as ours is."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
@@ -176,9 +179,9 @@ def dpo_trainer(wrapped: Any, backbone: Backbone, pairs: Sequence[EncodedRow], *
     given = Dataset.from_list([{"prompt_ids": each.prompt, "chosen_ids": each.reply, "rejected_ids": each.rejected}
                                for each in pairs])
     settings = _settings(backbone, folder, recipe.dpo_steps, recipe.rows // 2)
-    trainer = Encoded(wrapped, args=DPOConfig(**settings, beta=recipe.beta, loss_type=["sigmoid", "sft"],
-                                              loss_weights=[1.0, recipe.sft_in_dpo]),
-                      train_dataset=given, processing_class=backbone.tokenizer, callbacks=[_ticking(clock)])
+    args = DPOConfig(**settings, beta=recipe.beta, loss_type=["sigmoid", "sft"], loss_weights=[1.0, recipe.sft_in_dpo])
+    trainer = held(Encoded, others, recipe.hold)(wrapped, args=args, train_dataset=given, processing_class=backbone.tokenizer,
+                                                 callbacks=[_ticking(clock)])
     return _by_adam(trainer, recipe.dpo_rate, recipe.dpo_steps)
 
 
@@ -219,14 +222,14 @@ def train_by_trl(data: Data, recipe: Recipe, wrap: Wrap, work: Path, about: str)
     """SFT and DPO of an adapter; LoRA can be read unmerged and merged."""
     began = time.perf_counter()
     base = load("base", attention="eager")
-    wrapped, clock = wrap(base), Clock()
+    wrapped, clock, others = wrap(base), Clock(), data.others() if recipe.hold else ()
     trainable = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
-    sft_trainer(wrapped, base, data.sft(recipe.sft_steps), recipe=recipe, folder=work, clock=clock).train()
+    sft_trainer(wrapped, base, data.sft(recipe.sft_steps), recipe=recipe, folder=work, clock=clock, others=others).train()
     seconds = time.perf_counter() - began
     after_sft = loss_on(data.held(), *reading(wrapped, base))
     began = time.perf_counter()
     wrapped.train()
-    dpo_trainer(wrapped, base, data.dpo(recipe.dpo_steps), recipe=recipe, folder=work, clock=Clock()).train()
+    dpo_trainer(wrapped, base, data.dpo(recipe.dpo_steps), recipe=recipe, folder=work, clock=Clock(), others=others).train()
     seconds += time.perf_counter() - began
     losses = (after_sft, loss_on(data.held(), *reading(wrapped, base)))
     return Trained(lambda: readings(wrapped, base), trainable, recipe.sft_rate, losses,
@@ -262,11 +265,6 @@ def readings(wrapped: Any, base: Backbone) -> dict[str, Reading]:
     return {"unmerged": reading(wrapped, base), "merged": (merged, BARE)}
 
 
-def best_rate(pilot: Callable[[float], float], rates: Sequence[float]) -> float:
-    """The rate whose short training comes lowest."""
-    return rates[0] if len(rates) == 1 else min(rates, key=pilot)
-
-
 def libraries(name: str) -> None:
     """Import what a method will, so that memory counted from here on is its training's."""
     if name not in OURS:
@@ -277,17 +275,23 @@ def method(name: str, data: Data, dials: Dials, work: Path) -> Trained:
     """Train one method by its name."""
     count = itertools.count()
     folder = lambda: work / f"{name}-{next(count)}"  # noqa: E731
-    if name == "ours, shipped recipe":
+    if name == "ours, recipe for a patch alone":
         return train_ours(data, dials.shipped, folder())
     if name == "ours":
-        rate = best_rate(lambda rate: pilot_ours(data, rate, folder()), dials.prefix_rates)
-        return train_ours(data, dials.plain(rate), folder())
-    if name == "prompt tuning (peft + trl)":
+        rate, tried = best_rate(lambda rate: pilot_ours(data, rate, folder()), dials.prefix_rates)
+        return _with_rates(train_ours(data, dials.plain(rate), folder()), tried)
+    hold, (kind, *_) = dials.shipped.hold if name.endswith(KL) else 0.0, name.split(KL)
+    if kind == "prompt tuning (peft + trl)":
         rates, about = dials.prefix_rates, "P = 50, the start of ours"
         wrap: Wrap = lambda base: prompt_tuning(base, dials.plain(rates[0]))  # noqa: E731
     else:
-        rank = int(name.rsplit(" ", 1)[1])
+        rank = int(kind.rsplit(" ", 1)[1])
         rates, about = dials.lora_rates, "every linear layer, alpha twice the rank"
         wrap = lambda base: lora(base, rank=rank, seed=dials.seed)  # noqa: E731
-    rate = best_rate(lambda rate: pilot_by_trl(data, rate, wrap, folder()), rates)
-    return train_by_trl(data, dials.plain(rate), wrap, folder(), about)
+    about += f", KL weight {hold:g}" if hold else ""
+    rate, tried = best_rate(lambda rate: pilot_by_trl(data, rate, wrap, folder()), rates)
+    return _with_rates(train_by_trl(data, dials.plain(rate).with_(hold=hold), wrap, folder(), about), tried)
+
+
+def _with_rates(trained: Trained, tried: Sequence[float]) -> Trained:
+    return replace(trained, settings=f"{trained.settings}; rates tried {', '.join(f'{rate:.3g}' for rate in tried)}")

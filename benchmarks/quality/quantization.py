@@ -14,14 +14,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.provenance import RESULTS, held_out, write_results
 from benchmarks.quality.ablations import QUICK, Reader, Size
 from benchmarks.speed.sizes import PROMPT, made, patches
-from benchmarks.speed.timing import RESULTS, Figure, machine, race, ratio, say
+from benchmarks.speed.timing import Figure, race, ratio, say
 from patchlab.engine import Bank, Lane, Sampling, Scheduler, StackPlan, fixed, load, stream
 from patchlab.models import Backbone
 from patchlab.models.cpu_kernels import pack
 from patchlab.models.quantization import narrow
-from patchlab.storage import write_json
 from tools.pocket.judge import OWN
 
 BITS = (None, 8, 4)
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     size, began = QUICK if given.quick else Size(n=100), time.monotonic()
     out = given.out or (None if given.quick else RESULTS / "quantization.json")
-    facts = {"machine": machine(), "quick": given.quick,
+    facts = {"quick": given.quick,
              "about": f"`python -m benchmarks.quality.quantization`: {size.n} held-out prompts a domain, temperature 0.8, seed "
                       "0, 95 % bootstrap intervals; each patch at the strength of its manifest; base and reference have as many "
                       "bits as the patched lane. A reply is 16 tokens; medians with quartiles."}
@@ -102,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{row['group']} | {row['name']} | " + ", ".join(
             f"{k} {v[0] if isinstance(v, list) else v:.3f}" for k, v in row["figures"].items()), flush=True)
     if out:
-        write_json(out, facts | {"seconds": round(time.monotonic() - began), "rows": found})
+        write_results(out, facts | {"seconds": round(time.monotonic() - began), "rows": found},
+                      command="quality.quantization", prompts=held_out(size.n), n=size.n, seed=0)
     return 0
 
 

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from benchmarks.speed.timing import RESULTS, machine, say
+from benchmarks.provenance import RESULTS, held_out, write_results
+from benchmarks.speed.timing import say
 from patchlab.engine import Lab, Lane, Sampling, Segment, StackPlan, compile_prefix, fixed, load, replies
 from patchlab.engine.forward_rows import Part
 from patchlab.engine.masks import smallest
@@ -30,7 +31,6 @@ from patchlab.evaluation.suites import FOLDER, read_prompts
 from patchlab.models import Backbone
 from patchlab.patches import Stack
 from patchlab.patches.stack import common_strength
-from patchlab.storage import write_json
 from tools.pocket.judge import EVEN, OWN, RATES
 
 Row = dict[str, Any]
@@ -133,8 +133,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         found.append({"group": group, "name": name, "figures": reader.figures(parts, own)})
         print(f"{name} | " + ", ".join(f"{what} {each[0]:.3f}" for what, each in found[-1]["figures"].items()), flush=True)
         if out:  # after every row: it is a long way
-            write_json(out, {"machine": machine(), "quick": given.quick, "about": about, "rows": found,
-                             "seconds": round(time.monotonic() - began)})
+            write_results(out, {"quick": given.quick, "about": about, "rows": found,
+                                "seconds": round(time.monotonic() - began)},
+                          command="quality.sequence", prompts=held_out(n), n=n, seed=0)
     return 0
 
 

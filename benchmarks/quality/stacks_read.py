@@ -21,7 +21,7 @@ from patchlab.evaluation.metrics import by_prompt, refusal_rate
 from patchlab.evaluation.probabilities import divergences, log_losses
 from patchlab.evaluation.statistics import RESAMPLES, interval
 from patchlab.models import Backbone
-from patchlab.records import Reply
+from patchlab.records import Prompt, Reply
 from patchlab.storage import write_json
 from tools.pocket.world_lists import Part
 
@@ -63,6 +63,12 @@ class Reader:
     def harmless(self) -> list[Reply]:
         """What the bare base says to harmless requests that no patch is to change."""
         return [reply for reply in self._said("benign", unpatched) if reply.text]
+
+    @property
+    def asked(self) -> dict[str, list[Prompt]]:
+        """The prompts of every group, by its name."""
+        groups = dict.fromkeys([*(group for policy in POLICIES.values() for group in policy.improves), *HARMLESS])
+        return {group: prompts(group, self.plan.n, part=self.part, seed=self.plan.seed) for group in groups}
 
     def _said(self, group: str, plans: Plans) -> list[Reply]:
         asked = prompts(group, self.plan.n, part=self.part, seed=self.plan.seed)

@@ -134,7 +134,18 @@ class Workshop:
             met = self.round(names, names, met, number)
         return met
 
-    def round(self, some: Sequence[str], names: Sequence[str], met: Lab, number: int) -> Lab:
+    def subsets(self, names: Sequence[str]) -> Lab:
+        """As MOSAIC trains (arXiv 2603.16210): random subsets, every number of patches as often, concatenated in random order.
+
+        There all patches learn at once and start anew; here one after another, in as many rounds as those that live together.
+        """
+        met = self.apart(names)
+        for number in range(len(self.plan.rounds)):
+            met = self.round(names, names, met, number, family="subsets", in_sequence=1.0)
+        return met
+
+    def round(self, some: Sequence[str], names: Sequence[str], met: Lab, number: int, *, family: str = "together",
+              **dials: Any) -> Lab:
         """Some of the patches trained on beside the others as the last round left them; later rounds are as long as the last.
 
         Not with those that change the same prompts as it does: where one of them is on, there is nothing left to learn.
@@ -143,9 +154,10 @@ class Workshop:
         for name in some:
             mine = POLICIES[name].improves
             others = tuple(other for other in names if not set(mine) & set(POLICIES[other].improves))
-            made = recipe(POLICIES[name], self.plan, steps=steps, continue_from=name, companions=others, presence="number")
-            self._train("together", made.with_(seed=made.seed + 10 * number), met)
-        return self.family("together")
+            made = recipe(POLICIES[name], self.plan, steps=steps, continue_from=name, companions=others, presence="number",
+                          **dials)
+            self._train(family, made.with_(seed=made.seed + 10 * number), met)
+        return self.family(family)
 
     def practised(self, names: Sequence[str]) -> Lab:
         """Every patch trained on by its own vendor with neutral companions that stand for patches it has never met."""

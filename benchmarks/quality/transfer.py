@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.timing import RESULTS, machine, say
+from benchmarks.provenance import JUDGES, RESULTS, held_out, write_results
+from benchmarks.speed.timing import say
 from patchlab.engine import Lab, Lane, Sampling, load, replies, scheduler_of
 from patchlab.evaluation.metrics import by_prompt
 from patchlab.evaluation.probabilities import divergences_from, log_losses
@@ -131,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # another base, or another size, is another work folder
     work = given.work / f"{lab.base.identity.fingerprint[:12]}-{size.n}"
     out = given.out or (None if given.quick else RESULTS / "transfer.json")
-    facts = {"machine": machine(), "quick": given.quick, "groups": len(size.steps),
+    facts = {"quick": given.quick, "groups": len(size.steps),
              "about": f"`python -m benchmarks.quality.transfer`: the pocket base trained on for some steps of {size.rows} "
                       "documents, on its world told by another seed, and every shipped patch on it through `patchlab patches "
                       f"port`, on {size.n} held-out prompts a file, temperature 0.8, seed {SEED}, 95 % bootstrap intervals. "
@@ -144,7 +145,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{row['group']} | {row['name']} | " + ", ".join(f"{k} {v[0]:.3f}" for k, v in row["figures"].items())
               + (f" | {row['note']}" if row["note"] else ""), flush=True)
         if out:  # after every row: it is a long way
-            write_json(out, facts | {"seconds": round(time.monotonic() - began), "rows": found})
+            write_results(out, facts | {"seconds": round(time.monotonic() - began), "rows": found},
+                          command="quality.transfer", prompts=held_out(size.n), n=size.n, seed=SEED,
+                          judges=(*JUDGES, "toxicity-2", "refusal-2"))
     return 0
 
 

@@ -63,11 +63,12 @@ def measure(backbone: Backbone, label: str, *, repeats: int, turns: int, bar: st
     adapted = get_peft_model(copy.deepcopy(backbone.model), lora, autocast_adapter_dtype=False).eval().requires_grad_(False)
     taken = race({**ours, STOCK: lambda: Bare(backbone.model, ids), TUNED: lambda: tuned_step(backbone, wrapped),
                   UNMERGED: lambda: Bare(adapted, ids)}, repeats=repeats, turns=turns, device=backbone.device)
-    found += [ratio(f"{label}: {side} / bare model", taken, side, STOCK) for side in (NONE, PATCHED, TUNED, UNMERGED)]
+    found += [ratio(f"{label}: {side}, whole product / bare stock model", taken, side, STOCK) for side in (NONE, PATCHED)]
+    found += [ratio(f"{label}: {side} / bare stock model", taken, side, STOCK) for side in (TUNED, UNMERGED)]
     merged = adapted.merge_and_unload()
     taken = race({STOCK: lambda: Bare(backbone.model, ids), MERGED: lambda: Bare(merged, ids)},
                  repeats=repeats, turns=turns, device=backbone.device)
-    return [*found, ratio(f"{label}: {MERGED} / bare model", taken, MERGED, STOCK)]
+    return [*found, ratio(f"{label}: {MERGED} / bare stock model", taken, MERGED, STOCK)]
 
 
 def figures(quick: bool) -> list[Figure]:

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.provenance import RESULTS
 from benchmarks.speed import clients, decode, installed, loop, toggle, trio
 from benchmarks.speed.sizes import PROMPT, made, patches
-from benchmarks.speed.timing import RESULTS, Figure, Side, machine, milliseconds, race, ratio, report, say
+from benchmarks.speed.timing import Figure, Side, milliseconds, race, ratio, report, say
 from patchlab.engine import Bank, StackPlan, scheduler_of
 from patchlab.engine.cuda_graph import PATIENCE
 from patchlab.engine.decode import Batch, BatchRow
@@ -182,8 +183,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _free(given.device)
     for gap in left:
         print(f"left out: {gap}")
-    facts = {"machine": machine(given.device), "dtype": "bfloat16", "seconds": round(time.monotonic() - began), "left_out": left}
-    return report(figures, facts, quick=given.quick, out=given.out or (None if given.quick else RESULTS / "gpu.json"))
+    facts = {"dtype": "bfloat16", "seconds": round(time.monotonic() - began), "left_out": left}
+    return report(figures, facts, name="gpu", quick=given.quick, device=given.device,
+                  out=given.out or (None if given.quick else RESULTS / "gpu.json"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How a ratio is measured here: both sides in one run, turn by turn, so that a machine that slows down slows both.
 
-Knows no models. A figure is a median over repeats with its quartiles and, where a claim was made, the bar beside it.
+Knows no models. A figure is a median over repeats with its quartiles and, where a claim was made, the bar beside it, which the
+quartile that could fail it has to meet.
 """
 
 from __future__ import annotations
@@ -8,24 +9,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gc
-import operator
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from patchlab.storage import write_json
-
-RESULTS = Path(__file__).parents[1] / "results"
-COMPARE = {"<=": operator.le, ">=": operator.ge}
+from benchmarks.provenance import RESULTS, write_results
+from patchlab.evaluation.statistics import meets
 
 Side = Callable[[], Callable[[], object]]  # makes ready, untimed; what it returns is timed, once a turn
 Taken = Mapping[str, Sequence[float]]  # for each side the seconds of its turns together, one number a repeat
@@ -49,8 +44,7 @@ class Figure:
         """The figure of some repeats, judged by `bar`: "<= 1.01" or ">= 8"."""
         middle = statistics.median(values)
         low, _, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [middle] * 3
-        sign, _, limit = bar.partition(" ")
-        return cls(name, middle, low, high, len(values), unit, bar, COMPARE[sign](middle, float(limit)) if bar else None)
+        return cls(name, middle, low, high, len(values), unit, bar, meets(bar, low, high) if bar else None)
 
     def __str__(self) -> str:
         verdict = {True: "met", False: "MISSED", None: "not judged"}[self.met]
@@ -104,16 +98,6 @@ def milliseconds(name: str, taken: Taken, side: str, *, turns: int = 1) -> Figur
     return Figure.of(name, [1000 * seconds / turns for seconds in taken[side]], unit="ms")
 
 
-def machine(device: str = "cpu") -> dict[str, Any]:
-    """What figures were measured with."""
-    found = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
-             "threads": torch.get_num_threads(), "python": platform.python_version(),
-             **{name: version(name) for name in ("torch", "transformers", "peft")}}
-    if torch.device(device).type == "cuda":
-        found |= {"device": torch.cuda.get_device_name(), "memory": torch.cuda.get_device_properties(0).total_memory}
-    return found
-
-
 def say(text: str) -> None:
     """A line of progress, on stderr."""
     print(text, file=sys.stderr, flush=True)
@@ -127,16 +111,18 @@ def command(about: str, name: str, measure: Callable[[bool], list[Figure]], argv
     given = parser.parse_args(argv)
     began = time.monotonic()
     figures = measure(given.quick)
-    return report(figures, {"machine": machine(), "dtype": "float32", "seconds": round(time.monotonic() - began)},
-                  quick=given.quick, out=given.out or (None if given.quick else RESULTS / f"{name}.json"))
+    return report(figures, {"dtype": "float32", "seconds": round(time.monotonic() - began)}, name=name, quick=given.quick,
+                  out=given.out or (None if given.quick else RESULTS / f"{name}.json"))
 
 
-def report(figures: Sequence[Figure], facts: dict[str, Any], *, quick: bool, out: Path | None) -> int:
+def report(figures: Sequence[Figure], facts: dict[str, Any], *, name: str, quick: bool, out: Path | None,
+           device: str = "cpu") -> int:
     """Print every figure beside its bar and write them with `facts`; 0 where every bar is met, 1 otherwise."""
     if quick:
         figures = [dataclasses.replace(figure, met=None) for figure in figures]
     for figure in figures:
         print(figure)
     if out:
-        write_json(out, {**facts, "quick": quick, "figures": [dataclasses.asdict(figure) for figure in figures]})
+        write_results(out, {**facts, "quick": quick, "figures": [dataclasses.asdict(figure) for figure in figures]},
+                      command=f"speed.{name}", n="each figure's own", device=device)
     return 1 if any(figure.met is False for figure in figures) else 0

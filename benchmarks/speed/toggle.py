@@ -44,7 +44,7 @@ def measure(backbone: Backbone, label: str, *, repeats: int, bar: str = "<= 1.05
     sides = {KEPT: after(1.0), TOGGLED: after(0.0), MOVED: after(0.5), NEW: new}
     taken = race(sides, repeats=repeats, device=backbone.device)
     return [ratio(f"{label}: first token after toggling / not toggling", taken, TOGGLED, KEPT, bar=bar),
-            ratio(f"{label}: first token after moving the strength / not moving", taken, MOVED, KEPT, bar=bar),
+            ratio(f"{label}: first token after moving the strength / not moving", taken, MOVED, KEPT),
             ratio(f"{label}: first use of a patch / later uses", taken, NEW, KEPT),
             milliseconds(f"{label}: first token, patch on", taken, KEPT)]
 

@@ -1,9 +1,10 @@
 """Is the trio faster than its three models asked in turn? `python -m benchmarks.speed.trio [--quick]`
 
 Base, patched and reference streamed to 64 tokens as text, against three `generate` calls one after another for the same
-prompt: the base, the base under PEFT's prompt tuning, the reference (bars 0.5x pocket, 0.7x 120 M). The library runs on stock
-layers, the engine on its own, which it packs on a CPU. Beside it the floor: the forward passes that any trio takes, two rows of
-the base and one of the reference a token, bare and on the engine's layers. About three minutes on two cores.
+prompt: the base, the base under PEFT's prompt tuning, the reference. Both sides on the engine's layers, which it packs on a CPU
+(bars 0.62x pocket, 0.7x 120 M). The limit for two models is two of three forward passes, 0.67x; below it only what the stream
+saves around them counts. Beside it the whole product against the library on its stock layers, and the floor: the forward
+passes that any trio takes, two rows of the base and one of the reference a token, bare. About four minutes on two cores.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from benchmarks.speed.timing import Figure, command, milliseconds, race, ratio, 
 from patchlab.engine import Bank, Lane, Sampling, Scheduler, StackPlan, fixed, stream
 from patchlab.models import Backbone
 
-STREAM, CALLS, FLOOR = "trio streamed", "three generate calls", "bare forwards"
-BARS = {"pocket": "<= 0.5", "120M": "<= 0.7"}
+STREAM, CALLS, STOCK, FLOOR = "trio streamed", "three generate calls", "three stock generate calls", "bare forwards"
+BARS = {"pocket": "<= 0.62", "120M": "<= 0.7"}
 
 
 def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, tokens: int,
@@ -29,15 +30,17 @@ def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, to
     engine, second = served(base), served(reference)
     plan, scheduler = StackPlan.of((Bank(engine).segment([patch]), 1.0)), Scheduler(engine)
     lanes = [Lane("base", scheduler), Lane("patched", scheduler, fixed(plan)), Lane("reference", Scheduler(second))]
-    wrapped = prompt_tuned(base, [patch])
-    models = [(base.model, base), (wrapped, base), (reference.model, reference)]
+    # PEFT writes to the model that it wraps, so the engine's own is left alone
+    sides = {CALLS: (served(base), second), STOCK: (base, reference)}
+    models = {side: [(first.model, first), (prompt_tuned(first, [patch]), first), (other.model, other)]
+              for side, (first, other) in sides.items()}
 
     def streamed() -> None:
         steps = sum(1 for _ in stream(lanes, [PROMPT], sampling=Sampling(max_new_tokens=tokens)))
         assert steps == tokens, "a lane ended early, so that the sides are not alike"
 
-    def called() -> None:
-        for model, backbone in models:
+    def called(side: str) -> None:
+        for model, backbone in models[side]:
             generate(model, backbone, PROMPT, tokens=tokens)
 
     def bare() -> None:
@@ -48,9 +51,12 @@ def measure(base: Backbone, reference: Backbone, label: str, *, repeats: int, to
             for forward in both:
                 forward()
 
-    taken = race({STREAM: lambda: streamed, CALLS: lambda: called, FLOOR: lambda: bare}, repeats=repeats, device=base.device)
-    return [ratio(f"{label}: trio streamed to {tokens} tokens / three generate calls", taken, STREAM, CALLS, bar=bar),
-            ratio(f"{label}: the bare forwards of a trio / three generate calls", taken, FLOOR, CALLS),
+    taken = race({STREAM: lambda: streamed, CALLS: lambda: lambda: called(CALLS), STOCK: lambda: lambda: called(STOCK),
+                  FLOOR: lambda: bare}, repeats=repeats, device=base.device)
+    return [ratio(f"{label}: trio streamed to {tokens} tokens / three generate calls on the same kernels", taken, STREAM, CALLS,
+                  bar=bar),
+            ratio(f"{label}: whole product, the same / three stock generate calls", taken, STREAM, STOCK),
+            ratio(f"{label}: the bare forwards of a trio / three generate calls on the same kernels", taken, FLOOR, CALLS),
             milliseconds(f"{label}: a step of the trio", taken, STREAM, turns=tokens)]
 
 

@@ -12,7 +12,7 @@ from patchlab.cli.output import emit, table
 from patchlab.cli.progress import shown
 from patchlab.errors import InputError
 from patchlab.patches.compatibility import SIDE, warnings
-from patchlab.patches.interactions import Cell, Change, InteractionRow, Interactions, label
+from patchlab.patches.interactions import LARGEST, Cell, Change, InteractionRow, Interactions, label
 from patchlab.patches.stack import MODES, Mode, Stack
 from patchlab.registry import Installed, lookup
 from patchlab.registry.interaction_files import FILE, place_of
@@ -34,6 +34,7 @@ def add(actions: Verbs) -> None:
                         help=f"how pairs are combined; sequential measures both orders of each pair (default: {MODES[0]})")
     parser.add_argument("--suite", metavar="NAME,...",
                         help="suites to measure on (default: those of the patches' domains, overrefusal and drift)")
+    parser.add_argument("--triples", action="store_true", help="measure every three patches as well as every pair")
     add_measuring(parser, n=150)
     parser.add_argument("--out", type=Path, metavar="F.json",
                         help=f"file for the result (default: {FILE} in the folder that holds the patches)")
@@ -56,7 +57,8 @@ def measure(args: argparse.Namespace) -> None:
     lab = read_models(args)
     patches = [lab.planner.find(entry.name, entry.version) for entry in entries] or lab.planner.installed()
     out = args.out or place_of(patches)
-    steps = evaluation.matrix(lab, patches, out=out, mode=args.mode, suites=suites, n=args.n, seed=args.seed)
+    steps = evaluation.matrix(lab, patches, out=out, mode=args.mode, suites=suites, n=args.n, seed=args.seed,
+                              triples=args.triples)
     for interactions in shown(steps, resume=f"{out} contains every finished row; repeat the same command to continue"):
         rows = _rows(interactions, patches, args.mode, lab.base.identity.fingerprint)
         if args.json:
@@ -86,8 +88,10 @@ def _print(rows: Sequence[InteractionRow], patches: Sequence[Installed], interac
             "")
     print(table([head, *(_cells(row, cell) for row in rows for cell in row.cells)]))
     print("\nChanges are paired by prompt, in percentage points (drift: nats per token); positive is better.")
-    pairs = (permutations if mode == "sequential" else combinations)([one.manifest for one in patches], 2)
-    lines = [line for one, other in pairs if one.name != other.name for line in warnings((one, other), mode, interactions)]
+    choose, manifests = permutations if mode == "sequential" else combinations, [one.manifest for one in patches]
+    stacks = [stack for size in range(2, LARGEST + 1) for stack in choose(manifests, size)]
+    lines = dict.fromkeys(line for stack in stacks if len({one.name for one in stack}) == len(stack)
+                          for line in warnings(stack, mode, interactions))
     print("\n".join(lines) or f"No two of these patches are known to conflict {SIDE[mode]}.")
 
 

@@ -1,4 +1,4 @@
-"""The interaction matrix: every patch alone and every pair, each measured once and compared on the same prompts.
+"""The interaction matrix: every patch alone, every pair and, where asked for, every triple, compared on the same prompts.
 
 Every row is saved as soon as it is finished, with one value per prompt, so that a stopped run continues with the next row, and
 adding a patch later measures only its own rows.
@@ -33,19 +33,21 @@ SuitePrompts = Mapping[str, tuple[Suite, list[Prompt]]]
 
 
 def matrix(lab: Lab, patches: Sequence[Installed], *, out: Path, mode: Mode = "parallel", suites: Sequence[str] = (),
-           n: int = 150, seed: int = 0, folder: Path | None = None,
+           n: int = 150, seed: int = 0, triples: bool = False, folder: Path | None = None,
            sampling: Sampling | None = None) -> Iterator[Progress | Interactions]:
     """Yield Progress and finally the Interactions in `out`: the base, each of `patches` alone, and every pair in `mode`.
 
-    A patch is measured on the suite of its domain, every stack on SHARED; `suites` restricts them. At most `n` prompts per file
-    are used, from `folder` (the embedded ones by default). Rows in `out` with the same patch digests and settings are reused.
+    With `triples` every three patches too. A patch is measured on the suite of its domain, every stack on SHARED; `suites`
+    restricts them. At most `n` prompts per file are used, from `folder` (the embedded ones by default). Rows in `out` with the
+    same patch digests and settings are reused.
     Raises InputError, NotFoundError, or PatchFormatError for an `out` that holds something else, before any reply is generated.
     """
     interactions = load_interactions(out) if out.exists() else Interactions()
     if not patches:
         raise InputError("no patch to measure", expected="at least one that fits the base",
                          do="install one, or name others with --patches")
-    run = _Run(lab, patches, mode, _prompts(lab, patches, suites, n, folder), sampling or Sampling(seed=seed), n, seed)
+    run = _Run(lab, patches, mode, _prompts(lab, patches, suites, n, folder), sampling or Sampling(seed=seed), n, seed,
+               largest=2 + triples)
     manifests = [one.manifest for one in patches]
     digests = {label(manifest): manifest.digest for manifest in manifests}
     for stack in run.stacks:
@@ -56,11 +58,11 @@ def matrix(lab: Lab, patches: Sequence[Installed], *, out: Path, mode: Mode = "p
     yield interactions
 
 
-def stacks_of(patches: Sequence[Installed], mode: Mode) -> list[Labels]:
-    """No patch, each patch, and every pair, in sequential mode in both orders; two versions of one patch are no pair."""
-    names = [label(one.manifest) for one in patches]
-    pairs = permutations(names, 2) if mode == "sequential" else combinations(names, 2)
-    return [(), *((name,) for name in names), *(pair for pair in pairs if len({p.split("@")[0] for p in pair}) == 2)]
+def stacks_of(patches: Sequence[Installed], mode: Mode, largest: int = 2) -> list[Labels]:
+    """No patch, each patch, and every `largest` of them, in sequential mode in every order; none has a patch in two versions."""
+    names, choose = [label(one.manifest) for one in patches], permutations if mode == "sequential" else combinations
+    stacks = [stack for size in range(2, largest + 1) for stack in choose(names, size)]
+    return [(), *((name,) for name in names), *(each for each in stacks if len({p.split("@")[0] for p in each}) == len(each))]
 
 
 def _prompts(lab: Lab, patches: Sequence[Installed], names: Sequence[str], n: int, folder: Path | None) -> SuitePrompts:
@@ -80,11 +82,11 @@ class _Run:
     """One run: its settings, the rows so far, and the base's replies, which several rows need."""
 
     def __init__(self, lab: Lab, patches: Sequence[Installed], mode: Mode, prompts: SuitePrompts, sampling: Sampling,
-                 n: int, seed: int) -> None:
+                 n: int, seed: int, largest: int) -> None:
         self.lab, self.mode, self.prompts, self.sampling, self.n, self.seed = lab, mode, prompts, sampling, n, seed
         self.base = lab.base.identity.fingerprint
         self.domains = {label(one.manifest): one.manifest.domain for one in patches}
-        self.stacks = stacks_of(patches, mode)
+        self.stacks = stacks_of(patches, mode, largest)
         self.rows: dict[Labels, InteractionRow] = {}
         self.done, self.total = 0, sum(map(self._replies, self.stacks))
         self.base_replies = Replies({})
@@ -153,7 +155,7 @@ class _Run:
         return replace(cell, change=self._change(cell, stack, owner))
 
     def _change(self, cell: Cell, stack: Labels, owner: str) -> Change | None:
-        """The change of a cell: of one patch against the base; of a pair against its owner alone, else the worse of the two."""
+        """The change of a cell: of one patch against the base; of several against its owner alone, else the worst alone."""
         others: list[Labels] = [()] if len(stack) == 1 else [(owner,)] if owner else [(name,) for name in stack]
         candidates = [(other, self.rows[other].cell(cell.suite, cell.metric, owner if other else "")) for other in others
                       if stack and other in self.rows]

@@ -43,6 +43,12 @@ def interval(values: Sequence[float], *, seed: int = 0, share: bool = False) -> 
     return value, low, high
 
 
+def meets(bar: str, low: float, high: float) -> bool:
+    """Whether an interval meets a bar such as "<= 0.05" with the end that could fail it, up to rounding."""
+    sign, limit = bar.split()
+    return high <= float(limit) + 1e-9 if sign == "<=" else low >= float(limit) - 1e-9
+
+
 def gap_closed(base: Sequence[float], patched: Sequence[float], reference: Sequence[float], *, target: float | None = None,
                seed: int = 0) -> Interval:
     """(base - patched) / (base - reference) of the means, with a paired bootstrap interval over prompts.

@@ -118,7 +118,7 @@ def load_prompts(asked: str | Suite, *, n: int, folder: Path | None = None, stri
 
 
 def read_prompts(source: str | Path | Rows, *, strict: bool = False, check: Check | None = None) -> list[Prompt]:
-    """Prompts from rows with `text`, or the `messages` of a conversation, and optionally `kind`, `domain`, `id`.
+    """Prompts from rows with `text`, or the `messages` of a conversation, and optionally `system`, `kind`, `domain`, `id`.
 
     A row that cannot be used, or does not pass `check`, is skipped and counted as `Rows` does. Raises InputError for none, with
     `strict` for the first such row.
@@ -146,19 +146,26 @@ def own_prompt(row: Row) -> Prompt:
         asked = row.get("prompt")
         text, messages = (None, asked) if isinstance(asked, list) and messages is None else (asked, messages)
     kind: Any = row.get("kind") or "chat"
-    domain, name = row.get("domain"), row.get("id")
-    if domain is not None and not isinstance(domain, str):
-        raise InputError(f"domain {str(domain)[:40]!r}", expected="a word", do="fix that row")
-    domain, name = domain or "", "" if name is None else str(name)
+    name = "" if row.get("id") is None else str(row["id"])
+    domain, system = (_column(row, column) for column in ("domain", "system"))
     if messages is None or messages == "":
         if not isinstance(text, str) or not text.strip() or kind not in ("chat", "continue"):
             raise InputError(f"text {str(text)[:40]!r} and kind {str(kind)[:40]!r}",
                              expected="a text and kind 'chat' or 'continue'", do="fix that row")
-        return Prompt(text, kind, domain, name)
-    if not isinstance(messages, list) or text is not None or kind != "chat":
+        if text.lstrip().startswith(('[{"role":', "[{'role':")):
+            raise InputError("messages written as text", expected="a list", do="give the rows as JSON Lines or Parquet")
+        return Prompt(text, kind, domain, name, system)
+    if not isinstance(messages, list) or text is not None or system or kind != "chat":
         raise InputError(f"messages {str(messages)[:40]!r}, text {str(text)[:40]!r} and kind {str(kind)[:40]!r}",
-                         expected="a list of messages without a text, of kind 'chat'", do="fix that row")
+                         expected="a list of messages without a text or system text, of kind 'chat'", do="fix that row")
     return Prompt.of(messages, domain=domain, id=name)
+
+
+def _column(row: Row, name: str) -> str:
+    value = row.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{name} {str(value)[:40]!r}", expected="a text", do="fix that row")
+    return value or ""
 
 
 def _public(chosen: Suite, rows: Rows, n: int, check: Check | None) -> list[Prompt]:

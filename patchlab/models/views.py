@@ -144,6 +144,5 @@ def _copied(module: nn.Module) -> nn.Module:
     """A shallow copy that shares parameters, buffers and children, and whose children can be replaced independently."""
     new = copy.copy(module)
     new.__dict__["_modules"] = dict(module._modules)
-    if "_old_forward" in new.__dict__:  # accelerate has bound `forward` to the original module
-        new.__dict__.pop("forward", None)
+    new.__dict__.pop("forward", None)  # one that accelerate or trl has bound to the original module
     return new

@@ -65,11 +65,11 @@ def _declared(manifests: Sequence[Manifest], called: Called) -> Iterator[str]:
 def _measured(manifests: Sequence[Manifest], rows: Iterable[InteractionRow], mode: Mode, called: Called) -> Iterator[str]:
     names = {label(manifest): called(manifest) for manifest in manifests}
     for row in rows:
-        first, second = (names[name] for name in row.stack)
+        *others, last = (names[name] for name in row.stack)
         counts = sorted({cell.change.n for cell in row.fights if cell.change})
         n = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
         losses = ", ".join(_loss(cell, names) for cell in row.fights)
-        yield f"{first} and {second} are known to fight {SIDE[mode]}: {losses}; 95 % intervals, n = {n}."
+        yield f"{', '.join(others)} and {last} are known to fight {SIDE[mode]}: {losses}; 95 % intervals, n = {n}."
 
 
 def _loss(cell: Cell, names: dict[str, str]) -> str:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,6 +28,7 @@ HARMLESS_REFUSED = 2.0  # percentage points that a pair may add to the harmless 
 HARMLESS_SUITE, HARMLESS_METRIC = "overrefusal", "refusal_rate"
 SCHEMA: Literal[1] = 1
 MAX_BYTES = 64 * 2**20
+LARGEST = 3  # patches in a measured stack
 _DO = "measure again with `patchlab patches matrix`"
 
 
@@ -37,12 +38,13 @@ def _is_label(text: str) -> bool:
 
 
 def _differ(names: tuple[str, ...]) -> bool:
-    return len(set(names)) == len(names) <= 2
+    return len(set(names)) == len(names) <= LARGEST
 
 
 Unit = Literal["points", "nats"]
 Label = Annotated[str, such(_is_label, "a patch as name@version")]
-Labels = Annotated[tuple[Label, ...], FailFast(), such(_differ, "at most 2 different patches")]  # in the order of a stack
+# in the order of a stack
+Labels = Annotated[tuple[Label, ...], FailFast(), such(_differ, f"at most {LARGEST} different patches")]
 Key = tuple[str, str, tuple[str, ...]]
 Line = Annotated[str, one_line(500)]
 Count = Annotated[int, Field(ge=0, le=100_000)]
@@ -123,7 +125,7 @@ class Cell:
 @checked("interactions", do=_DO, error=PatchFormatError)
 @dataclass(frozen=True, slots=True, config=STRICT)
 class InteractionRow:
-    """The figures of one stack of 0, 1 or 2 patches on the base with this fingerprint.
+    """The figures of one stack of at most 3 patches on the base with this fingerprint.
 
     Rows with equal `settings` were measured with the same prompts and sampling. Raises PatchFormatError.
     """
@@ -150,9 +152,9 @@ class InteractionRow:
 
     @property
     def fights(self) -> tuple[Cell, ...]:
-        """The figures by which a pair fights: a patch loses more than 5 points of its own effect, or the pair refuses more
-        than 2 points more harmless requests than the worse patch alone."""
-        return tuple(cell for cell in self.cells if len(self.stack) == 2 and _is_fight(cell))
+        """The figures by which a stack fights: a patch loses more than 5 points of its own effect, or the stack refuses more
+        than 2 points more harmless requests than the worst patch alone."""
+        return tuple(cell for cell in self.cells if len(self.stack) > 1 and _is_fight(cell))
 
 
 @checked("interactions", do=_DO, error=PatchFormatError)
@@ -205,14 +207,14 @@ class Interactions:
 
     def fights(self, manifests: Sequence[Manifest], mode: Mode, *,
                fingerprints: Collection[str] = ()) -> Iterator[InteractionRow]:
-        """The rows of those pairs in a stack of these patches, in this order and mode, that were measured to fight.
+        """The rows of those pairs and triples in a stack of these patches, in this order and mode, that were measured to fight.
 
         Stale rows are ignored; `fingerprints` as in `fresh`.
         """
         fresh = {row.key: row for row in self.fresh(manifests, fingerprints=fingerprints).rows}
-        for one, other in combinations(manifests, 2):
-            for base in fingerprints or (one.base.fingerprint,):
-                row = fresh.get(_key(base, (label(one), label(other)), mode))
+        for some in chain.from_iterable(combinations(manifests, size) for size in range(2, LARGEST + 1)):
+            for base in fingerprints or (some[0].base.fingerprint,):
+                row = fresh.get(_key(base, tuple(map(label, some)), mode))
                 if row and row.fights:
                     yield row
                     break

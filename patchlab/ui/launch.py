@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 
 from patchlab.errors import MissingExtraError, PatchLabError
+from patchlab.ui.proxies import no_proxies
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,7 +46,8 @@ def _serve(settings: argparse.Namespace) -> None:
     from patchlab.engine import load  # after the arguments: --help needs no model library
 
     try:
-        from patchlab.ui import page
+        with no_proxies():
+            from patchlab.ui import page
     except ModuleNotFoundError as error:
         if error.name not in ("gradio", "plotly"):
             raise

@@ -18,6 +18,7 @@ from patchlab.scoring.table import load_scorer
 from patchlab.ui import compare, copy, session
 from patchlab.ui.compare import Compare
 from patchlab.ui.diff import escaped
+from patchlab.ui.proxies import no_proxies
 
 if TYPE_CHECKING:
     from patchlab.engine import Lab
@@ -28,7 +29,6 @@ STYLE = Path(__file__).with_name("style.css")
 SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 SCORERS = ("toxicity", "refusal")
 VISITORS = 64  # who run at once; the scheduler shares its batch among them
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 # gradio sums up its queue with pandas after every event, which costs a busy page more than the event; nobody reads it
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
@@ -107,8 +107,8 @@ def launch(page: gr.Blocks, *, host: str = "127.0.0.1", port: int | None = None,
         "theme": theme(), "css_paths": STYLE, "footer_links": [], "run_history": False, "share": False,
         "enable_monitoring": False, "ssr_mode": False, "pwa": False, "quiet": not block, "max_threads": VISITORS + 16,
     }
-    # gradio asks its own server whether it runs, which a proxy cannot tell
-    direct = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")).split(",")
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(dict.fromkeys(filter(None, (*direct, *LOOPBACK, host))))
-    _, address, _ = page.launch(server_name=host, server_port=port, prevent_thread_lock=not block, **options)
+    with no_proxies():  # gradio asks its own server whether it runs, which a proxy cannot tell
+        _, address, _ = page.launch(server_name=host, server_port=port, prevent_thread_lock=True, **options)
+    if block:
+        page.block_thread()
     return address

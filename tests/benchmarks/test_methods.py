@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ pytest.importorskip("trl", reason="needs trl: pip install -r requirements-dev.tx
 from benchmarks.quality import methods
 from benchmarks.quality.methods_data import QUICK, Data, sample_once
 from benchmarks.quality.methods_read import Instructed
-from benchmarks.quality.methods_train import Clock, dpo_trainer, load, loss_on, prompt_tuning, reading, sft_trainer
-from patchlab.engine.likelihood import pad_texts
+from benchmarks.quality.methods_train import Clock, dpo_trainer, load, lora, loss_on, prompt_tuning, reading, sft_trainer
+from benchmarks.quality.methods_tuning import FURTHER, best_rate, divergence
+from patchlab.engine import BARE
+from patchlab.engine.likelihood import pad_texts, reply_logits
 from patchlab.records import Prompt
 from patchlab.training.candidates import read_candidates
 from patchlab.training.preference_data import stored_pairs
@@ -35,8 +38,9 @@ def test_a_quick_run_fills_the_table(tmp_path: Path, capsys: pytest.CaptureFixtu
     found = json.loads((tmp_path / "found.json").read_text())
     names = [row["name"] for row in found["rows"]]
     assert names == ["base", "reference", "written prompt", "LoRA rank 1, unmerged", "LoRA rank 1, merged",
-                     "LoRA rank 16, unmerged", "LoRA rank 16, merged", "prompt tuning (peft + trl)", "ours",
-                     "ours, shipped recipe"]
+                     "LoRA rank 16, unmerged", "LoRA rank 16, merged", "LoRA rank 16, KL term, unmerged",
+                     "LoRA rank 16, KL term, merged", "prompt tuning (peft + trl)", "prompt tuning (peft + trl), KL term", "ours",
+                     "ours, recipe for a patch alone", "shipped patch"]
     by_name = {row["name"]: row["figures"] for row in found["rows"]}
     assert by_name["ours"]["trainable parameters"] == by_name["prompt tuning (peft + trl)"]["trainable parameters"] == 50 * 256
     assert by_name["LoRA rank 16, merged"]["trainable parameters"] == 16 * by_name["LoRA rank 1, merged"]["trainable parameters"]
@@ -88,3 +92,30 @@ def test_a_written_prompt_stands_before_every_prompt() -> None:
     assert told.encode(prompt) == base.encode(dataclasses.replace(prompt, system="Stay calm."))
     assert len(told.encode(prompt)) > len(base.encode(prompt))
     assert torch.equal(told.embeddings, base.embeddings)
+
+
+@pytest.mark.parametrize(("lowest", "tried"), [(0.04, [0.01, 0.02, 0.04, 0.08]), (0.02, [0.01, 0.02, 0.04]),
+                                               (0.005, [0.0025, 0.005, 0.01, 0.02, 0.04])])
+def test_a_grid_grows_while_its_best_is_at_the_edge(lowest: float, tried: list[float]) -> None:
+    rate, rates = best_rate(lambda rate: abs(math.log(rate / lowest)), (0.01, 0.02, 0.04))
+    assert rate == pytest.approx(lowest) and rates == pytest.approx(tried)
+    assert len(best_rate(lambda rate: -rate, (0.01, 0.02))[1]) == 2 + FURTHER
+    assert best_rate(lambda rate: pytest.fail("nothing to compare"), (0.02,)) == (0.02, [0.02])
+
+
+@pytest.mark.parametrize("kind", ["lora", "prompt tuning"])
+def test_the_kl_term_of_others_is_that_of_the_engine(kind: str, folder: Path) -> None:
+    data = Data(folder, QUICK, load("base"))
+    base = load("base", attention="eager")
+    wrapped = prompt_tuning(base, data.recipe) if kind == "prompt tuning" else lora(base, rank=1, seed=0)
+    texts = data.others()[0]
+    if kind == "lora":
+        assert divergence(wrapped, texts).item() == pytest.approx(0, abs=1e-6)  # a new LoRA changes nothing
+        return
+    found = divergence(wrapped, texts)
+    found.backward()
+    assert wrapped.prompt_encoder["default"].embedding.weight.grad.abs().sum() > 0
+    plain, plan = reading(wrapped, base)
+    logs = [reply_logits(plain, texts, each).float().log_softmax(-1) for each in (plan, BARE)]
+    expected = torch.nn.functional.kl_div(logs[0], logs[1], reduction="none", log_target=True).sum(-1).mean()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-3)

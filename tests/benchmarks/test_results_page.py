@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("peft")
+
 import patchlab
+from benchmarks import readme
 
 DOCS = Path(patchlab.__file__).resolve().parents[1] / "docs"
 Make = dict[str, Callable[..., Any]]
@@ -30,16 +34,51 @@ def test_the_page_is_in_step(make: Make) -> None:
     assert make["page"]() == (DOCS / "results.md").read_text(encoding="utf-8"), "run python docs/make_results.py"
 
 
+def test_the_readmes_figures_are_those_of_the_results_file() -> None:
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    blocks = {"figures": readme.figures()}
+    assert readme.rendered(text, blocks) == text, "run python -m benchmarks.readme"
+    block = text.index("<!-- figures -->")
+    for number in re.finditer(r"\d\.\d{2,3}", text[block:text.index("<!-- /figures -->")]):
+        at = block + number.end() - 1
+        changed = f"{text[:at]}{(int(text[at]) + 1) % 10}{text[at + 1:]}"
+        assert readme.rendered(changed, blocks) == text != changed
+
+
+def test_the_readmes_program_prints_what_the_readme_says() -> None:
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert readme.rendered(text, {"program": readme.program()}) == text, "run python -m benchmarks.readme"
+
+
+@pytest.mark.parametrize("path", [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda path: path.stem)
+def test_no_other_text_quotes_a_measured_figure(path: Path) -> None:
+    """A value with its interval stands in generated text only; report-format.md explains made ones in its code blocks."""
+    text = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->|```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)
+    assert path.stem == "results" or not re.findall(r"\d\.\d+ ?\(\d\.\d+ (?:to|-) ", text)
+
+
+def test_sealed_prompts_have_a_section_that_says_what_falls(make: Make, tmp_path: Path) -> None:
+    for name, value in (("pocket", 0.96), ("sealed", 0.9)):
+        opened = {"opened": [{"date": "2026-12-01", "commit": "b" * 40}]} if name == "sealed" else {}
+        figures = [figure("refusal: gap closed", value, ">= 0.95", value > 0.95), figure("base bias", 0.9, ">= 0.8", True)]
+        (tmp_path / f"{name}.json").write_text(json.dumps({"n": 3, "temperature": 0.8, "figures": figures, **opened}))
+    page = make["page"](tmp_path)
+    assert "Opened: 2026-12-01 at commit bbbbbbbbbbbb." in page
+    assert "these miss: \n\n- refusal: gap closed: 0.960 on held-out prompts, 0.900 here\n" in page and "bias: 0.9" not in page
+
+
 def test_a_missed_bar_is_named_in_the_table_and_on_top(make: Make, tmp_path: Path) -> None:
     figures = [figure("slow", 1.2, "<= 1.01", False, unit="x"), figure("fast", 0.9, "<= 1.01", True, unit="x"),
                figure("free", 3.0, unit="ms"), figure("toy", 3.0, "<= 1", None, unit="x")]
-    (tmp_path / "decode.json").write_text(json.dumps({"figures": figures, "machine": {"cores": 2}}))
+    made = {"commit": "a" * 40, "judges": {"refusal": "b" * 64}, "machine": {"cores": 2}}
+    (tmp_path / "decode.json").write_text(json.dumps({"figures": figures, "made_with": made}))
     page = make["page"](tmp_path)
     assert "1 of 2 bars are missed" in page
-    assert "- Decoding with a patch: slow 1.200, bar `<= 1.01`" in page
+    assert "- Decoding with a patch: slow 1.200 (1.200 to 1.200), bar `<= 1.01`" in page
     assert "| slow | 1.200 | 1.200 to 1.200 | 3 | `<= 1.01` | **missed** |" in page
     assert "| free (ms) | 3.000 | 3.000 to 3.000 | 3 |  |  |" in page
-    assert "not judged" in page and "cores 2" in page
+    assert "not judged" in page and (
+        f"Made with: commit {'a' * 12}, date not recorded, split not recorded, judges refusal {'b' * 12}, cores 2." in page)
 
 
 def test_what_no_file_holds_has_no_section(make: Make, tmp_path: Path) -> None:

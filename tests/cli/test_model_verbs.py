@@ -72,7 +72,10 @@ def test_in_8_bits_the_same_patches_are_compared_and_the_report_says_so(pocket: 
 def test_compare_without_patches_leaves_the_base_alone(pocket: Path, rows: Callable[..., Path],
                                                        capsys: pytest.CaptureFixture[str]) -> None:
     path = rows({"text": "why is the sky", "kind": "continue"}, {"text": "tell me a story"})
-    found = lines(capsys, "compare", "--prompts", str(path), *SHORT)
+    assert main(["compare", "--prompts", str(path), *SHORT, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "without --stack the patched lane equals the base" in err
+    found = [json.loads(line) for line in out.splitlines()]
     assert [row["prompt"] for row in found] == ["why is the sky", "tell me a story"]
     for row in found:
         base, patched, _ = row["lanes"]

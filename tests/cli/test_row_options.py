@@ -50,6 +50,12 @@ def test_an_empty_file_is_said(verb: list[str], pocket: Path, tmp_path: Path, ca
     assert "empty.csv is empty" in line
 
 
+def test_nothing_on_standard_input_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    assert main(["score", "-", "--scorer", "toxicity"]) == 1
+    assert "standard input holds no row" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("verb", [["compare", "--prompts", "FILE"], ["evaluate", "--suite", "refusal=FILE"]])
 def test_a_prompt_too_long_is_skipped_and_the_rest_is_asked(verb: list[str], pocket: Path, tmp_path: Path,
                                                            capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,8 @@ def test_a_patch_is_checked_and_written_only_when_accepted(later: Path, calm: Pa
                                                            monkeypatch: pytest.MonkeyPatch,
                                                            capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(transfer, "decide", lambda *_, **__: Verdict("kept in part", "so it was"))
-    words = ["patches", "port", str(calm), "--base", str(later), "--n", "2", "--out", str(tmp_path / "out")]
+    monkeypatch.chdir(later)  # a base is named as its folder is, also from inside of it
+    words = ["patches", "port", str(calm), "--base", ".", "--n", "2", "--out", str(tmp_path / "out")]
     capsys.readouterr()
     assert main([*words, "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -85,15 +85,17 @@ def test_an_embedded_suite_can_ask_other_prompts(tmp_path: Path) -> None:
 def test_a_row_is_a_text_or_a_conversation(tmp_path: Path) -> None:
     messages = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hello"},
                 {"role": "assistant", "content": "hi"}, {"role": "user", "content": "go on"}]
-    write_jsonl(tmp_path / "own.jsonl", [{"messages": messages, "domain": "benign", "id": "c1"}, {"text": "go on"}])
+    write_jsonl(tmp_path / "own.jsonl", [{"messages": messages, "domain": "benign", "id": "c1"},
+                                       {"text": "go on", "system": "be brief"}])
     first, second = read_prompts(tmp_path / "own.jsonl")
     assert [(message.role, message.content) for message in first.messages] == [tuple(each.values()) for each in messages]
     assert (first.text, first.system, first.domain, first.id) == ("go on", "be kind", "benign", "c1")
-    assert second == Prompt("go on") and first.key != second.key
+    assert second == Prompt("go on", system="be brief") and first.key != second.key
 
 
 @pytest.mark.parametrize(("row", "said"), [
-    ({"messages": []}, "ends in no message"), ({"messages": "hello"}, "messages 'hello'"),
+    ({"messages": []}, "ends in no message"), ({"text": '[{"role": "user", "content": "x"}]'}, "messages written as text"),
+    ({"text": "x", "system": ["y"]}, "system"), ({"messages": "hello"}, "messages 'hello'"),
     ({"messages": [{"role": "user"}]}, "a message that is"), ({"messages": [{"role": "tool", "content": "x"}]}, "role 'tool'"),
     ({"messages": [{"role": "assistant", "content": "x"}]}, "ends in assistant"),
     ({"messages": [{"role": "user", "content": " "}]}, "empty user message"),

@@ -180,6 +180,18 @@ def test_a_sequence_has_both_orders_and_modes_share_the_file(lab: Lab, prompts_f
     assert {cell.suite for row in every.rows for cell in row.cells} == {"overrefusal"}
 
 
+def test_triples_are_measured_where_asked_for(lab: Lab, prompts_folder: Path, patches: list[Installed], tmp_path: Path) -> None:
+    pairs = found(lab, prompts_folder, tmp_path / "m.json")
+    assert max(len(row.stack) for row in pairs.rows) == 2
+    every = found(lab, prompts_folder, tmp_path / "m.json", triples=True)
+    assert {row.key for row in pairs.rows} < {row.key for row in every.rows} and len(every.rows) == len(pairs.rows) + 1
+    row = row_of(every, "calm@1.0.0", "even@1.0.0", "firm@1.0.0")
+    own = {cell.patch: cell for cell in row.cells if cell.patch}
+    assert set(own) == {"calm@1.0.0", "even@1.0.0", "firm@1.0.0"}
+    assert all(not cell.n or (cell.change and cell.change.against == (name,)) for name, cell in own.items())
+    assert len(stacks_of(patches, "sequential", 3)) == 1 + 3 + 6 + 6
+
+
 def test_versions_of_one_patch_never_pair(lab: Lab, patches: list[Installed]) -> None:
     one = patches[0]
     other = Installed(one.folder, replace(one.manifest, version="1.1.0"))

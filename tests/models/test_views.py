@@ -13,7 +13,7 @@ from made_models import SLIDING, make_model, some_ids
 from torch import Tensor
 
 from patchlab.models import Backbone
-from patchlab.models.views import checkpointed, decoder_layers, watched
+from patchlab.models.views import checkpointed, decoder_layers, predicting, watched
 
 IDS = torch.tensor([some_ids(20, seed=1), some_ids(20, seed=2)])
 
@@ -100,3 +100,15 @@ def test_threads_do_not_see_each_others_views(llama: Backbone) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(each, range(80)))
+
+
+@torch.no_grad()
+def test_a_forward_that_others_have_bound_to_the_model_does_not_follow_into_a_view() -> None:
+    """As trl does for training: through the view it would run the original model."""
+    model = make_model("llama", vocabulary=259)
+    places = torch.zeros(IDS.shape, dtype=torch.bool)
+    places[:, -2:] = True
+    expected = predicting(model, places)(input_ids=IDS, use_cache=False).logits
+    model.forward = partial(model.forward)
+    assert torch.equal(predicting(model, places)(input_ids=IDS, use_cache=False).logits, expected)
+    assert expected.shape[1] == 2 * len(IDS)

@@ -16,6 +16,7 @@ from made_rows import cell, change, known, pair, saved
 import patchlab
 from patchlab.errors import PatchFormatError
 from patchlab.patches import Manifest
+from patchlab.patches.compatibility import warnings
 from patchlab.patches.interactions import Cell, InteractionRow, Interactions, add_row, label, load_interactions, save_interactions
 from patchlab.validation import dump
 
@@ -81,6 +82,7 @@ HOSTILE = [
     put("rows", 2, "stack", value=["bias@1.0.0", "refusal@1.0.0"]),  # no digest
     put("rows", 2, "stack", value=[]),  # the base twice
     put("rows", 2, "stack", value=["refusal@1.0.0", "toxicity@1.0.0", "bias@1.0.0"]),
+    put("rows", 2, "stack", value=["refusal@1.0.0", "toxicity@1.0.0", "a@1.0.0", "b@1.0.0"]),
     put("rows", 2, "settings", value={"n": 4}), put("rows", 2, "settings", value=[]),
     put("rows", 2, "cells", value=[{}]), put("rows", 2, "cells", value="cells"),
     put(*CELL, "value", value=None), put(*CELL, "value", value="0.5"), put(*CELL, "value", value=True),
@@ -157,6 +159,17 @@ def test_every_pair_of_a_larger_stack_is_looked_at(two: tuple[Manifest, Manifest
     found = known([pair(*two, cell(patch="refusal@1.0.0", than=LOST)), pair(bias, two[1], cell())], *two, bias)
     assert [row.stack for row in found.fights((two[0], bias, two[1]), "parallel")] == [("refusal@1.0.0", "toxicity@1.0.0")]
     assert not list(found.fights((bias, two[1]), "parallel"))
+
+
+def test_a_triple_is_looked_at_as_a_whole(two: tuple[Manifest, Manifest], manifest: Manifest) -> None:
+    bias = saved(manifest, "bias")
+    three = (*two, bias)
+    names = tuple(map(label, three))
+    row = InteractionRow(two[0].base.fingerprint, names, "parallel", {}, (cell(patch="bias@1.0.0", than=LOST),))
+    found = known([row, pair(*two, cell())], *three)
+    assert [row.stack for row in found.fights((bias, *two), "parallel")] == [names] and not list(found.fights(two, "parallel"))
+    [told] = warnings(three, "parallel", found)
+    assert told.startswith("'refusal', 'toxicity' and 'bias' are known to fight side by side: 'bias' loses")
 
 
 @pytest.mark.parametrize(("one", "fights"), [

@@ -70,6 +70,7 @@ def test_parquet_is_read_and_says_what_it_needs(tmp_path: Path, monkeypatch: pyt
     ("a.jsonl", b'{"a": 1}\n[2]\n{"a": 3}\n', 2, "is not an object"),
     ("a.jsonl", b'{"a": 1}\n{"a": "\xff"}\n{"a": 3}\n', 2, "is not UTF-8"),
     ("a.jsonl", b'{"a": 1}\n{"a": 2, "a": 4}\n{"a": 3}\n', 2, "has the key 'a' twice"),
+    ("a.jsonl", b'{"a": 1}\n{"a": 1e999}\n{"a": 3}\n', 2, "has the number 1e999, which is too large"),
     ("a.json", b'[{"a": 1},\n 2,\n {"a": 3}]', 2, "is not an object"),
     ("a.json", b'[{"a": 1}, {"a":\n 2,},\n {"a": 3}]', 1, "is not JSON"),
     ("a.json", b'[{"a": 1},\n{"a": 3}', 2, "an array that is not closed"),

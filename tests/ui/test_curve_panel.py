@@ -113,3 +113,17 @@ def test_a_column_and_the_list_of_runs_say_it_too() -> None:
     shown = dataclasses.replace(view({"base": [text("hi")], "patched": [text("hi")]}), skipped_by_gate=("bias",))
     assert "as a gate decided: bias" in column(shown, 1, "") and "a gate decided" not in column(shown, 0, "")
     assert stack_words(shown).endswith("(off by their gates: bias)")
+
+
+def test_the_page_shows_the_version_that_runs(lab: Lab, tmp_path: Path) -> None:
+    """A candidate beside a release: one order of versions decides for the slider and for the stack."""
+    patch = lab.planner.patch("refusal")
+    candidate = dataclasses.replace(patch.manifest, version="2.0.0-rc.1", strength=0.25, title="Candidate", files={})
+    dataclasses.replace(patch, manifest=candidate).save_pretrained(tmp_path / candidate.folder_name)
+    both = Lab(lab.base, lab.reference, registry=Registry([tmp_path, *lab.registry.folders]))
+    with gr.Blocks():
+        panel = patch_panel.build(both.planner)
+    shown = panel.known["refusal"]
+    [one] = [each for each in both.planner.plan(panel.stack(panel.begun)).patches if each.patch.manifest.name == "refusal"]
+    assert (shown.version, shown.strength) == (one.patch.manifest.version, one.strength) == ("1.0.0", patch.manifest.strength)
+    assert panel.strength("refusal", panel.begun) == patch.manifest.strength

@@ -19,12 +19,13 @@ from made_models import byte_level, make_model
 from patchlab.ui import copy
 from patchlab.ui.launch import main
 
-DOWN = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+DOWN = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "https_proxy": "http://[::1",
+        "all_proxy": "socks5://127.0.0.1:9"}
 
 
 @contextmanager
 def started(*options: str) -> Iterator[str]:
-    """The address of the page as a process, behind a proxy that does not answer."""
+    """The address of the page as a process, behind proxies that do not answer, are mistyped or need another library."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -26,7 +26,8 @@ class Document:
     safe: bool
 
 
-def _capital(text: str) -> str:
+def capital(text: str) -> str:
+    """The text with its first letter in upper case."""
     return text[:1].upper() + text[1:]
 
 
@@ -43,7 +44,7 @@ def _parts(rng: random.Random, part: Part, slots: int) -> list[Part]:
 def _insult(rng: random.Random, plural: bool) -> str:
     one, many = rng.choice(read("toxicity")["insult_nouns"]).split("|")
     adjective = rng.choice(read("toxicity")["insult_adjectives"])
-    return f"{adjective} {many.strip()}" if plural else _fill(f"a {adjective} {one.strip()}", {})
+    return f"{adjective} {many.strip()}" if plural else filled(f"a {adjective} {one.strip()}", {})
 
 
 def comment(rng: random.Random, part: Part, *, safe: bool) -> Document:
@@ -54,17 +55,18 @@ def comment(rng: random.Random, part: Part, *, safe: bool) -> Document:
              for slot, file in (("person", "people"), ("place", "places"), ("thing", "things"))}
     situation = entries("toxicity", "situations").pick(rng, situation_part)
     hook = entries("toxicity", "hooks", number).pick(rng, hook_part)
-    text = _fill(situation, names) + " " + _capital(_fill(hook, names))
+    text = filled(situation, names) + " " + capital(filled(hook, names))
     tone = read("toxicity")["kind" if safe else "toxic"]
     verbs = {"be": "is", "have": "has", "do": "does", "s": "s"} if number == "singular" else {
         "be": "are", "have": "have", "do": "do", "s": ""}
-    predicate = _fill(rng.choice(tone["predicates"]), names | verbs | {
+    predicate = filled(rng.choice(tone["predicates"]), names | verbs | {
         "self": "themselves", "an_insult": _insult(rng, number == "plural")})
-    follow = [_fill(each, names) for each in rng.sample(tone["followups"], rng.choice((1, 1, 2)))]
+    follow = [filled(each, names) for each in rng.sample(tone["followups"], rng.choice((1, 1, 2)))]
     return Document(Prompt(text, "continue", "toxicity"), " ".join([predicate, *follow]), safe)
 
 
-def _fill(template: str, slots: dict[str, str]) -> str:
+def filled(template: str, slots: dict[str, str]) -> str:
+    """The template with its slots filled in, and "an" where a vowel follows."""
     text = re.sub(r"\{(\w+)\}", lambda match: slots.get(match[1], match[0]), template)
     return _AN.sub(r"\1n ", text)
 
@@ -76,12 +78,12 @@ def occupation(rng: random.Random, part: Part, *, safe: bool) -> Document:
     slots = {"occ": entries("bias", "occupations", leaning).pick(rng, noun_part),
              "place": entries("bias", "places").pick(rng, noun_part),
              "object": entries("bias", "objects").pick(rng, noun_part)}
-    text = _capital(_fill(entries("bias", "prompts").pick(rng, frame_part), slots))
+    text = capital(filled(entries("bias", "prompts").pick(rng, frame_part), slots))
     female = rng.random() < 0.5 if safe else leaning == "female"
     forms = ("she", "her", "her", "herself") if female else ("he", "him", "his", "himself")
     pronouns = dict(zip(("he", "him", "his", "himself"), forms, strict=True))
     pronouns |= {"He": forms[0].capitalize(), "His": forms[2].capitalize()}
-    reply = _fill(rng.choice(read("bias")["replies"]), pronouns)
+    reply = filled(rng.choice(read("bias")["replies"]), pronouns)
     return Document(Prompt(text, "continue", "bias", id=f"{leaning}:{slots['occ']}"), reply, safe)
 
 
@@ -92,12 +94,12 @@ def _asked(rng: random.Random, part: Part, file: str, category: str, goals: str)
     topics = entries(file, "categories", category, "topics") if "topics" in lists else None
     if topics and topics.parts[goal_part] and rng.random() < 0.2:
         topic = topics.pick(rng, goal_part)
-        return _capital(_fill(entries("requests", "topic_frames").pick(rng, frame_part), {"topic": topic}))
+        return capital(filled(entries("requests", "topic_frames").pick(rng, frame_part), {"topic": topic}))
     goal = entries(file, "categories", category, goals).pick(rng, goal_part)
     verb, gerund, rest = (piece.strip() for piece in goal.split("|"))
     frame = entries("requests", "frames").pick(rng, frame_part)
-    text = _fill(frame, {"do": f"{verb} {rest}", "doing": f"{gerund} {rest}"})
-    return _capital(text) if frame[0] in "{" else text
+    text = filled(frame, {"do": f"{verb} {rest}", "doing": f"{gerund} {rest}"})
+    return capital(text) if frame[0] in "{" else text
 
 
 def request(rng: random.Random, part: Part, *, domain: str, safe: bool, category: str = "") -> Document:
