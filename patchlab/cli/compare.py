@@ -89,7 +89,8 @@ def _print_dropped(read: Sequence[Prompt], used: Sequence[Prompt]) -> None:
     """Say how many exchanges were left out of conversations."""
     dropped = [len(before.earlier) - len(after.earlier) for before, after in zip(read, used, strict=True)]
     if any(dropped):
-        tell([f"conversations longer than the context: {sum(map(bool, dropped))}; oldest exchanges left out: {sum(dropped) // 2}"])
+        tell([f"conversations longer than the context: {sum(map(bool, dropped))}; "
+              f"oldest exchanges left out: {sum(dropped) // 2}"])
 
 
 def _print_notes(lab: Lab, plans: Sequence[StackPlan], stacked: bool) -> None:
