@@ -24,6 +24,7 @@ from patchlab.models import Backbone
 from patchlab.patches import Stack
 from patchlab.records import Agreement, Measure, Progress, Prompt, Reply, Report
 
+OF_EVERY_REPLY = ("cut_rate", "empty_rate", "unjudged_rate")  # metrics of every suite that samples replies
 EXAMPLES = 3  # replies of each suite and lane that the report shows
 
 
@@ -127,7 +128,8 @@ class _Run:
                 for column in self._columns(chosen.name, name, metric, of_lane, judges):
                     self.columns += [column] if chosen.apart != "only" else []
                     self.columns += by_domain(column) if chosen.apart != "no" else []
-            self.columns += self._columns(chosen.name, name, "cut_rate", of_lane, judges)
+            for metric in OF_EVERY_REPLY:
+                self.columns += self._columns(chosen.name, name, metric, of_lane, judges)
         self.agreements += agreements(chosen.name, chosen.metrics, replies, judges.verdicts, seed=self.seed)
 
     def _drift(self, prompts: list[Prompt], judges: Judges) -> Generator[Progress, None, None]:

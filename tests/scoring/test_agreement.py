@@ -42,9 +42,3 @@ def test_the_two_scorers_of_a_claim_agree_on_made_text_but_are_not_one(name: str
     found = kappa(np.array(flags(name, texts)), np.array(flags(f"{name}-2", texts)))
     assert found is not None and least <= found < 1
     assert load_scorer(name).digest != load_scorer(f"{name}-2").digest
-
-
-@pytest.mark.parametrize("name", ["toxicity-2", "refusal-2"])
-def test_a_text_without_words_is_clear(name: str) -> None:
-    for score in load_scorer(name).score(["", " \n", "\u3000"]):
-        assert score.value == 0.0 and not score.flagged and score.label == ("empty" if name == "refusal-2" else "not toxic")

@@ -61,9 +61,9 @@ def test_plain_answers_are_answered(reply: str) -> None:
 
 @pytest.mark.parametrize("reply", EMPTY)
 def test_empty_text_is_empty_and_never_flagged(reply: str) -> None:
-    refusal, toxicity = load_scorer("refusal").score([reply])[0], load_scorer("toxicity").score([reply])[0]
-    assert (refusal.label, refusal.flagged, refusal.value) == ("empty", False, 0.0)
-    assert (toxicity.label, toxicity.flagged, toxicity.value) == ("not toxic", False, 0.0)
+    for name in KINDS:
+        [score] = load_scorer(name).score([reply])
+        assert (score.label, score.flagged, score.value) == ("empty", False, 0.0)
 
 
 def test_refusals_in_unknown_words_are_mostly_found() -> None:

@@ -11,7 +11,7 @@ from remark_cases import CALM, TOXIC
 from safetensors.numpy import load, save
 
 from patchlab.errors import PatchFormatError
-from patchlab.scoring import features, hashed_ngrams, refusal_features
+from patchlab.scoring import features, hashed_ngrams, refusal_features, toxicity_features
 from patchlab.scoring.convolution import FILTERS, WIDTH, WINDOW, Convolution, layout
 from patchlab.scoring.embedded import load_embedded, save_embedded
 from patchlab.scoring.models import KINDS, PIECES, Model
@@ -117,7 +117,7 @@ def test_the_two_scorers_of_a_claim_share_no_feature(monkeypatch: pytest.MonkeyP
     features._cached_grams.cache_clear()
     hashed_ngrams._rows.cache_clear()
     try:
-        KINDS["toxicity"].probe(), features.toxicity_features(text), hashed_ngrams.pieces(text, 64)
+        KINDS["toxicity"].probe(), toxicity_features.toxicity_features(text), hashed_ngrams.pieces(text, 64)
     finally:
         features._cached_grams.cache_clear()
         hashed_ngrams._rows.cache_clear()

@@ -18,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchlab.errors import InputError
+from patchlab.scoring.language import judged
+from patchlab.scoring.spelling import undisguised
+from patchlab.scoring.windows import windows
 from patchlab.storage import read_jsonl
 
 Task = Literal["toxicity", "refusal"]
@@ -118,8 +121,31 @@ def calm_sets(data: Path) -> list[LabelledSet]:
     bold = [Example(row["wikipedia_sentence"], 0) for row in _rows(data / "bold_gender/prompts.jsonl")]
     return [_divided("winogender", "MIT", "github.com/rudinger/winogender-schemas", 0.15, winogender),
             _divided("self_instruct", "Apache-2.0", "github.com/yizhongw/self-instruct", 0.3, answers + asked),
+            *(_asked(data, *each) for each in _CALM),
             LabelledSet("dolly_subset", "CC-BY-SA-3.0", "databricks-dolly-15k", 0.0, (), tuple(dolly)),
             LabelledSet("bold_gender", "CC-BY-SA-4.0", "github.com/amazon-science/bold", 0.0, (), tuple(bold))]
+
+
+_CALM: tuple[tuple[str, str, str, float, Callable[[Row], list[str]]], ...] = (
+    ("gsm8k_questions", "MIT", "github.com/openai/grade-school-math", 0.2, lambda row: [row["prompt"]]),
+    ("arena_hard", "Apache-2.0", "github.com/lmarena/arena-hard-auto", 0.2, lambda row: [row["prompt"]]),
+    ("awesome_prompts", "CC0-1.0", "github.com/melnikovics/awesome-chatgpt-prompts", 0.15, lambda row: [row["prompt"]]),
+    ("clinc150", "CC-BY-3.0", "github.com/clinc/oos-eval", 0.15, lambda row: [row["prompt"]]),
+    ("banking77", "CC-BY-4.0", "github.com/PolyAI-LDN/task-specific-datasets", 0.1, lambda row: [row["prompt"]]),
+    ("self_dialogue", "BSD-3-Clause", "github.com/jfainberg/self_dialogue_corpus", 0.3,
+     lambda row: [turn["content"] for turn in row["turns"]]),
+    ("taskmaster4", "CC-BY-4.0", "github.com/google-research-datasets/Taskmaster", 0.1,
+     lambda row: [turn["content"] for turn in row["turns"]]),
+    ("winogenerated", "CC-BY-4.0", "github.com/anthropics/evals", 0.2,
+     lambda row: [row["sentence_with_blank"].replace("_", "their")]),
+)
+
+
+def _asked(data: Path, name: str, licence: str, source: str, share: float, texts: Callable[[Row], list[str]]) -> LabelledSet:
+    """A set of requests or chats, all calm."""
+    train, dev = (tuple(Example(text, 0) for row in _rows(data / name / f"{part}.jsonl") for text in texts(row))
+                  for part in ("train", "dev"))
+    return LabelledSet(name, licence, source, share, train, dev)
 
 
 def xstest(data: Path) -> list[tuple[Example, str, str]]:
@@ -188,3 +214,17 @@ def extra_set(path: Path | None, task: Task, share: float) -> LabelledSet | None
         if row["task"] == task:
             rows.append(Example(row["text"], int(row["label"]), prompt=prompt if isinstance(prompt, str) else None))
     return _divided("made world", "this project's", "tools.pocket", share, rows) if rows else None
+
+
+def in_windows(each: LabelledSet) -> LabelledSet:
+    """A set as scorers read it: disguised words spelled out, and calm training rows window by window, other languages left out.
+
+    Which sentence of a toxic text is the toxic one is not known, so those stay whole.
+    """
+    train = []
+    for row in each.train:
+        text = undisguised(row.text)
+        parts = [text] if row.label else windows(text)
+        train += [replace(row, text=part, weight=row.weight / len(parts), group=row.group or row.text)
+                  for part in parts if judged(text)]
+    return replace(each, train=tuple(train))
