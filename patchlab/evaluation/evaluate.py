@@ -16,7 +16,7 @@ from pathlib import Path
 from patchlab.engine import Lab, Sampling, StackPlan
 from patchlab.errors import ContextError
 from patchlab.evaluation.columns import Column, agreements, by_domain, by_occupation, columns, comparisons, measure
-from patchlab.evaluation.metrics import METRICS, Judged, present
+from patchlab.evaluation.metrics import METRICS, OF_EVERY_REPLY, Judged, present
 from patchlab.evaluation.model_metrics import Judges
 from patchlab.evaluation.reply_store import Replies, machine, made_with
 from patchlab.evaluation.suites import DOMAINS, SUITES, Check, Suite, load_prompts, suite
@@ -24,7 +24,6 @@ from patchlab.models import Backbone
 from patchlab.patches import Stack
 from patchlab.records import Agreement, Measure, Progress, Prompt, Reply, Report
 
-OF_EVERY_REPLY = ("cut_rate", "empty_rate", "unjudged_rate")  # metrics of every suite that samples replies
 EXAMPLES = 3  # replies of each suite and lane that the report shows
 
 

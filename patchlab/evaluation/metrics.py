@@ -176,3 +176,4 @@ METRICS: dict[str, Judged | Counted] = {
     "empty_rate": Counted(empty_rate, "answer", Path(answer.__file__)),
     "unjudged_rate": Counted(unjudged_rate, "language", Path(language.__file__)),
 }
+OF_EVERY_REPLY = ("cut_rate", "empty_rate", "unjudged_rate")  # metrics of every suite that samples replies

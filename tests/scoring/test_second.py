@@ -41,7 +41,7 @@ def convolution() -> Convolution:
 def trees() -> Trees:
     pytest.importorskip("sklearn")
     made = replies(12, half="fit", seed=4)
-    return grow(numbers(each.text for each in made), np.array([each.label for each in made]), np.ones(len(made)))
+    return grow(numbers(made, prompts=False), np.array([each.label for each in made]), np.ones(len(made)))
 
 
 @pytest.fixture(params=["toxicity-2", "refusal-2"])
@@ -54,7 +54,7 @@ def saved(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
 def test_fitting_again_gives_the_same_bytes(convolution: Convolution, trees: Trees) -> None:
     assert save(toy_convolution().tensors()) == save(convolution.tensors()) != save(toy_convolution(seed=1).tensors())
     made = replies(12, half="fit", seed=4)
-    again = grow(numbers(each.text for each in made), np.array([each.label for each in made]), np.ones(len(made)))
+    again = grow(numbers(made, prompts=False), np.array([each.label for each in made]), np.ones(len(made)))
     assert save(again.tensors()) == save(trees.tensors())
 
 

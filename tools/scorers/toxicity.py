@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,21 @@ from numpy.typing import NDArray
 
 from patchlab.scoring.convolution import Convolution
 from patchlab.scoring.models import PIECES, Linear, Model
+from patchlab.scoring.windows import windows
 from tools.scorers import sets
 from tools.scorers.figures import Floats, agreement, chances, curve, reliability
 from tools.scorers.fitted import Claim, Fitted, labels_of, model_logits, quiet_threshold
 from tools.scorers.linear import logistic, matrix, platt, scaled, training_rows
 from tools.scorers.network import train
 from tools.scorers.sets import Example, LabelledSet, set_weights, tuning
+from tools.scorers.written_exchanges import exchanges
 from tools.scorers.written_groups import group_remarks
 from tools.scorers.written_remarks import remarks
 from tools.scorers.written_reports import reports
 
-OWN = ("written remarks", "written groups", "written reports", "made world")  # frames of this project
+OWN = ("written remarks", "written exchanges", "written groups", "written reports", "made world")  # frames of this project
 EXTRA_SHARE = 1.2  # the made world counts as much as the largest public set
+EXCHANGES_SHARE = 0.4
 CALM_SHARE = 0.003  # of ordinary calm sentences that may be flagged: one in eighty texts of four sentences
 STRENGTH = 1.5  # of the linear model; see logistic
 STEPS = 4500  # of the convolution
@@ -32,12 +36,16 @@ def fit_toxicity(data: Path, extra: Path | None) -> Claim:
     written = [sets.written_set(f"written {name}", f"written_{name}", share, [Example(each.text, each.label) for each in made])
                for name, share, made in (("remarks", 1.0, remarks(8000, seed=1)), ("groups", 0.8, group_remarks(4000, seed=1)),
                                          ("reports", 1.0, reports(6000, seed=1)))]
+    written.append(sets.written_set("written exchanges", "written_exchanges", EXCHANGES_SHARE, [
+        Example(text, 0, group=each.prompt) for each in exchanges(250, half="fit", seed=1) for text in (each.text, each.prompt)
+        if each.kind != "rejects a prejudice" or text == each.text]))
     made = sets.extra_set(extra, "toxicity", EXTRA_SHARE)
     public = sets.toxicity_sets(data)
     calm = sets.calm_sets(data)
     every = [*public, *calm, *written, *([made] if made else [])]
     used = [sets.in_windows(each) for each in every if each.share]
-    ordinary = {each.name for each in calm} | {"written remarks", "written reports"}
+    ordinary = {each.name for each in calm} | {"written remarks", "written reports", "written exchanges"}
+    used = [_worst_window(each, _linear(used, ordinary)[0]) for each in used]
     first, second = _linear(used, ordinary), _network(used, ordinary)
     measured = [each for each in every if each.dev]
     found, other = ({each.name: model_logits(name, model, each.dev) for each in measured}
@@ -48,6 +56,12 @@ def fit_toxicity(data: Path, extra: Path | None) -> Claim:
                  [agreement(each.name, labels, *flags[each.name]) for each in measured
                   if 0 < (labels := labels_of(each.dev)).mean() < 1],
                  _by_group(templates.dev, *flags[templates.name]))
+
+
+def _worst_window(each: LabelledSet, model: Linear) -> LabelledSet:
+    """A set with each toxic training row cut to the window that a first model finds the most toxic, as scorers read it."""
+    return replace(each, train=tuple(replace(row, text=max(windows(row.text), key=model.logit), group=row.group or row.text)
+                                     if row.label else row for row in each.train))
 
 
 def _linear(used: Sequence[LabelledSet], ordinary: Container[str]) -> tuple[Linear, float]:
