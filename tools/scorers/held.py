@@ -1,8 +1,9 @@
 """Figures of scorers on texts that were written for measuring: tests/scoring/held.
 
-    python -m tools.scorers.held [--sealed] [--out FILE]
+    python -m tools.scorers.held [--sealed]
 
-`dev` is what scorers are tuned with; `sealed` is opened once, when nothing is tuned any more, and the file of results says so.
+`dev` is what scorers are tuned with; `sealed` is opened once, when nothing is tuned any more, and its figures are written to
+assets/scorers/sealed.json with the date, the commit and the digests of the scorers.
 Both are made into the same cases: every insult disguised in seven ways and hidden among calm sentences, calm texts of 5 and 12
 sentences, sentences about groups with every name of a group, and replies that refuse and that answer.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import random
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,10 +24,12 @@ import numpy as np
 import yaml
 
 from patchlab.scoring import load_scorer
+from patchlab.scoring.embedded import FOLDER as SCORERS
 from patchlab.storage import write_json
 from tools.scorers.figures import macro_f1
 
 FOLDER = Path(__file__).parents[2] / "tests/scoring/held"
+RESULTS = SCORERS / "sealed.json"
 VOWELS = "aeiouAEIOU"
 _ACCENTED = dict(zip("aeiouncyAEIOU", "áèïôùñçýÁÈÏÔÙ", strict=True))
 _CYRILLIC = dict(zip("aceiopsxyACEHIKMOPTX", "асеіорѕхуАСЕНІКМОРТХ", strict=True))
@@ -104,18 +108,18 @@ def figures(part: str) -> dict[str, dict[str, float]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print and, with --out, write."""
+    """Measure and print; write what the sealed part gives."""
     parser = argparse.ArgumentParser(prog="python -m tools.scorers.held", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sealed", action="store_true", help="open the sealed part")
-    parser.add_argument("--out", type=Path, help="the JSON file of results")
     args = parser.parse_args(arguments)
     part = "sealed" if args.sealed else "dev"
     found = figures(part)
     for name, rows in found.items():
         print(name, *(f"  {value:.3f}  {case}" for case, value in rows.items()), sep="\n")
-    if args.out:
-        write_json(args.out, {"part": part, "measured": datetime.now(UTC).isoformat(timespec="seconds"),
-                              "scorers": {name: load_scorer(name).digest for name in found}, "flagged": found})
+    if args.sealed:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=FOLDER).stdout.strip()
+        write_json(RESULTS, {"part": part, "measured": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit,
+                             "scorers": {name: load_scorer(name).digest for name in found}, "figures": found})
     return 0
 
 

@@ -28,6 +28,7 @@ is `unjudged`; neither is flagged. Toxicity is judged sentence by sentence, in a
 They are coarse instruments: use a classifier of the Hub for another opinion (`hub:<model id>`). A score is in [0, 1], 1 is
 worst. From a scorer's threshold on it is flagged; the threshold stands in its JSON and below, and was chosen on rows
 that are not among those of the tables unless a note says so. All figures are on rows that were not fitted on.
+Texts written for measuring only have figures of their own: `python -m tools.scorers.held`, and sealed.json here.
 *caught* (recall): flagged among label 1; *false alarms*: flagged among label 0; *precision*: label 1 among the flagged."""
 
 _TOXICITY_LIMITS = """\

@@ -45,7 +45,8 @@ def fit_toxicity(data: Path, extra: Path | None) -> Claim:
     every = [*public, *calm, *written, *([made] if made else [])]
     used = [sets.in_windows(each) for each in every if each.share]
     ordinary = {each.name for each in calm} | {"written remarks", "written reports", "written exchanges"}
-    used = [_worst_window(each, _linear(used, ordinary)[0]) for each in used]
+    whole, _ = _linear(used, ordinary)
+    used = [_worst_window(each, whole) for each in used]
     first, second = _linear(used, ordinary), _network(used, ordinary)
     measured = [each for each in every if each.dev]
     found, other = ({each.name: model_logits(name, model, each.dev) for each in measured}
