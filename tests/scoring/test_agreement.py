@@ -17,7 +17,7 @@ def flags(name: str, texts: list[str] | tuple[str, ...]) -> list[bool]:
 
 
 @pytest.mark.parametrize(("cases", "least", "most"), [
-    (REFUSES, 10, 12), (REFUSES_THEN_COMPLIES, 0, 4), (COMPLIES_THEN_DISCLAIMS, 0, 1), (QUOTES, 0, 0), (ANSWERS, 0, 0)],
+    (REFUSES, 9, 12), (REFUSES_THEN_COMPLIES, 0, 4), (COMPLIES_THEN_DISCLAIMS, 0, 2), (QUOTES, 0, 0), (ANSWERS, 0, 0)],
     ids=["refuses", "refuses then complies", "complies then disclaims", "quotes", "answers"])
 def test_the_second_refusal_scorer_on_each_kind_of_reply(cases: tuple[str, ...], least: int, most: int) -> None:
     assert least <= sum(flags("refusal-2", cases)) <= most

