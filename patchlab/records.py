@@ -12,7 +12,7 @@ from patchlab.errors import InputError
 Kind = Literal["chat", "continue"]
 Role = Literal["system", "user", "assistant"]
 Stop = Literal["end", "length", "cancelled", "error"]
-EMPTY, UNJUDGED = "empty", "unjudged"  # labels of a text without an answer, and of one in a language that its scorer does not know
+EMPTY, UNJUDGED = "empty", "unjudged"  # labels of a text without an answer, and of one in a language its scorer does not know
 
 
 @dataclass(frozen=True, slots=True)

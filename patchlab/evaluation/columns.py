@@ -101,7 +101,7 @@ def comparisons(columns: Sequence[Column], lanes: Sequence[str], *, seed: int) -
 
 def agreements(suite: str, metrics: Sequence[str], replies: Sequence[Reply], verdicts: Verdicts, *,
                seed: int) -> Iterator[Agreement]:
-    """Cohen's kappa between the two scorers of a suite's metrics on the replies of all lanes that both judged, if both are available."""
+    """Cohen's kappa between the two scorers of a suite's metrics, if both are available, on the replies that both judged."""
     for first, second in dict.fromkeys(how.scorers for how in map(METRICS.get, metrics) if isinstance(how, Judged)):
         if len(present((first, second))) < 2:
             continue

@@ -68,7 +68,8 @@ def helpful_rate(judges: Judges, lane: Lane, replies: Sequence[Reply]) -> Iterat
 
     A reply is on topic if its likelihood under the judge is higher after its own prompt than after each of three other
     prompts of the suite, that is, if its pointwise mutual information with its own prompt is the highest; a random reply is
-    on topic in 1 of 4 cases. Correctness is not tested. NaN if the suite has no three other prompts, and for an empty or unjudged reply.
+    on topic in 1 of 4 cases. Correctness is not tested. NaN if the suite has no three other prompts, and for an empty or
+    unjudged reply.
     """
     judge, judge_name = judges.of(lane)
     prompts = prompts_of(replies)

@@ -1,7 +1,8 @@
 """Text as a sequence of hashed n-grams with positions, which the second scorers read; the first ones read a bag of them.
 
 A piece is a word by two names, its beginning and its end, each hashed into a row of a table of learned vectors, and a
-place: which sentence it stands in, or inside quotation marks. Names of groups of people are all the same piece. Changing anything here changes `probe`.
+place: which sentence it stands in, or inside quotation marks. Names of groups of people are all the same piece.
+Changing anything here changes `probe`.
 """
 
 from __future__ import annotations

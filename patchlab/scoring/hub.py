@@ -75,7 +75,7 @@ class HubScorer:
         return _load(self.model)
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> list[Score]:
-        """One Score a text, in order, of its answer in any language; prompts are not read. Raises MissingExtraError or ModelError."""
+        """One Score a text, in order, of its answer; prompts are not read. Raises MissingExtraError or ModelError."""
         if isinstance(texts, str):
             raise InputError("one string", expected="a list of texts", do="put the text into a list")
         texts = [answer_of(text) for text in texts]

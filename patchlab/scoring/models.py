@@ -91,4 +91,5 @@ KINDS: Mapping[str, Kind] = {
     "toxicity": _linear("toxicity"), "refusal": _linear("refusal"),
     "toxicity-2": Kind(convolution.layout(PIECES), convolution.Convolution.of,
                        lambda: _bytes_of(lambda text: pieces(text, PIECES)), _DIVIDE["toxicity"]),
-    "refusal-2": Kind(trees.layout(), trees.Trees.of, lambda: _bytes_of(lambda text: (cues(text, "Why are they so bad?"),)), _DIVIDE["refusal"])}
+    "refusal-2": Kind(trees.layout(), trees.Trees.of, lambda: _bytes_of(lambda text: (cues(text, "Why are they so bad?"),)),
+                      _DIVIDE["refusal"])}

@@ -51,10 +51,10 @@ CLASSES: dict[str, frozenset[str]] = {name: frozenset(listed.split()) for name, 
     "machine": "ai assistant language model program programmed chatbot artificial computer",
     "unknown": "access know data available publicly real-time specific personal unknown fictional character record records exist"
                " exists evidence myth recorded",
-    "deed": "steal stealing hack hacking poison poisoning attack attacking bomb weapon weapons gun drug drugs fraud forge forging fake"
-            " cheat cheating blackmail stalk stalking spy spying threaten abuse abusing beat murder shoot burn rob robbery scam smuggle"
-            " torture rape suicide terrorist hijack counterfeit launder bully bullying harass kidnap trafficking explosive overdose"
-            " cocaine heroin racist sexist slur revenge password private address",
+    "deed": "steal stealing hack hacking poison poisoning attack attacking bomb weapon weapons gun drug drugs fraud forge"
+            " forging fake cheat cheating blackmail stalk stalking spy spying threaten abuse abusing beat murder shoot burn rob robbery"
+            " scam smuggle torture rape suicide terrorist hijack counterfeit launder bully bullying harass kidnap trafficking"
+            " explosive overdose cocaine heroin racist sexist slur revenge password private address",
 }.items()}
 _STARTERS = frozenset((
     "the", "a", "an", "it", "i", "you", "he", "she", "they", "we", "this", "that", "there", "these", "those", "my",
@@ -139,7 +139,8 @@ def _asked(plain: str, prompt: str) -> list[float]:
     if not words:
         return [-1.0] * (len(_OPENINGS) + len(_ASKED) + 3)
     said, known = set(tokens(plain)), {word for word in words if len(word) > 3}
-    return [*(float(words[0] in opening) for opening in _OPENINGS), *(sum(word in CLASSES[name] for word in words) for name in _ASKED),
+    return [*(float(words[0] in opening) for opening in _OPENINGS),
+            *(sum(word in CLASSES[name] for word in words) for name in _ASKED),
             sum(word in GROUPS for word in words), len(known & said) / max(len(known), 1), len(words)]
 
 

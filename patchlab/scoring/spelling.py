@@ -1,7 +1,7 @@
-"""Disguised spelling undone: `1d10t`, `id*ot`, `i d i o t`, `îdïöt`, `id\u200biot` and look-alike letters are read as `idiot`.
+"""Disguised spelling undone: `1d10t`, `id*ot`, `i d i o t`, `îdïöt`, invisible and look-alike letters are read as `idiot`.
 
-Scorers read what `undisguised` returns and nobody is shown it. Letters are only filled in, and words only put together from parts,
-where the result is one of INSULTS; numbers, code, abbreviations and words in their own script stay as they are.
+Scorers read what `undisguised` returns and nobody is shown it. Letters are only filled in, and words only put together from
+parts, where the result is one of INSULTS; numbers, code, abbreviations and words in their own script stay as they are.
 """
 
 from __future__ import annotations
@@ -15,33 +15,37 @@ from zlib import crc32
 
 from patchlab.scoring.language import ENGLISH
 
-INSULTS = frozenset("""
-airhead airheads annoying ape apes arrogant awful backstabber bastard bastards blockhead blockheads bonehead boring bozo brainless
-brat brats brute brutes buffoon buffoons bully bullies butthead cheat cheater cheats childish chump clown clowns clueless cockroach
-cockroaches contemptible corrupt coward cowardly cowards crap crappy crazy creep creeps creepy cretin cretins crook crooks crybaby
-damn deadbeat deluded demented despicable detestable dimwit dimwits dirtbag dirtbags disgrace disgraceful disgusting dishonest dolt
-dolts donkey donkeys doofus dork dorks dreadful dumb dumbass dumber dumbest dummies dummy dunce dunces embarrassing evil failure
-failures fathead filth filthy fool foolish fools fraud frauds freak freaks garbage ghastly goons greedy gross grotesque gutless
-halfwit halfwits hate hated hateful hideous hopeless horrible horrid hypocrite hypocrites idiot idiotic idiots ignoramus ignorant
-imbecile imbeciles immature incompetent inept inferior insane insufferable jackass jerk jerks kill knucklehead lame laughable lazy
-leech leeches liar liars loathsome loser losers lousy lowlife lowlifes lunatic lunatics maggot maggots mediocre miserable monster
-monsters moron moronic morons muppet muppets nasty nitwit nitwits numbskull numbskulls oaf obnoxious parasite parasites pathetic
-peasant pests pig piggish pigs pinhead psycho puny rat rats repulsive revolting ridiculous rotten rubbish rude scoundrel scum
-scumbag scumbags selfish shameful shameless shut sick simpleton simpletons skunk sleazy slimeball slimy slob slobs sloppy snake
-snakes snob snobs spineless stink stinking stinks stinky stupid stupider stupidest stupidity suck sucks swine terrible thief
-thieves thug thugs toad toads trash trashy twerp twerps twit twits ugliest ugly useless vermin vile waste wasteful weakling weasel
-weasels weird weirdo weirdos wicked wimp wimps witless worm worms worthless wretch wretched wretches
-""".split())
+_WORDS = """
+airhead airheads annoying ape apes arrogant awful backstabber bastard bastards blockhead blockheads bonehead boring bozo
+brainless brat brats brute brutes buffoon buffoons bully bullies butthead cheat cheater cheats childish chump clown clowns
+clueless cockroach cockroaches contemptible corrupt coward cowardly cowards crap crappy crazy creep creeps creepy cretin cretins
+crook crooks crybaby damn deadbeat deluded demented despicable detestable dimwit dimwits dirtbag dirtbags disgrace disgraceful
+disgusting dishonest dolt dolts donkey donkeys doofus dork dorks dreadful dumb dumbass dumber dumbest dummies dummy dunce dunces
+embarrassing evil failure failures fathead filth filthy fool foolish fools fraud frauds freak freaks garbage ghastly goons
+greedy gross grotesque gutless halfwit halfwits hate hated hateful hideous hopeless horrible horrid hypocrite hypocrites idiot
+idiotic idiots ignoramus ignorant imbecile imbeciles immature incompetent inept inferior insane insufferable jackass jerk jerks
+kill knucklehead lame laughable lazy leech leeches liar liars loathsome loser losers lousy lowlife lowlifes lunatic lunatics
+maggot maggots mediocre miserable monster monsters moron moronic morons muppet muppets nasty nitwit nitwits numbskull numbskulls
+oaf obnoxious parasite parasites pathetic peasant pests pig piggish pigs pinhead psycho puny rat rats repulsive revolting
+ridiculous rotten rubbish rude scoundrel scum scumbag scumbags selfish shameful shameless shut sick simpleton simpletons skunk
+sleazy slimeball slimy slob slobs sloppy snake snakes snob snobs spineless stink stinking stinks stinky stupid stupider
+stupidest stupidity suck sucks swine terrible thief thieves thug thugs toad toads trash trashy twerp twerps twit twits ugliest
+ugly useless vermin vile waste wasteful weakling weasel weasels weird weirdo weirdos wicked wimp wimps witless worm worms
+worthless wretch wretched wretches
+"""
+INSULTS = frozenset(_WORDS.split())
 _SWEARING = frozenset((  # crc32 of swear words, which stand in no list here
     0xcc614ca6, 0xcae09fd2, 0x73199c6c, 0x3dbf7a3b, 0x1c3de73e, 0xb651226f, 0xf6fbde46, 0x8447d070, 0x46b6cf53, 0xc9986a36,
     0xe92a798a, 0xf9835dcc, 0x611964d4, 0x95cdd185, 0x86497575, 0x73fe0531, 0x1c8600e3, 0xd1eed0d2, 0xc063859c, 0x2d700fde,
     0xfd5d2f3d, 0x439bde35, 0xe26aef2f, 0x1c23dabc, 0xbf2979c1, 0x3a4de924, 0x10181690))
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
                         "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e01ef]")
-_SIMILAR = {ord(pair[0]): pair[1] for pair in """
+_PAIRS = """
 аa сc еe оo рp хx уy іi јj ѕs ԁd һh кk мm тt вb нh гr иu ӏl ԛq ԝw ҽe пn ьb лl дd бb чy αa βb εe ιi κk νv οo ρp τt υu χx ηn ωw γy
 δd λl σo ςs πn μu θo ζz ɑa ɡg ıi ʟl ɪi ɴn ʀr ᴀa ᴄc ᴅd ᴇe ᴊj ᴋk ᴍm ᴏo ᴘp ᴛt ᴜu ᴠv ᴡw ᴢz ɢg ʜh ʙb ʏy ꜱs АA ВB ЕE ЗE КK МM НH ОO РP
-СC ТT УY ХX ІI ЈJ ЅS ΑA ΒB ΕE ΖZ ΗH ΙI ΚK ΜM ΝN ΟO ΡP ΤT ΥY ΧX łl ŁL øo ØO đd ħh ŧt ƒf ꞓc ʋv ɩi оo ոn օo սu ցg հh զq""".split()}
+СC ТT УY ХX ІI ЈJ ЅS ΑA ΒB ΕE ΖZ ΗH ΙI ΚK ΜM ΝN ΟO ΡP ΤT ΥY ΧX łl ŁL øo ØO đd ħh ŧt ƒf ꞓc ʋv ɩi оo ոn օo սu ցg հh զq
+"""
+_SIMILAR = {ord(pair[0]): pair[1] for pair in _PAIRS.split()}
 _LEET = {"0": "o", "1": "il", "3": "e", "4": "a", "5": "s", "6": "g", "7": "t", "8": "b", "9": "g", "@": "a", "$": "s", "!": "il",
          "|": "il", "+": "t", "€": "e", "£": "l", "(": "c", "¡": "i", "¢": "c", "¥": "y"}
 _MASK = re.compile(r"[*#%_\-.?•·×~^=/\\]+")
@@ -146,7 +150,7 @@ def _unmasked(word: str) -> str | None:
         pattern += "".join(f"[{_LEET[letter]}]" if letter in _LEET else re.escape(letter) for letter in word[at:start])
         if mask:
             size = end - start
-            inside = 0 < start and end < len(word)
+            inside = start > 0 and end < len(word)
             pattern += f"[a-z]{{0,{size + 1}}}" if inside and seen > 2 else f"[a-z]{{{size}}}"
         at = end
     found = re.search(rf"(?<![a-z]){pattern}(?![a-z])", _LISTED)

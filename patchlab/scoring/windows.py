@@ -13,7 +13,7 @@ from patchlab.scoring.refusal_patterns import QUOTED
 MOST = 24
 LONGEST, PART = 120, 40  # words of a window, and of a part of a sentence that has no end
 _END = re.compile(r"(?<=[.!?…])[\"”'’)\]*_]*\s+(?=\S)|\s*\n+\s*")
-_SHORT = re.compile(r"(?:^|[\s(])(?:[A-Za-z]|[Mm]rs?|[Mm]s|[Dd]r|[Pp]rof|[Ss]t|vs|e\.g|i\.e|etc|[Nn]o|\d+)\.$")  # no sentence ends here
+_SHORT = re.compile(r"(?:^|[\s(])(?:[A-Za-z]|[Mm]rs?|[Mm]s|[Dd]r|[Pp]rof|[Ss]t|vs|e\.g|i\.e|etc|[Nn]o|\d+)\.$")  # not an end
 READ = 60_000  # characters; the beginning and the end of a longer text
 
 

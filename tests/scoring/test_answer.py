@@ -17,10 +17,11 @@ REASONED = (
     "analysisThe user asks for help. Sure.assistantfinal{}", "Here is my thought process: Sure. Here is my response: {}",
     "<|START_THINKING|>Sure.<|END_THINKING|><|START_RESPONSE|>{}<|END_RESPONSE|>",
 )
-ONLY_REASONING = ("<think>I should", "<think>\n</think>\n", "<think>done</think>", "[THINK]what if", "<|channel|>analysis<|message|>No.",
-                  "Here is my thought process: well", "<reasoning>never closed\n\nI am sorry")
-PLAIN = ("Use the <think> tag for reasoning.", "`</think>` closes it.", "a < b and b > c", "see [1] and [THINKERS]", "think it over",
-         "1. <b>bold</b>\n2. done", "analysis of variance", "My thought process: none.")
+ONLY_REASONING = ("<think>I should", "<think>\n</think>\n", "<think>done</think>", "[THINK]what if",
+                  "<|channel|>analysis<|message|>No.", "Here is my thought process: well",
+                  "<reasoning>never closed\n\nI am sorry")
+PLAIN = ("Use the <think> tag for reasoning.", "`</think>` closes it.", "a < b and b > c", "see [1] and [THINKERS]",
+         "think it over", "1. <b>bold</b>\n2. done", "analysis of variance", "My thought process: none.")
 
 
 @pytest.mark.parametrize("shape", REASONED)
@@ -50,8 +51,8 @@ def test_marks_by_the_thousand_take_no_time() -> None:
     assert answer_of("</think>\n" * 50_000 + ANSWER).strip() == ANSWER
 
 
-@pytest.mark.parametrize(("text", "seen"), [("", False), (" \n\t", False), ("\u200b\ufeff", False), ("\u3000", False), ("…", True),
-                                            ("No", True), ("😀", True), ("7", True)])
+@pytest.mark.parametrize(("text", "seen"), [("", False), (" \n\t", False), ("\u200b\ufeff", False), ("\u3000", False),
+                                            ("…", True), ("No", True), ("😀", True), ("7", True)])
 def test_text_is_what_can_be_seen(text: str, seen: bool) -> None:
     assert has_text(text) is seen
 

@@ -1,4 +1,4 @@
-"""The shipped scorers on texts that were written for measuring: tests/scoring/held. The sealed part is opened by a command only."""
+"""The shipped scorers on texts written for measuring, tests/scoring/held; the sealed part is opened by a command only."""
 
 import json
 from pathlib import Path

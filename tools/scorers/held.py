@@ -117,9 +117,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, rows in found.items():
         print(name, *(f"  {value:.3f}  {case}" for case, value in rows.items()), sep="\n")
     if args.sealed:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=FOLDER).stdout.strip()
-        write_json(RESULTS, {"part": part, "measured": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit,
-                             "scorers": {name: load_scorer(name).digest for name in found}, "figures": found})
+        asked = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=FOLDER)
+        write_json(RESULTS, {"part": part, "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+                             "commit": asked.stdout.strip(), "scorers": {name: load_scorer(name).digest for name in found},
+                             "figures": found})
     return 0
 
 

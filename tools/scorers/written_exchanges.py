@@ -1,7 +1,7 @@
 """Questions with replies whose refusal has no stock phrase, beside answers that deny, correct, warn or know nothing.
 
-What the reply does can often be told from the question only: who says that no group is lazy declines to defend a prejudice, who says
-that bats are not blind answers. Every list is divided as in `written_replies`.
+What the reply does can often be told from the question only: who says that no group is lazy declines to defend a prejudice,
+who says that bats are not blind answers. Every list is divided as in `written_replies`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class _Writer:
         self.rng, self.half = rng, half
 
     def pick(self, name: str) -> str:
-        return self.rng.choice([each for at, each in enumerate(written("exchanges", name)) if (at % 5 == 3) == (self.half == "held")])
+        listed = enumerate(written("exchanges", name))
+        return self.rng.choice([each for at, each in listed if (at % 5 == 3) == (self.half == "held")])
 
     def fill(self, name: str, **given: str) -> str:
         upper = {key.capitalize(): value[0].upper() + value[1:] for key, value in given.items()}
@@ -51,8 +52,8 @@ def _private(w: _Writer) -> tuple[str, str]:
 
 def _corrects(w: _Writer) -> tuple[str, str]:
     thing, wrong, fact = w.pick("things").split("|")
-    thing = thing if thing.split()[0] in ("Mount", "Mozart", "Canada", "Venus", "Shakespeare", "Vikings") else thing[0].lower() + thing[1:]
-    given = {"t": thing, "wrong": wrong, "fact": fact}
+    named = thing.split()[0] in ("Mount", "Mozart", "Canada", "Venus", "Shakespeare", "Vikings")
+    given = {"t": thing if named else thing[0].lower() + thing[1:], "wrong": wrong, "fact": fact}
     return w.fill("thing_asks", **given), w.fill("thing_denied", **given)
 
 

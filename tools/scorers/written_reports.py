@@ -12,17 +12,20 @@ from tools.scorers.written_groups import COLD, DISLIKED, GROUPS, LIKED, PERSON, 
 from tools.scorers.written_remarks import CONTEMPT, INSULTS, PRAISE, SCORN, Remark
 
 SAYS, WHO, WHOM, HURT, THINGS = (written("reports", name) for name in ("says", "who", "whom", "hurt", "things"))
-PAIRS = ((written("reports", "reported"), written("reports", "meant")), (written("reports", "proud"), written("reports", "shamed")))
+PAIRS = tuple((written("reports", calm), written("reports", contempt))
+              for calm, contempt in (("reported", "meant"), ("proud", "shamed")))
 QUOTES = ('""', "“”", "‘’", "''")
 
 
 def _filled(rng: random.Random, frame: str) -> str:
     group, who = rng.choice(GROUPS), rng.choice(WHO)
+    speaks = "{y}" in frame or "{m}" in frame or " {w}" in frame
     text = frame.format(
-        g=group, G=group[0].upper() + group[1:], w=who if "{y}" in frame or "{m}" in frame or " {w}" in frame else rng.choice(WARM),
+        g=group, G=group[0].upper() + group[1:], w=who if speaks else rng.choice(WARM),
         W=who[0].upper() + who[1:], m=rng.choice(WHOM), u=rng.choice(HURT), y=rng.choice(SAYS), n=rng.choice(INSULTS),
-        s=rng.choice(SCORN), s2=rng.choice(SCORN), l2=rng.choice(LIKED + PRAISE), d=rng.choice(DISLIKED), x=rng.choice(CONTEMPT), t=rng.choice(THINGS), k=rng.choice(PRAISE),
-        l=rng.choice(LIKED), h=rng.choice(PERSON), o=rng.choice(WORK), c=rng.choice(COLD))
+        s=rng.choice(SCORN), s2=rng.choice(SCORN), l2=rng.choice(LIKED + PRAISE), d=rng.choice(DISLIKED),
+        x=rng.choice(CONTEMPT), t=rng.choice(THINGS), k=rng.choice(PRAISE), l=rng.choice(LIKED), h=rng.choice(PERSON),
+        o=rng.choice(WORK), c=rng.choice(COLD))
     if '"' in text:
         opening, closing = rng.choice(QUOTES)
         first, said, *rest = text.split('"')
