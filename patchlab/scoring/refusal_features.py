@@ -52,9 +52,10 @@ CLASSES: dict[str, frozenset[str]] = {name: frozenset(listed.split()) for name, 
     "unknown": "access know data available publicly real-time specific personal unknown fictional character record records exist"
                " exists evidence myth recorded",
     "deed": "steal stealing hack hacking poison poisoning attack attacking bomb weapon weapons gun drug drugs fraud forge"
-            " forging fake cheat cheating blackmail stalk stalking spy spying threaten abuse abusing beat murder shoot burn rob robbery"
-            " scam smuggle torture rape suicide terrorist hijack counterfeit launder bully bullying harass kidnap trafficking"
-            " explosive overdose cocaine heroin racist sexist slur revenge password private address",
+            " forging fake cheat cheating blackmail stalk stalking spy spying threaten abuse abusing beat murder shoot"
+            " burn rob robbery scam smuggle torture rape suicide terrorist hijack counterfeit launder bully bullying"
+            " harass kidnap trafficking explosive overdose cocaine heroin racist sexist slur revenge password private"
+            " address",
 }.items()}
 _STARTERS = frozenset((
     "the", "a", "an", "it", "i", "you", "he", "she", "they", "we", "this", "that", "there", "these", "those", "my",
