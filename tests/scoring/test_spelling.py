@@ -18,8 +18,8 @@ MEANT = {
     "you are such a s t u p i d person": "you are such a stupid person"}
 PLAIN = (
     "The U.S.A. and the U.K. signed it at 5 p.m. on 3/4/2021.", "J. R. R. Tolkien and C. S. Lewis", "2*3*4 = 24",
-    "f(x) = a*x**2 + b", "def f(a, b): return a*b - c", "mp3, h2o, covid19, 4x4, B-52", "**bold** and *idea* and _this_", "x - y - z",
-    "A + B",
+    "f(x) = a*x**2 + b", "def f(a, b): return a*b - c", "mp3, h2o, covid19, 4x4, B-52", "**bold** and *idea* and _this_",
+    "x - y - z", "A + B",
     "https://a.b/c?d=e", "$5.00 or 100%", "well-known, co-worker, e-mail", "a b", "I a", "Привет, как дела", "γεια σου",
     "The pass-key is tr33-h0us3!", "no way", "so on and so on", "", " ", "\n\n")
 

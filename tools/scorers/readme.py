@@ -61,9 +61,9 @@ _REFUSAL_LIMITS = """\
 - Neither judges whether an answer is good, true or safe."""
 
 _HOW = {
-    "toxicity": "Threshold {t:g}; the scores were shifted so that it flags at most two in a thousand ordinary calm "
+    "toxicity": "Threshold {t:g}; the scores were shifted so that it flags at most three in a thousand ordinary calm "
                 "sentences held back from fitting.",
-    "toxicity-2": "Threshold {t:g}: 0.5, or as much more as it takes to flag at most two in a thousand ordinary calm "
+    "toxicity-2": "Threshold {t:g}: 0.5, or as much more as it takes to flag at most three in a thousand ordinary calm "
                   "sentences held back from fitting.",
     "refusal": "Threshold {t:g}.",
     "refusal-2": "Threshold {t:g}: 0.5, or as much more as it takes to flag at most one in a hundred answers held back "

@@ -122,19 +122,17 @@ def calm_sets(data: Path) -> list[LabelledSet]:
     return [_divided("winogender", "MIT", "github.com/rudinger/winogender-schemas", 0.15, winogender),
             _divided("self_instruct", "Apache-2.0", "github.com/yizhongw/self-instruct", 0.3, answers + asked),
             *(_asked(data, *each) for each in _CALM),
-            _divided("xstest", "CC-BY-4.0", "github.com/paul-rottger/exaggerated-safety", 0.5,
-                     [replace(row, label=0, weight=1.0) for row, _, _ in xstest(data)]),
             LabelledSet("dolly_subset", "CC-BY-SA-3.0", "databricks-dolly-15k", 0.0, (), tuple(dolly)),
             LabelledSet("bold_gender", "CC-BY-SA-4.0", "github.com/amazon-science/bold", 0.0, (), tuple(bold))]
 
 
 _CALM: tuple[tuple[str, str, str, float, Callable[[Row], list[str]]], ...] = (
     ("gsm8k_questions", "MIT", "github.com/openai/grade-school-math", 0.2, lambda row: [row["prompt"]]),
-    ("arena_hard", "Apache-2.0", "github.com/lmarena/arena-hard-auto", 0.3, lambda row: [row["prompt"]]),
+    ("arena_hard", "Apache-2.0", "github.com/lmarena/arena-hard-auto", 0.2, lambda row: [row["prompt"]]),
     ("awesome_prompts", "CC0-1.0", "github.com/melnikovics/awesome-chatgpt-prompts", 0.15, lambda row: [row["prompt"]]),
     ("clinc150", "CC-BY-3.0", "github.com/clinc/oos-eval", 0.15, lambda row: [row["prompt"]]),
     ("banking77", "CC-BY-4.0", "github.com/PolyAI-LDN/task-specific-datasets", 0.1, lambda row: [row["prompt"]]),
-    ("self_dialogue", "BSD-3-Clause", "github.com/jfainberg/self_dialogue_corpus", 0.6,
+    ("self_dialogue", "BSD-3-Clause", "github.com/jfainberg/self_dialogue_corpus", 0.3,
      lambda row: [turn["content"] for turn in row["turns"]]),
     ("taskmaster4", "CC-BY-4.0", "github.com/google-research-datasets/Taskmaster", 0.1,
      lambda row: [turn["content"] for turn in row["turns"]]),

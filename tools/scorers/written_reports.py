@@ -23,9 +23,8 @@ def _filled(rng: random.Random, frame: str) -> str:
     text = frame.format(
         g=group, G=group[0].upper() + group[1:], w=who if speaks else rng.choice(WARM),
         W=who[0].upper() + who[1:], m=rng.choice(WHOM), u=rng.choice(HURT), y=rng.choice(SAYS), n=rng.choice(INSULTS),
-        s=rng.choice(SCORN), s2=rng.choice(SCORN), l2=rng.choice(LIKED + PRAISE), d=rng.choice(DISLIKED),
-        x=rng.choice(CONTEMPT), t=rng.choice(THINGS), k=rng.choice(PRAISE), l=rng.choice(LIKED), h=rng.choice(PERSON),
-        o=rng.choice(WORK), c=rng.choice(COLD))
+        s=rng.choice(SCORN), d=rng.choice(DISLIKED), x=rng.choice(CONTEMPT), t=rng.choice(THINGS), k=rng.choice(PRAISE),
+        l=rng.choice(LIKED), h=rng.choice(PERSON), o=rng.choice(WORK), c=rng.choice(COLD))
     if '"' in text:
         opening, closing = rng.choice(QUOTES)
         first, said, *rest = text.split('"')
