@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -72,6 +72,13 @@ class Head:
         return np.asarray(shares / shares.sum(1, keepdims=True))
 
 
+@cache
+def tuned_encoder() -> SentenceEncoder:
+    """The encoder with the changes of encoder.safetensors, loaded once. Raises MissingExtraError, TamperedError."""
+    _, tensors = _read(FOLDER)
+    return SentenceEncoder.load({name: value for name, value in tensors.items() if name.startswith("encoder.")})
+
+
 @dataclass(frozen=True)
 class EncoderScorer:
     """A head on the encoder. `value` is the probability of the unwanted labels: toxic, refused, or harmful and crisis together.
@@ -84,6 +91,7 @@ class EncoderScorer:
     digest: str
     threshold: float
     head: Head
+    encoder: Callable[[], SentenceEncoder] = tuned_encoder  # called at the first score
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> list[Score]:
         """One Score a text, in order; `prompts` are not read. Raises InputError, MissingExtraError, TamperedError."""
@@ -95,7 +103,7 @@ class EncoderScorer:
         answers = [text if self.name == "prompt-encoder" else answer_of(text) for text in texts]
         plain = [undisguised(answer) if has_text(answer) else "" for answer in answers]
         asked = [at for at, text in enumerate(plain) if text and judged(text)]
-        rows = features(self.name, tuned_encoder(), [windows(plain[at]) for at in asked]) if asked else []
+        rows = features(self.name, self.encoder(), [windows(plain[at]) for at in asked]) if asked else []
         found = {at: self._verdict(each) for at, each in zip(asked, rows, strict=True)}
         return [found[at] if at in found else self._unknown(text) for at, text in enumerate(plain)]
 
@@ -112,13 +120,6 @@ class EncoderScorer:
         value = min(float(shares[bad].sum()), 1.0)
         flagged = value >= self.threshold
         return Score(self.name, value, flagged, labels[max(bad, key=lambda at: shares[at])] if flagged else labels[0])
-
-
-@cache
-def tuned_encoder() -> SentenceEncoder:
-    """The encoder with the changes of encoder.safetensors, loaded once. Raises MissingExtraError, TamperedError."""
-    _, tensors = _read(FOLDER)
-    return SentenceEncoder.load({name: value for name, value in tensors.items() if name.startswith("encoder.")})
 
 
 def load_encoder_scorer(name: str, folder: Path = FOLDER) -> EncoderScorer:
