@@ -122,6 +122,11 @@ class EncoderScorer:
         return Score(self.name, value, flagged, labels[max(bad, key=lambda at: shares[at])] if flagged else labels[0])
 
 
+def shipped(folder: Path = FOLDER) -> bool:
+    """Whether the heads and the changes of the encoder's layers are there."""
+    return all((folder / f"encoder.{kind}").is_file() for kind in ("json", "safetensors"))
+
+
 def load_encoder_scorer(name: str, folder: Path = FOLDER) -> EncoderScorer:
     """The scorer `name` of LABELS; the encoder is loaded at the first score. Raises NotFoundError, PatchFormatError, TamperedError."""
     card, tensors = _read(folder)

