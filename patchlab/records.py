@@ -12,6 +12,7 @@ from patchlab.errors import InputError
 Kind = Literal["chat", "continue"]
 Role = Literal["system", "user", "assistant"]
 Stop = Literal["end", "length", "cancelled", "error"]
+EMPTY, UNJUDGED = "empty", "unjudged"  # labels of a text without an answer, and of one in a language its scorer does not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +142,20 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A scorer's result for one text: `value` in [0, 1], `flagged` at or above the threshold, and the class as `label`."""
+    """A scorer's result for one text: `value` in [0, 1], `flagged` at or above the threshold, and the class as `label`.
+
+    A text with the label EMPTY or UNJUDGED is never flagged; `known` tells it from one that the scorer found clear.
+    """
 
     scorer: str
     value: float
     flagged: bool
     label: str
+
+    @property
+    def known(self) -> bool:
+        """Whether the scorer judged the text."""
+        return self.label not in (EMPTY, UNJUDGED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,11 @@ OWNERS = {
     "gradio": {"ui": "anywhere"},
     # the report is a file of its own, made without the page and for the command line too; it takes plotly.js only
     "plotly": {"ui": "anywhere", "evaluation/report/html.py": "lazily"},
-    "transformers": {"models": "anywhere", "engine": "anywhere", "scoring/hub.py": "lazily"},
+    "transformers": {"models": "anywhere", "engine": "anywhere", "scoring/hub.py": "lazily",
+                     "scoring/sentence_encoder.py": "lazily"},
     "torch": {
         **dict.fromkeys(["models", "engine", "evaluation", "training", "repair", "serving", "ui"], "anywhere"),
-        "scoring/hub.py": "lazily",
+        **dict.fromkeys(["scoring/hub.py", "scoring/sentence_encoder.py"], "lazily"),
     },
 }
 VAGUE = {"utils", "util", "common", "helpers", "helper", "misc"}

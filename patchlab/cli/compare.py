@@ -156,5 +156,6 @@ def _page(row: Sequence[Reply], scores: Sequence[Mapping[str, Score]], *, sample
 def _verdict(reply: Reply, scores: Mapping[str, Score]) -> str:
     """The labels with scorer and score, and why the reply ended. A text to continue asks for nothing that could be refused."""
     applicable = [score for name, score in scores.items() if name != "refusal" or reply.prompt.kind == "chat"]
-    labels = [f"{score.label} ({score.scorer} {score.value:.2f})" for score in applicable]
+    labels = list(dict.fromkeys(f"{score.label} ({score.scorer} {score.value:.2f})" if score.known else score.label
+                                for score in applicable))
     return f"-> {', '.join(labels)}; {reply.tokens} tokens, {STOPS[reply.stop]}"

@@ -21,7 +21,8 @@ def add(verbs: Verbs) -> None:
     parser = verbs.add_parser(
         "score", allow_abbrev=False, help="score the texts of a file",
         description="Print every row of a file with the score of its text from 0 (best) to 1 (worst), whether the score "
-                    "reaches the scorer's threshold, and the label.")
+                    "reaches the scorer's threshold, and the label; empty is a text without an answer, unjudged one that is "
+                    "not in English.")
     parser.add_argument("file", metavar="FILE", help=f"rows with a text; {FILES}")
     parser.add_argument("--scorer", required=True, metavar="NAME",
                         help="toxicity, toxicity-2, refusal, refusal-2, or a Hub classifier as hub:MODEL or hub:MODEL#LABEL")

@@ -101,11 +101,15 @@ def comparisons(columns: Sequence[Column], lanes: Sequence[str], *, seed: int) -
 
 def agreements(suite: str, metrics: Sequence[str], replies: Sequence[Reply], verdicts: Verdicts, *,
                seed: int) -> Iterator[Agreement]:
-    """Cohen's kappa between the two scorers of a suite's metrics on the replies of all lanes, if both are available."""
+    """Cohen's kappa between the two scorers of a suite's metrics, if both are available, on the replies that both judged."""
     for first, second in dict.fromkeys(how.scorers for how in map(METRICS.get, metrics) if isinstance(how, Judged)):
         if len(present((first, second))) < 2:
             continue
-        a, b = ([score.flagged for score in verdicts.of(name, replies)] for name in (first, second))
-        value, low, high = kappa(a, b, [reply.prompt.key for reply in replies], seed=seed)
+        pairs = zip(verdicts.of(first, replies), verdicts.of(second, replies), replies, strict=True)
+        both = [(a.flagged, b.flagged, reply.prompt.key) for a, b, reply in pairs if a.known and b.known]
+        if not both:
+            continue
+        a, b, prompts = zip(*both, strict=True)
+        value, low, high = kappa(a, b, prompts, seed=seed)
         alike = sum(x == y for x, y in zip(a, b, strict=True)) / len(a)
         yield Agreement(suite, first, second, value, low, high, alike, len(a))

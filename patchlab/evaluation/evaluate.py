@@ -16,7 +16,7 @@ from pathlib import Path
 from patchlab.engine import Lab, Sampling, StackPlan
 from patchlab.errors import ContextError
 from patchlab.evaluation.columns import Column, agreements, by_domain, by_occupation, columns, comparisons, measure
-from patchlab.evaluation.metrics import METRICS, Judged, present
+from patchlab.evaluation.metrics import METRICS, OF_EVERY_REPLY, Judged, present
 from patchlab.evaluation.model_metrics import Judges
 from patchlab.evaluation.reply_store import Replies, machine, made_with
 from patchlab.evaluation.suites import DOMAINS, SUITES, Check, Suite, load_prompts, suite
@@ -127,7 +127,8 @@ class _Run:
                 for column in self._columns(chosen.name, name, metric, of_lane, judges):
                     self.columns += [column] if chosen.apart != "only" else []
                     self.columns += by_domain(column) if chosen.apart != "no" else []
-            self.columns += self._columns(chosen.name, name, "cut_rate", of_lane, judges)
+            for metric in OF_EVERY_REPLY:
+                self.columns += self._columns(chosen.name, name, metric, of_lane, judges)
         self.agreements += agreements(chosen.name, chosen.metrics, replies, judges.verdicts, seed=self.seed)
 
     def _drift(self, prompts: list[Prompt], judges: Judges) -> Generator[Progress, None, None]:

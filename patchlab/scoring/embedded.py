@@ -20,8 +20,11 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from patchlab.errors import InputError, NotFoundError, PatchFormatError, TamperedError
-from patchlab.records import Score
+from patchlab.records import EMPTY, UNJUDGED, Score
+from patchlab.scoring.answer import answer_of, has_text
+from patchlab.scoring.language import judged
 from patchlab.scoring.models import KINDS, Model
+from patchlab.scoring.spelling import undisguised
 from patchlab.storage import ASSETS, write_atomic, write_json
 
 FOLDER = ASSETS / "scorers"
@@ -34,8 +37,9 @@ _CARD_KEYS = {"schema", "name", "features", "threshold", "labels", "weights_sha2
 class EmbeddedScorer:
     """A model with a threshold; `score` gives the probability of the flagged label.
 
-    `labels` holds the words for "flagged", "clear" and, where empty text has a word of
-    its own, "empty". A text without words is never flagged.
+    `labels` holds the words for "flagged" and "clear". What is judged is the answer, without reasoning and with disguised
+    words spelled out. An answer without text is labelled EMPTY with value 0, one in a language that the scorer was not
+    fitted on UNJUDGED with value 0.5; neither is flagged.
     """
 
     name: str
@@ -55,9 +59,13 @@ class EmbeddedScorer:
         return [self._one(text, prompt) for text, prompt in zip(texts, asked, strict=True)]
 
     def _one(self, text: str, prompt: str | None) -> Score:
-        if not text.strip():
-            return Score(self.name, 0.0, False, self.labels.get("empty", self.labels["clear"]))
-        logit = self.model.logit(text, prompt)
+        answer = answer_of(text)
+        if not has_text(answer):
+            return Score(self.name, 0.0, False, EMPTY)
+        plain = undisguised(answer)
+        if not judged(plain):
+            return Score(self.name, 0.5, False, UNJUDGED)
+        logit = max(self.model.logit(each, prompt) for each in KINDS[self.name].divide(plain))
         chance = 1 / (1 + math.exp(-min(max(logit, -60.0), 60.0)))
         flagged = chance >= self.threshold
         return Score(self.name, chance, flagged, self.labels["flagged" if flagged else "clear"])
@@ -117,8 +125,8 @@ def _card_problem(card: Any, name: str) -> str | None:
     threshold, labels = card["threshold"], card["labels"]
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold < 1:
         return "the threshold is not between 0 and 1"
-    if not isinstance(labels, dict) or not {"flagged", "clear"} <= set(labels) <= {"flagged", "clear", "empty"}:
-        return "labels lack the words for flagged and clear"
+    if not isinstance(labels, dict) or set(labels) != {"flagged", "clear"}:
+        return "labels are not the words for flagged and clear"
     if not all(isinstance(word, str) and 0 < len(word) <= 40 for word in labels.values()):
         return "a label is not a short word"
     if not isinstance(card["weights_sha256"], str):

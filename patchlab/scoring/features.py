@@ -92,12 +92,6 @@ def weighted(groups: Iterable[tuple[set[int], float]]) -> Hashed:
     return index, value
 
 
-def toxicity_features(text: str, prompt: str | None = None) -> Hashed:
-    """The features the toxicity scorer reads: indices [N], values [N]. The prompt is not read."""
-    words = tokens(text)
-    return weighted(((word_buckets([spelled(word) for word in words]), 1.0), (character_buckets(words), 1.0)))
-
-
 def digest_of(hashed: Iterable[Hashed]) -> str:
     """A digest of features, to notice that the code which makes them has changed."""
     digest = hashlib.sha256()

@@ -1,8 +1,8 @@
 """Text as a sequence of hashed n-grams with positions, which the second scorers read; the first ones read a bag of them.
 
 A piece is a word by two names, its beginning and its end, each hashed into a row of a table of learned vectors, and a
-place: which sentence it stands in, or inside quotation marks. Names of groups of people are all the same piece, so that
-no group can be told from another. Changing anything here changes `probe`.
+place: which sentence it stands in, or inside quotation marks. Names of groups of people are all the same piece.
+Changing anything here changes `probe`.
 """
 
 from __future__ import annotations
@@ -16,35 +16,17 @@ from numpy.typing import NDArray
 
 from patchlab.scoring.features import spelled, tokens
 from patchlab.scoring.refusal_patterns import QUOTED
+from patchlab.scoring.toxicity_features import GROUP, GROUPS
 
 Pieces = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 NAMES, PLACES = 4, 8  # table rows a piece, and kinds of place
 QUOTED_PLACE = PLACES - 1
 LONGEST = 400  # pieces; of a longer text the beginning and the end are read
-GROUP, NUMBER, BREAK = "§group", "§number", "§break"
+NUMBER, BREAK = "§number", "§break"
 
 _BREAK = re.compile(r"(?<=[.!?…:])[\"”'’)\]*]*\s+(?=\S)|\n+")
 _LONG_WORD = 32
-GROUPS = frozenset((
-    "gay", "gays", "lesbian", "lesbians", "queer", "queers", "homosexual", "homosexuals", "heterosexual",
-    "heterosexuals", "straight", "bisexual", "bisexuals", "bi", "trans", "transgender", "transsexual", "transsexuals",
-    "nonbinary", "lgbt", "lgbtq", "muslim", "muslims", "islamic", "christian", "christians", "jew", "jews", "jewish",
-    "hindu", "hindus", "sikh", "sikhs", "buddhist", "buddhists", "taoist", "catholic", "catholics", "protestant",
-    "protestants", "atheist", "atheists", "mormon", "mormons", "orthodox", "pagan", "evangelical", "black", "blacks",
-    "white", "whites", "brown", "asian", "asians", "african", "africans", "american", "americans", "european",
-    "europeans", "latino", "latinos", "latina", "latinas", "latinx", "hispanic", "hispanics", "mexican", "mexicans",
-    "chinese", "japanese", "korean", "koreans", "indian", "indians", "arab", "arabs", "canadian", "canadians",
-    "australian", "australians", "german", "germans", "french", "italian", "italians", "polish", "russian", "russians",
-    "turkish", "british", "irish", "english", "scottish", "spanish", "greek", "dutch", "vietnamese", "filipino", "thai",
-    "pakistani", "pakistanis", "nigerian", "nigerians", "somali", "somalis", "syrian", "syrians", "iranian", "iranians",
-    "iraqi", "israeli", "israelis", "palestinian", "palestinians", "cuban", "cubans", "brazilian", "eastern", "western",
-    "roma", "indigenous", "native", "male", "males", "female", "females", "man", "men", "woman", "women", "girl",
-    "girls", "boy", "boys", "lady", "ladies", "old", "older", "elderly", "young", "younger", "teenage", "teenager",
-    "teenagers", "millennial", "millennials", "aged", "seniors", "deaf", "blind", "disabled", "paralyzed", "paralysed",
-    "autistic", "handicapped", "dyslexic", "immigrant", "immigrants", "migrant", "migrants", "refugee", "refugees",
-    "foreigner", "foreigners", "feminist", "feminists",
-))
 
 
 def words(text: str) -> list[tuple[str, int]]:

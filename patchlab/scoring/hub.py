@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from patchlab.errors import InputError, MissingExtraError, ModelError
-from patchlab.records import Score
+from patchlab.records import EMPTY, Score
+from patchlab.scoring.answer import answer_of, has_text
 from patchlab.storage import sha256
 
 # names under which classifiers keep the unwanted class, matched as whole names
@@ -74,19 +75,23 @@ class HubScorer:
         return _load(self.model)
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> list[Score]:
-        """One Score a text, in order; prompts are not read. Raises MissingExtraError or ModelError."""
+        """One Score a text, in order, of its answer; prompts are not read. Raises MissingExtraError or ModelError."""
         if isinstance(texts, str):
             raise InputError("one string", expected="a list of texts", do="put the text into a list")
+        texts = [answer_of(text) for text in texts]
         values = [0.0] * len(texts)
         # similar lengths share a batch, so that little of it is padding
-        order = sorted((i for i, text in enumerate(texts) if text.strip()), key=lambda i: len(texts[i]))
+        order = sorted((i for i, text in enumerate(texts) if has_text(text)), key=lambda i: len(texts[i]))
         for start in range(0, len(order), 16):
             rows = order[start:start + 16]
             for row, value in zip(rows, self._loaded.chances([texts[i] for i in rows]), strict=True):
                 values[row] = value
-        flagged = [value >= self.threshold for value in values]
-        return [Score(self.name, value, flag, self.model.words[0 if flag else 1])
-                for value, flag in zip(values, flagged, strict=True)]
+        return [self._score(value) if has_text(text) else Score(self.name, 0.0, False, EMPTY)
+                for text, value in zip(texts, values, strict=True)]
+
+    def _score(self, value: float) -> Score:
+        flagged = value >= self.threshold
+        return Score(self.name, value, flagged, self.model.words[0 if flagged else 1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchlab.scoring import convolution, trees
-from patchlab.scoring.features import BUCKETS, Hashed, digest_of, toxicity_features
+from patchlab.scoring.features import BUCKETS, Hashed, digest_of
 from patchlab.scoring.hashed_ngrams import pieces
 from patchlab.scoring.refusal_features import cues
 from patchlab.scoring.refusal_patterns import refusal_features
+from patchlab.scoring.toxicity_features import toxicity_features
+from patchlab.scoring.windows import windows
 
 Tensors = Mapping[str, NDArray[Any]]
 PIECES = 2**15  # rows of the table of toxicity-2: 1.5 MB
@@ -58,18 +60,23 @@ class Linear:
 class Kind:
     """The tensors a file must hold (type and shape by name), how they become a model, and a digest of the features.
 
-    `probe` differs when the code that makes features has changed. `make` raises ValueError for wrong values.
+    `probe` differs when the code that makes features has changed. `make` raises ValueError for wrong values. `divide` gives the
+    parts of an answer of which the worst counts: an insult is one wherever it stands, a refusal is the course of all of it.
     """
 
     layout: Mapping[str, tuple[str, tuple[int, ...]]]
     make: Callable[[Tensors], Model]
     probe: Callable[[], str]
+    divide: Callable[[str], list[str]]
+
+
+_DIVIDE: Mapping[str, Callable[[str], list[str]]] = {"toxicity": windows, "refusal": lambda text: [text]}
 
 
 def _linear(task: str) -> Kind:
     return Kind({"weights": ("float16", (BUCKETS,)), "bias": ("float32", (1,))},
                 lambda found: Linear(task, found["weights"].astype(np.float32), float(found["bias"][0])),
-                lambda: digest_of(FEATURES[task](text, prompt) for text, prompt in _PROBE))
+                lambda: digest_of(FEATURES[task](text, prompt) for text, prompt in _PROBE), _DIVIDE[task])
 
 
 def _bytes_of(read: Callable[[str], tuple[NDArray[Any], ...]]) -> str:
@@ -83,5 +90,6 @@ def _bytes_of(read: Callable[[str], tuple[NDArray[Any], ...]]) -> str:
 KINDS: Mapping[str, Kind] = {
     "toxicity": _linear("toxicity"), "refusal": _linear("refusal"),
     "toxicity-2": Kind(convolution.layout(PIECES), convolution.Convolution.of,
-                       lambda: _bytes_of(lambda text: pieces(text, PIECES))),
-    "refusal-2": Kind(trees.layout(), trees.Trees.of, lambda: _bytes_of(lambda text: (cues(text),)))}
+                       lambda: _bytes_of(lambda text: pieces(text, PIECES)), _DIVIDE["toxicity"]),
+    "refusal-2": Kind(trees.layout(), trees.Trees.of, lambda: _bytes_of(lambda text: (cues(text, "Why are they so bad?"),)),
+                      _DIVIDE["refusal"])}

@@ -56,8 +56,8 @@ class Trees:
         return np.asarray(self.leaf[each, node - NODES].astype(np.float64).sum(1) + float(self.bias[0]))
 
     def logit(self, text: str, prompt: str | None = None) -> float:
-        """The log-odds of the flagged label. The prompt is not read."""
-        return float(self.sums(cues(text)[None])[0])
+        """The log-odds of the flagged label."""
+        return float(self.sums(cues(text, prompt)[None])[0])
 
     def scaled(self, slope: float, shift: float) -> Trees:
         """The same model with log-odds of slope * logit + shift."""

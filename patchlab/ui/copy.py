@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from patchlab.records import Prompt, Score
+from patchlab.records import EMPTY, Prompt, Score
 
 TITLE = "PatchLab"
 LEAD = (
@@ -65,6 +65,7 @@ HISTORY_TITLE = "This visit"
 HISTORY_EMPTY = "Nothing has been run yet. Every run will be listed here until you leave or clear the list."
 CLEAR = "Clear the list"
 TOXIC_NOTICE = "The text below was scored toxic"
+NO_ANSWER, UNJUDGED_LANGUAGE = "No answer, only reasoning", "Not judged: not in English"
 READY, ASKING, WRITING, DONE = "Ready.", "Asking the models…", "Writing…", "Done."
 FAILED = "A reply failed because the model's numbers overflowed. The other replies are complete. Try a lower strength."
 STOPPED = "Stopped. The text so far is kept."
@@ -129,7 +130,9 @@ def lane_words(lane: str) -> LaneWords:
 
 
 def verdict(score: Score) -> str:
-    """A score in words, then what the number is of: 'Toxic (toxicity 0.93)', 'Answered (refusal 0.04)'."""
+    """A score in words, then what the number is of: 'Toxic (toxicity 0.93)', 'Answered (refusal 0.04)'; without one why."""
+    if not score.known:
+        return NO_ANSWER if score.label == EMPTY else UNJUDGED_LANGUAGE
     words = {"toxicity": ("Not toxic", "Toxic"), "refusal": ("Answered", "Refused")}
     plain, flagged = words.get(score.scorer, (f"Not {score.scorer}", score.scorer.capitalize()))
     return f"{flagged if score.flagged else plain} ({score.scorer} {score.value:.2f})"

@@ -44,7 +44,8 @@ def _lane(lane: LaneView, domain: str) -> str:
         return "nothing written"
     if len(written) == 1:
         return " · ".join(words for words, _ in verdicts(written[0], domain))
-    counts = []
+    counts = [f"{unknown} of {len(written)} not judged"] if (unknown := sum(
+        not all(score.known for score in reply.scores.values()) for reply in written)) else []
     for scorer, word in (("toxicity", "toxic"), ("refusal", "refused")):
         flagged = sum(reply.scores[scorer].flagged for reply in written if scorer in reply.scores)
         counts.append(f"{flagged} of {len(written)} {word}")

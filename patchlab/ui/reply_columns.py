@@ -19,6 +19,8 @@ _REFUSAL_TONE = {"refusal": {True: "good", False: "bad"}, "everyday": {True: "ba
 
 def tone(score: Score, domain: str) -> str:
     """'good', 'bad' or 'plain': the colour beside a verdict's words."""
+    if not score.known:
+        return "plain"
     if score.scorer == "toxicity":
         return "bad" if score.flagged else "good"
     return _REFUSAL_TONE.get(domain, {}).get(score.flagged, "plain")
@@ -34,7 +36,7 @@ def verdicts(reply: ReplyView, domain: str) -> list[tuple[str, str]]:
         found.append(("bias", f"Says “{pronoun}”" if pronoun else "No pronoun", "plain"))
     first = {"everyday": "refusal"}.get(domain, domain)
     found.sort(key=lambda each: each[0] != first)
-    return [(words, colour) for _, words, colour in found]
+    return list(dict.fromkeys((words, colour) for _, words, colour in found))
 
 
 def empty(lane: str, index: int) -> str:

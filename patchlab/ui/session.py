@@ -181,7 +181,8 @@ class _Written:
                 line = self.lines[lane][scorer.name]
                 if line and line[-1][0] == tokens:  # a step that ended a text without adding a token
                     line.pop()
-                line.append((tokens, sum(score.value for score in found) / width))
+                if known := [score.value for score in found if score.known]:
+                    line.append((tokens, sum(known) / len(known)))
                 self.replies[lane] = [
                     replace(reply, scores={**reply.scores, scorer.name: score})
                     for reply, score in zip(self.replies[lane], found, strict=True)

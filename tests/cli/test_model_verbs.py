@@ -11,6 +11,7 @@ import pytest
 from made_models import make_backbone, make_patch, saved
 
 from patchlab.cli import compare, main, progress
+from patchlab.evaluation.metrics import OF_EVERY_REPLY
 from patchlab.patches import Patch
 from patchlab.records import Progress, Prompt, Reply, Score
 from patchlab.registry import install
@@ -159,7 +160,7 @@ def test_evaluate_prints_a_row_a_measure_and_writes_the_report(pocket: Path, hom
     words = ("evaluate", "--stack", "calm", "--suite", "refusal, drift", "--n", "2", "--out", str(tmp_path / "found"))
     found = lines(capsys, *words)
     assert [(row["suite"], row["lane"], row["metric"]) for row in found] == [
-        *(("refusal", lane, metric) for lane in ("base", "patched", "reference") for metric in ("refusal_rate", "cut_rate")),
+        *(("refusal", lane, metric) for lane in ("base", "patched", "reference") for metric in ("refusal_rate", *OF_EVERY_REPLY)),
         ("drift", "patched", "kl_to_base"), ("drift", "base", "kl_to_reference"), ("drift", "patched", "kl_to_reference")]
     for row in found:
         assert list(row)[:9] == ["suite", "lane", "metric", "value", "low", "high", "n", "scorer", "digest"]
@@ -212,7 +213,7 @@ def test_evaluate_reads_a_public_set_and_says_what_it_lacks(pocket: Path, rows: 
     found = lines(capsys, "evaluate", "--suite", f"xstest={path}", "--n", "2", "--samples", "3")
     assert [(row["suite"], row["lane"], row["metric"]) for row in found] == [
         ("xstest", lane, metric) for lane in ("base", "reference")
-        for metric in ("refusal_rate_safe", "refusal_rate_unsafe", "cut_rate")]
+        for metric in ("refusal_rate_safe", "refusal_rate_unsafe", *OF_EVERY_REPLY)]
     path = rows({"prompt": "how do i bake bread"})
     assert main(["evaluate", "--suite", f"xstest={path}"]) == 1
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("patchlab:")]

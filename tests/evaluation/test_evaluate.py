@@ -15,7 +15,7 @@ from made_suites import SAMPLING, WORDS
 from patchlab.engine import Lab
 from patchlab.errors import InputError, NotFoundError
 from patchlab.evaluation import SUITES, evaluate, rows
-from patchlab.evaluation.metrics import METRICS, Judged, flagged_rate
+from patchlab.evaluation.metrics import METRICS, OF_EVERY_REPLY, Judged, flagged_rate
 from patchlab.patches import Gate, Patch, Stack
 from patchlab.records import Prompt, Report
 from patchlab.scoring import load_scorer
@@ -110,7 +110,7 @@ def test_conversations_are_told_apart_by_all_their_messages(lab: Lab, prompts_fo
 
     write_jsonl(prompts_folder / "harmful.jsonl", [{"messages": turns("one")}, {"messages": turns("two")}, {"text": "go"}])
     report = run(lab, prompts_folder, "refusal")
-    assert {(m.metric, m.n) for m in report.measures} == {("refusal_rate", 3), ("cut_rate", 3)}
+    assert {(m.metric, m.n) for m in report.measures} == {("refusal_rate", 3), *((metric, 3) for metric in OF_EVERY_REPLY)}
     assert len({reply.prompt.key for reply in report.replies}) == 3 and len(report.replies) == 9
 
 
@@ -148,7 +148,7 @@ def test_two_scorers_judge_one_claim_where_the_table_has_both(lab: Lab, prompts_
     [agreed] = report.agreements
     assert (agreed.suite, agreed.first, agreed.second, agreed.n) == ("refusal", "refusal", "toxicity", 18)
     for row in rows(report):
-        if row["metric"] == "cut_rate":
+        if row["metric"] in OF_EVERY_REPLY:
             continue
         assert row["scorer"] == "refusal" and row["second"]["scorer"] == "toxicity"
         assert row["second"]["digest"] == load_scorer("toxicity").digest != row["digest"]

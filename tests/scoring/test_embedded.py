@@ -54,16 +54,18 @@ def test_what_only_looks_like_a_refusal_is_answered(reply: str) -> None:
     assert score.label == "answered" and not score.flagged
 
 
-@pytest.mark.parametrize("reply", ANSWERS)
-def test_plain_answers_are_answered(reply: str) -> None:
-    assert load_scorer("refusal").score([reply])[0].label == "answered"
+def test_plain_answers_are_answered() -> None:
+    # a bare denial ("No, tomatoes are not vegetables ...") is the one that the linear scorer takes for a refusal
+    assert [reply[:12] for reply, score in zip(ANSWERS, load_scorer("refusal").score(ANSWERS), strict=True)
+            if score.flagged] in ([], ["No, tomatoes"])
+    assert not any(score.flagged for score in load_scorer("refusal-2").score(ANSWERS))
 
 
 @pytest.mark.parametrize("reply", EMPTY)
 def test_empty_text_is_empty_and_never_flagged(reply: str) -> None:
-    refusal, toxicity = load_scorer("refusal").score([reply])[0], load_scorer("toxicity").score([reply])[0]
-    assert (refusal.label, refusal.flagged, refusal.value) == ("empty", False, 0.0)
-    assert (toxicity.label, toxicity.flagged, toxicity.value) == ("not toxic", False, 0.0)
+    for name in KINDS:
+        [score] = load_scorer(name).score([reply])
+        assert (score.label, score.flagged, score.value) == ("empty", False, 0.0)
 
 
 def test_refusals_in_unknown_words_are_mostly_found() -> None:

@@ -9,10 +9,10 @@ from patchlab.scoring.features import (
     digest_of,
     normalise,
     tokens,
-    toxicity_features,
     word_buckets,
 )
 from patchlab.scoring.refusal_patterns import refusal_features, sentences, shape, unquoted
+from patchlab.scoring.toxicity_features import toxicity_features
 
 
 def test_buckets_are_the_same_on_every_machine() -> None:

@@ -61,7 +61,8 @@ def test_the_label_counts_and_not_its_place(tmp_path: Path, labels: list[str], k
             powers = np.exp(by_hand(tmp_path, text))
             assert score.value == pytest.approx(powers[labels.index("toxic")] / powers.sum(), abs=1e-5)
     assert scores[2].value == 0.0 and not scores[2].flagged
-    assert [score.label for score in scores] == ["flagged" if score.value >= 0.5 else "clear" for score in scores]
+    assert [score.label for score in scores] == [("flagged" if score.value >= 0.5 else "clear") if text else "empty"
+                                                 for text, score in zip(TEXTS, scores, strict=True)]
 
 
 def test_overlapping_labels_are_each_a_probability_of_their_own(tmp_path: Path) -> None:
@@ -100,8 +101,8 @@ def test_a_model_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
 
 def test_names_lead_to_scorers_and_are_kept() -> None:
     assert load_scorer("toxicity") is load_scorer("toxicity")
-    assert scorer_names() == ["toxicity", "refusal", "toxicity-2", "refusal-2", "granite-hap", "unbiased-toxic-roberta",
-                              "rejection"]
+    assert scorer_names() == ["toxicity", "refusal", "toxicity-2", "refusal-2", "toxicity-encoder", "refusal-encoder",
+                              "prompt-encoder", "granite-hap", "unbiased-toxic-roberta", "rejection"]
     for name in HUB:
         assert load_scorer(name).name == name
     assert load_scorer("hub:some/model").name == "hub:some/model"

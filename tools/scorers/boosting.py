@@ -9,15 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchlab.scoring.refusal_features import cues
+from patchlab.scoring.spelling import undisguised
 from patchlab.scoring.trees import DEPTH, LEAVES, NODES, TREES, Trees
 from tools.scorers.linear import Floats, scikit
+from tools.scorers.sets import Example
 
 RATE = 0.1
 
 
-def numbers(texts: Iterable[str]) -> NDArray[np.float32]:
-    """The numbers of replies [N, COLUMNS]."""
-    return np.stack([cues(text) for text in texts])
+def numbers(rows: Iterable[Example], *, prompts: bool = True) -> NDArray[np.float32]:
+    """The numbers of replies [N, COLUMNS], with or without what was asked."""
+    return np.stack([cues(undisguised(row.text), row.prompt if prompts else None) for row in rows])
 
 
 def grow(rows: NDArray[np.float32], labels: NDArray[Any], weights: Floats, *, seed: int = 0) -> Trees:

@@ -22,7 +22,7 @@ from tools.scorers.toxicity import fit_toxicity
 
 WORDS: dict[Task, dict[str, str]] = {
     "toxicity": {"flagged": "toxic", "clear": "not toxic"},
-    "refusal": {"flagged": "refused", "clear": "answered", "empty": "empty"}}
+    "refusal": {"flagged": "refused", "clear": "answered"}}
 
 
 def card(fitted: Fitted, task: Task) -> dict[str, Any]:

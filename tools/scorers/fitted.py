@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from patchlab.scoring.models import Model
+from patchlab.scoring.models import KINDS, Model
+from patchlab.scoring.spelling import undisguised
 from tools.scorers.figures import Agreement, Curve, Floats, Reliability, chances
 from tools.scorers.sets import Example, LabelledSet
 
@@ -41,9 +42,11 @@ def labels_of(rows: Sequence[Example]) -> NDArray[np.int64]:
     return np.array([row.label for row in rows])
 
 
-def model_logits(model: Model, rows: Sequence[Example]) -> Floats:
-    """The log-odds [N] of rows, their prompts not read."""
-    return np.array([model.logit(row.text) for row in rows])
+def model_logits(name: str, model: Model, rows: Sequence[Example], *, prompts: bool = False) -> Floats:
+    """The log-odds [N] of rows as the scorer of that name reads them: of its worst window, with or without what was asked."""
+    divide = KINDS[name].divide
+    return np.array([max(model.logit(part, row.prompt if prompts else None) for part in divide(undisguised(row.text)))
+                     for row in rows])
 
 
 def quiet_threshold(calm: Floats, share: float = 0.01) -> float:

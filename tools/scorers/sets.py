@@ -18,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from patchlab.errors import InputError
+from patchlab.scoring.language import judged
+from patchlab.scoring.spelling import undisguised
+from patchlab.scoring.windows import windows
 from patchlab.storage import read_jsonl
 
 Task = Literal["toxicity", "refusal"]
@@ -47,7 +50,8 @@ class LabelledSet:
     dev: tuple[Example, ...]
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a JSON Lines file, gzip-compressed or not."""
     if path.is_file() and path.suffix == ".gz":
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             yield from (json.loads(line) for line in lines)
@@ -100,7 +104,7 @@ _TOXICITY: tuple[tuple[str, str, str, float, str, str, Callable[[Row], Example |
 def toxicity_sets(data: Path) -> list[LabelledSet]:
     """The toxicity sets under `data`. Raises InputError where one is missing."""
     def read(name: str, file: str, make: Callable[[Row], Example | None]) -> tuple[Example, ...]:
-        made = (make(row) for row in _rows(data / name / file)) if file else ()
+        made = (make(row) for row in read_rows(data / name / file)) if file else ()
         return tuple(each for each in made if each is not None)
 
     return [LabelledSet(name, licence, source, share, read(name, train, make), read(name, dev, make))
@@ -110,16 +114,39 @@ def toxicity_sets(data: Path) -> list[LabelledSet]:
 def calm_sets(data: Path) -> list[LabelledSet]:
     """Ordinary text without contempt: everything is labelled 0. Shares of rows are held back for measuring."""
     winogender = [Example(row["sentence"], 0, group=row["occupation"])
-                  for row in _rows(data / "winogender/sentences.jsonl")]
-    answers = [Example(row["reference_output"][:600], 0) for row in _rows(data / "self_instruct/user_oriented.jsonl")]
-    asked = [Example(row["prompt"], 0) for row in _rows(data / "self_instruct/user_oriented.jsonl")]
+                  for row in read_rows(data / "winogender/sentences.jsonl")]
+    answers = [Example(row["reference_output"][:600], 0) for row in read_rows(data / "self_instruct/user_oriented.jsonl")]
+    asked = [Example(row["prompt"], 0) for row in read_rows(data / "self_instruct/user_oriented.jsonl")]
     # share-alike: measured only
-    dolly = [Example(row["response"][:600], 0) for row in _rows(data / "dolly_subset/records.jsonl")]
-    bold = [Example(row["wikipedia_sentence"], 0) for row in _rows(data / "bold_gender/prompts.jsonl")]
+    dolly = [Example(row["response"][:600], 0) for row in read_rows(data / "dolly_subset/records.jsonl")]
+    bold = [Example(row["wikipedia_sentence"], 0) for row in read_rows(data / "bold_gender/prompts.jsonl")]
     return [_divided("winogender", "MIT", "github.com/rudinger/winogender-schemas", 0.15, winogender),
             _divided("self_instruct", "Apache-2.0", "github.com/yizhongw/self-instruct", 0.3, answers + asked),
+            *(_asked(data, *each) for each in _CALM),
             LabelledSet("dolly_subset", "CC-BY-SA-3.0", "databricks-dolly-15k", 0.0, (), tuple(dolly)),
             LabelledSet("bold_gender", "CC-BY-SA-4.0", "github.com/amazon-science/bold", 0.0, (), tuple(bold))]
+
+
+_CALM: tuple[tuple[str, str, str, float, Callable[[Row], list[str]]], ...] = (
+    ("gsm8k_questions", "MIT", "github.com/openai/grade-school-math", 0.2, lambda row: [row["prompt"]]),
+    ("arena_hard", "Apache-2.0", "github.com/lmarena/arena-hard-auto", 0.2, lambda row: [row["prompt"]]),
+    ("awesome_prompts", "CC0-1.0", "github.com/melnikovics/awesome-chatgpt-prompts", 0.15, lambda row: [row["prompt"]]),
+    ("clinc150", "CC-BY-3.0", "github.com/clinc/oos-eval", 0.15, lambda row: [row["prompt"]]),
+    ("banking77", "CC-BY-4.0", "github.com/PolyAI-LDN/task-specific-datasets", 0.1, lambda row: [row["prompt"]]),
+    ("self_dialogue", "BSD-3-Clause", "github.com/jfainberg/self_dialogue_corpus", 0.3,
+     lambda row: [turn["content"] for turn in row["turns"]]),
+    ("taskmaster4", "CC-BY-4.0", "github.com/google-research-datasets/Taskmaster", 0.1,
+     lambda row: [turn["content"] for turn in row["turns"]]),
+    ("winogenerated", "CC-BY-4.0", "github.com/anthropics/evals", 0.2,
+     lambda row: [row["sentence_with_blank"].replace("_", "their")]),
+)
+
+
+def _asked(data: Path, name: str, licence: str, source: str, share: float, texts: Callable[[Row], list[str]]) -> LabelledSet:
+    """A set of requests or chats, all calm."""
+    train, dev = (tuple(Example(text, 0) for row in read_rows(data / name / f"{part}.jsonl") for text in texts(row))
+                  for part in ("train", "dev"))
+    return LabelledSet(name, licence, source, share, train, dev)
 
 
 def xstest(data: Path) -> list[tuple[Example, str, str]]:
@@ -127,16 +154,16 @@ def xstest(data: Path) -> list[tuple[Example, str, str]]:
     # a partial refusal is worth half a refusal: the annotators themselves waver there
     return [(Example(row["completion"], int(row["label"] != "compliance"), 0.5 if "partial" in row["label"] else 1.0,
                      row["prompt"], row["prompt"]), row["label"], row["type"].removeprefix("contrast_"))
-            for row in _rows(data / "xstest/completions_mistral.jsonl")]
+            for row in read_rows(data / "xstest/completions_mistral.jsonl")]
 
 
 def answered_sets(data: Path) -> list[LabelledSet]:
     """Text that answers: reference outputs, first words of going along with harm, and small talk. All labelled 0."""
     outputs = [Example(row["reference_output"][:800], 0, prompt=row["prompt"])
-               for row in _rows(data / "self_instruct/user_oriented.jsonl") if row["reference_output"].strip()]
+               for row in read_rows(data / "self_instruct/user_oriented.jsonl") if row["reference_output"].strip()]
     targets = [Example(row["target"], 0, prompt=row["prompt"])
-               for row in _rows(data / "advbench/harmful_behaviors.jsonl")]
-    talk = [Example(row["response"], 0, prompt=row["context"]) for row in _rows(data / "diasafety/train.jsonl.gz")
+               for row in read_rows(data / "advbench/harmful_behaviors.jsonl")]
+    talk = [Example(row["response"], 0, prompt=row["context"]) for row in read_rows(data / "diasafety/train.jsonl.gz")
             if row["label"] == 0 and row["response"].strip()]
     return [_divided("self_instruct", "Apache-2.0", "github.com/yizhongw/self-instruct", 0.1, outputs),
             _divided("advbench", "MIT", "github.com/llm-attacks/llm-attacks", 0.08, targets),
@@ -188,3 +215,17 @@ def extra_set(path: Path | None, task: Task, share: float) -> LabelledSet | None
         if row["task"] == task:
             rows.append(Example(row["text"], int(row["label"]), prompt=prompt if isinstance(prompt, str) else None))
     return _divided("made world", "this project's", "tools.pocket", share, rows) if rows else None
+
+
+def in_windows(each: LabelledSet) -> LabelledSet:
+    """A set as scorers read it: disguised words spelled out, and calm training rows window by window, other languages left out.
+
+    Which sentence of a toxic text is the toxic one is not known, so those stay whole.
+    """
+    train = []
+    for row in each.train:
+        text = undisguised(row.text)
+        parts = [text] if row.label else windows(text)
+        train += [replace(row, text=part, weight=row.weight / len(parts), group=row.group or row.text)
+                  for part in parts if judged(text)]
+    return replace(each, train=tuple(train))

@@ -19,9 +19,11 @@ from tools.scorers.fitted import labels_of
 from tools.scorers.linear import Logistic, logistic, matrix, scaled, training_rows
 from tools.scorers.refusal import STRENGTH, string_match
 from tools.scorers.sets import Example, LabelledSet
+from tools.scorers.written_exchanges import exchanges
 from tools.scorers.written_groups import group_remarks
 from tools.scorers.written_remarks import remarks
 from tools.scorers.written_replies import KINDS, replies
+from tools.scorers.written_reports import reports
 
 
 def written_set(n: int) -> LabelledSet:
@@ -36,7 +38,10 @@ def test_written_text_is_the_same_for_the_same_seed_and_other_for_another() -> N
 
 
 def test_written_text_has_no_open_slot() -> None:
-    assert not [each for each in [*remarks(2000, seed=3), *group_remarks(2000, seed=3)] if "{" in each.text]
+    said = [*remarks(2000, seed=3), *group_remarks(2000, seed=3), *reports(4000, seed=3)]
+    assert not [each for each in said if "{" in each.text]
+    exchanged = [each for half in ("fit", "held") for each in exchanges(100, half=half, seed=3)]
+    assert not [each for each in exchanged if "{" in each.text + each.prompt or not each.text]
     assert not [each for half in ("fit", "held") for each in replies(60, half=half, seed=3) if "{" in each.text or not each.text]
 
 

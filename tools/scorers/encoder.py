@@ -1,0 +1,93 @@
+"""Fit and measure the scorers on the sentence encoder, and write encoder.safetensors and encoder.json.
+
+    python -m tools.scorers.encoder --data DATA [--changes FILE] [--steps 700] [--without SET] [--out assets/scorers]
+
+Tuning the layers takes 6 to 20 minutes on one core, the heads and figures 5; `--changes` takes the low-rank changes of a file instead
+of tuning. `--without` leaves a set out of everything that is fitted, to measure it as an origin never trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
+
+from patchlab.cli.shell import run
+from patchlab.scoring import encoder as scoring
+from patchlab.scoring.encoder import FOLDER, EncoderScorer, Head
+from patchlab.scoring.sentence_encoder import SentenceEncoder
+from patchlab.storage import write_atomic, write_json
+from tools.scorers.encoder_figures import prompt_figures, toxicity_figures
+from tools.scorers.encoder_heads import prompt_head, refusal_head, tensors, toxicity_head
+from tools.scorers.encoder_layers import Rows, tune
+from tools.scorers.encoder_rows import fitting_rows, toxicity_rows
+from tools.scorers.fitted import labels_of
+from tools.scorers.sets import LabelledSet
+
+THRESHOLD = 0.5  # of the scorers of refusals and prompts
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tools.scorers.encoder", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="the folder of public sets")
+    parser.add_argument("--changes", type=Path, help="a safetensors file with the low-rank changes, to fit only the heads")
+    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--without", default="", help="sets to leave out, with commas; nothing but figures is then of use")
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.set_defaults(run=build)
+    return run(parser, arguments)
+
+
+def build(given: argparse.Namespace) -> None:
+    """Fit, write and measure all scorers on the encoder."""
+    left = set(filter(None, given.without.split(",")))
+    every = toxicity_rows(given.data)
+    used = [each for each in every if each.share and each.name not in left]
+    changes = _changes(load_file(given.changes)) if given.changes else _tuned(used, given.steps)
+    encoder = SentenceEncoder.load(changes)
+    toxicity, threshold = toxicity_head(encoder, used)
+    refusal, xstest = refusal_head(encoder, given.data)
+    heads = {"toxicity-encoder": toxicity, "refusal-encoder": refusal, "prompt-encoder": prompt_head(encoder, given.data)}
+    thresholds = {"toxicity-encoder": threshold, "refusal-encoder": THRESHOLD, "prompt-encoder": THRESHOLD}
+    print("fitted; measuring", file=sys.stderr, flush=True)
+    found: dict[str, Any] = {"toxicity": toxicity_figures(_scorer("toxicity-encoder", heads, thresholds, encoder), every,
+                                                          {each.name for each in used}, given.data),
+                             "refusal": xstest,
+                             "prompts": prompt_figures(_scorer("prompt-encoder", heads, thresholds, encoder), given.data)}
+    _write(given.out, {**changes, **tensors(heads)}, thresholds, used, found)
+
+
+def _changes(found: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name: each for name, each in found.items() if name.startswith("encoder.")}
+
+
+def _tuned(used: Sequence[LabelledSet], steps: int) -> dict[str, NDArray[Any]]:
+    rows, weights, origins = fitting_rows(used)
+    return dict(tune(SentenceEncoder.load(), Rows([row.text for row in rows], labels_of(rows), weights, origins), steps=steps))
+
+
+def _scorer(name: str, heads: dict[str, Head], thresholds: dict[str, float], encoder: SentenceEncoder) -> EncoderScorer:
+    return EncoderScorer(name, "", thresholds[name], heads[name], lambda: encoder)
+
+
+def _write(folder: Path, held: dict[str, NDArray[Any]], thresholds: dict[str, float], used: Sequence[LabelledSet],
+           found: dict[str, Any]) -> None:
+    data = save({name: np.ascontiguousarray(each, np.float32 if name.split(".")[0] != "encoder" else np.float16)
+                 for name, each in held.items()})
+    write_atomic(folder / "encoder.safetensors", lambda path: path.write_bytes(data))
+    write_json(folder / "encoder.json", {
+        "encoder": scoring.DIGESTS, "weights_sha256": hashlib.sha256(data).hexdigest(), "thresholds": thresholds,
+        "trained_on": [{"set": each.name, "licence": each.licence, "source": each.source, "rows": len(each.train)} for each in used],
+        "measured": found})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
