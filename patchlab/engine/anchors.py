@@ -79,10 +79,10 @@ class Anchors:
         return tuple(layout.rotated(key[None].expand(len(by), -1, -1, -1), turns[kind])
                      for layout, key, kind in zip(self.layouts, segment.keys, self.kinds, strict=True))
 
-    def anchored(self, row: ForwardRow, start: int) -> ForwardRow:
-        """The row with its segments moved so that a text that starts at position `start` stands right behind them."""
+    def anchored(self, row: ForwardRow, start: int, frame: int) -> ForwardRow:
+        """The row with its segments moved to where they are in a single turn: `frame` positions before a turn at `start`."""
         def moved(segment: Segment) -> Segment:
-            keys = self.moved(segment, [start - row.start])
+            keys = self.moved(segment, [start - frame - row.start])
             return Segment(tuple(key[0] for key in keys), segment.values, segment.room)
 
         return row._replace(parts=tuple((moved(segment), strength) for segment, strength in row.parts))

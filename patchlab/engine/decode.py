@@ -3,8 +3,8 @@
 A row's columns are the slots of its segments, then its text. Slots are padded on the right and text on the left; both kinds of
 padding are masked and take no position, so a row's tokens have the same positions as in a batch of one.
 
-In a conversation a row's text is the current turn. Its history has the positions before it, and its slots end where the current
-turn begins, as in a single turn; histories are shared by rows (`histories`, `attention`).
+In a conversation a row's text is the current turn. Its history has the positions before it, and its slots are as far from the
+current turn as in a single turn; histories are shared by rows (`histories`, `attention`).
 """
 
 from __future__ import annotations
@@ -213,8 +213,8 @@ def _place(row: BatchRow, forward_row: ForwardRow) -> Place:
 
 def _anchored(backbone: Backbone, rows: Sequence[ForwardRow], places: Sequence[Place]) -> list[ForwardRow]:
     """The rows with their slots right before their texts; equal rows at equal places stay one object."""
-    keys = [(id(row), place.start) for row, place in zip(rows, places, strict=True)]
-    made = {key: anchors_of(backbone).anchored(row, place.start) if place.history else row
+    keys = [(id(row), place.start, place.frame) for row, place in zip(rows, places, strict=True)]
+    made = {key: anchors_of(backbone).anchored(row, place.start, place.frame) if place.history else row
             for key, row, place in zip(keys, rows, places, strict=True)}
     return [made[key] for key in keys]
 

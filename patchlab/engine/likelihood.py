@@ -141,8 +141,10 @@ def _logits(backbone: Backbone, texts: Texts, plan: StackPlan, row: ForwardRow, 
                            expected=f"at most {backbone.context:,} available", do="shorten the text or the patch")
     model: Any = backbone.model
     starts, past = [row.start] * len(texts.ids), None
+    by = [0] * len(texts.ids)
     if row.parts and any(texts.turns) and plan.anchors(backbone):
         starts = [turn or row.start for turn in texts.turns]
+        by = [start - frame - row.start for start, frame in zip(starts, texts.frames, strict=True)]
         past = _past(backbone, texts)
         model = attending(model, Attention(past, row.slots))
         texts = texts.current()
@@ -161,7 +163,7 @@ def _logits(backbone: Backbone, texts: Texts, plan: StackPlan, row: ForwardRow, 
         rows = len(ids) if past else 1
         none = torch.zeros(rows, dtype=torch.long, device=ids.device)
         mask = Masks(backbone.model.config, bias.expand(rows, -1), none, length=length, past=past).read(0, length)
-        cache = Cache(layers=_given(backbone, row, [start - row.start for start in starts[:rows]]))
+        cache = Cache(layers=_given(backbone, row, by[:rows]))
         logits = model(input_ids=ids, attention_mask=mask, position_ids=positions[:rows], past_key_values=cache,
                        use_cache=True).logits
     return logits[0]
