@@ -1,9 +1,11 @@
 """Attention of the current turn of a conversation: to its patch's slots, to the history and to itself.
 
-With A, C and H the sums of exp(score) over the slots, over the current turn and over the earlier exchanges, a query without a
-history gives the slots the share A / (A + C). Behind a history it would give them A / (A + C + H), so the patch fades. Here the
-slots' scores are raised by log((C + H) / C) = softplus(log H - log C), in every layer and head and for every query, which keeps
-the share at A / (A + C) exactly. A system message belongs to C: it is there without a history too. See docs/method.md.
+Slots and current turn have the proportion that they have in a single turn. What the history takes, it takes from both. A *law* may
+compensate for it: with A, C and H the sums of exp(score) over the slots, over the current turn and over the earlier exchanges, a
+query without a history gives the slots the share A / (A + C), behind one A / (A + C + H). Slots whose scores are raised by
+log((C + H) / C) = softplus(log H - log C), in every layer and head and for every query, keep their share exactly. A system message
+belongs to C: it is there without a history too. No law is the default, since patches then refuse no more harmless requests than in
+a single turn (docs/method.md).
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ from patchlab.engine.masks import smallest
 Law = Callable[[Tensor, Tensor], Tensor]
 
 
-_law: ContextVar[Law] = ContextVar("law")
+_law: ContextVar[Law | None] = ContextVar("law", default=None)
 
 
 @contextmanager
 def under(law: Law) -> Iterator[None]:
-    """Use another law in this thread or task, to compare it with `keep_share`, the default."""
+    """Use a law in this thread or task, to compare it with none."""
     token = _law.set(law)
     try:
         yield
@@ -69,7 +71,7 @@ class Attention:
     """
 
     def __init__(self, past: Past, slots: int) -> None:
-        self.past, self.slots, self.law = past, slots, _law.get(keep_share)
+        self.past, self.slots, self.law = past, slots, _law.get()
         self.exchanges = past.exchanges[:, None, None, None]  # [B, 1, 1, 1, h]
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, *, scaling: float,
@@ -84,19 +86,22 @@ class Attention:
                                                                                        keys.shape[2] + key.shape[2])
         if softcap is not None:
             scores = (scores / softcap).tanh() * softcap
-        scores = self._weighed(scores + mask[:, :, None], sinks)
+        scores = scores + mask[:, :, None]
+        if self.law:
+            scores = self._weighed(scores, self.law, sinks)
+        if sinks is not None:
+            scores = torch.cat([scores, _columns(sinks, scores)], -1)
         share = scores.softmax(-1).to(value.dtype).view(rows, shared, grouped.shape[2], -1)
         h, k = keys.shape[2], key.shape[2]
         past = self.past.gathered(self.past.spread(share[..., :h]) @ values, grouped.shape[2])
         return (share[..., h:h + k] @ value + past).view(rows, heads, queries, width)
 
-    def _weighed(self, scores: Tensor, sinks: Tensor | None) -> Tensor:
-        """Scores with those of the slots raised by the law, and a column of the sinks appended where there are any."""
+    def _weighed(self, scores: Tensor, law: Law, sinks: Tensor | None) -> Tensor:
+        """Scores with those of the slots raised by a law; sinks count as a part of the current turn."""
         h, own = self.past.length, self.past.length + self.slots
         behind, slots, turn = scores[..., :h], scores[..., h:own], scores[..., own:]
-        if sinks is not None:
-            turn = torch.cat([turn, _columns(sinks, scores)], -1)
         low = smallest(torch.float32)
         exchanges = behind.masked_fill(~self.exchanges, low).logsumexp(-1, keepdim=True)
-        now = torch.cat([behind.masked_fill(self.exchanges, low), turn], -1).logsumexp(-1, keepdim=True)
-        return torch.cat([behind, slots + self.law(exchanges, now), turn], -1)
+        others = [] if sinks is None else [_columns(sinks, scores)]
+        now = torch.cat([behind.masked_fill(self.exchanges, low), turn, *others], -1).logsumexp(-1, keepdim=True)
+        return torch.cat([behind, slots + law(exchanges, now), turn], -1)

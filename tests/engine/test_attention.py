@@ -1,4 +1,4 @@
-"""Behind a history the slots have the share of attention that they have without it, in every head and for every query."""
+"""Behind a history the slots have the proportion to the current turn, and under a law the share of attention, of a single turn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from patchlab.engine.attention import Attention, under
+from patchlab.engine.attention import Attention, keep_share, under
 from patchlab.engine.histories import History, Past
 from patchlab.engine.masks import smallest
 
@@ -45,22 +45,27 @@ def masked(behind: int, *, window: int | None) -> Tensor:
 @pytest.mark.parametrize("softcap", [None, 1.5])
 @pytest.mark.parametrize("sinks", [False, True])
 @pytest.mark.parametrize("window", [None, 9])
-def test_the_share_of_the_slots_is_kept(softcap: float | None, sinks: bool, window: int | None) -> None:
+def test_behind_a_history_as_without_it(softcap: float | None, sinks: bool, window: int | None) -> None:
+    """In every head and for every query: the proportion without a law, the share under `keep_share`."""
     query, keys = drawn(ROWS, HEADS, QUERIES, WIDTH, seed=0), drawn(ROWS, SHARED, SLOTS + TURN, WIDTH, seed=1)
     old, value = drawn(SHARED, BEHIND, WIDTH, seed=2), torch.zeros(SHARED, BEHIND, WIDTH)
     history = History(tuple(range(BEHIND)), (old,), (value,))
     options = {"softcap": softcap, "sinks": drawn(HEADS, seed=3) if sinks else None}
-    behind = Attention(Past([history] * ROWS, [FRAME] * ROWS, query.device), SLOTS)
-    got = share_of(behind, keys, query, masked(BEHIND, window=window), slice(BEHIND, BEHIND + SLOTS), **options)
+    plain = Attention(Past([history] * ROWS, [FRAME] * ROWS, query.device), SLOTS)
+    with under(keep_share):
+        kept = Attention(plain.past, SLOTS)
+    mask = masked(BEHIND, window=window)
+    slots, turn = slice(BEHIND, BEHIND + SLOTS), slice(BEHIND + SLOTS, BEHIND + SLOTS + TURN)
+    got = share_of(kept, keys, query, mask, slots, **options)
     # without the exchanges: the frame alone stands before the turn
     frame = Attention(Past([history.first(FRAME)] * ROWS, [FRAME] * ROWS, query.device), SLOTS)
-    alone = masked(BEHIND, window=window)[..., [*range(FRAME), *range(BEHIND, BEHIND + SLOTS + TURN)]]
+    alone = mask[..., [*range(FRAME), *range(BEHIND, BEHIND + SLOTS + TURN)]]
     expected = share_of(frame, keys, query, alone, slice(FRAME, FRAME + SLOTS), **options)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
-    with under(lambda exchanges, turn: torch.zeros_like(turn)):
-        fading = Attention(behind.past, SLOTS)
-    assert (share_of(fading, keys, query, masked(BEHIND, window=window), slice(BEHIND, BEHIND + SLOTS), **options)
-            < got - 0.01).any()
+    fading = share_of(plain, keys, query, mask, slots, **options)
+    assert (fading < got - 0.01).any()
+    proportion = expected / share_of(frame, keys, query, alone, slice(FRAME + SLOTS, None), **options)
+    torch.testing.assert_close(fading / share_of(plain, keys, query, mask, turn, **options), proportion, atol=1e-4, rtol=1e-4)
 
 
 def test_text_shares_what_the_slots_leave_as_without_them() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from patchlab.engine import BARE, Sampling, Scheduler, StackPlan, compile_prefix
 from patchlab.engine.anchors import anchors_of
-from patchlab.engine.attention import under
+from patchlab.engine.attention import keep_share, under
 from patchlab.engine.decode import Batch, BatchRow
 from patchlab.engine.histories import History
 from patchlab.engine.likelihood import pad_texts, reply_logits
@@ -25,11 +25,6 @@ SHORT = Sampling(temperature=1.0, max_new_tokens=6, seed=2)
 LEARNED, OWN_ATTENTION = ("gpt2", "opt"), ("falcon",)
 EARLIER = (Message("user", "bus"), Message("assistant", "late"))
 AGAIN = (Message("user", "so"), Message("assistant", "walk"))
-
-
-def nothing(exchanges: Tensor, turn: Tensor) -> Tensor:
-    """No compensation, which is what one plain forward pass computes."""
-    return torch.zeros_like(turn)
 
 
 @pytest.fixture(params=[family for family in FAMILIES if family not in (*LEARNED, *OWN_ATTENTION)])
@@ -60,8 +55,7 @@ def test_slots_stand_before_the_current_turn_and_no_earlier_token_sees_them(anch
     ids = some_ids(6, seed=2)
     for count in (3, 20):
         earlier = some_ids(count, seed=1)
-        with under(nothing):
-            got = decoded(anchoring, [BatchRow(ids, plan, history_of(anchoring, earlier))])[:, 0]
+        got = decoded(anchoring, [BatchRow(ids, plan, history_of(anchoring, earlier))])[:, 0]
         expected = full_forward(anchoring, [*ids, *MORE], [(prefixes[0], 1.5), (prefixes[1], 1.0)], history=earlier)
         assert_near(got, expected[len(earlier) + len(ids) - 1 - len(earlier):].detach(), atol=2e-5)
 
@@ -113,6 +107,17 @@ def test_likelihoods_are_those_of_decoding(anchoring: Backbone) -> None:
         assert_near(logits[texts.rows == 0], expected, atol=3e-5)
         plain = pad_texts(anchoring, [(ids, MORE[:3])])
         assert_near(logits[texts.rows == 1], reply_logits(anchoring, plain, plan), atol=3e-5)
+
+
+def test_a_law_is_the_same_in_decoding_and_in_likelihoods(anchoring: Backbone) -> None:
+    earlier, ids, plan = some_ids(17, seed=5), some_ids(6, seed=6), plans_of(anchoring)[3]
+    texts = pad_texts(anchoring, [(Encoded([*earlier, *ids], 2, 17), [*MORE, 5])])
+    rows = [BatchRow(ids, plan, history_of(anchoring, earlier), 2)]
+    plain = decoded(anchoring, rows)[:, 0]
+    with under(keep_share):
+        got = decoded(anchoring, rows)[:, 0]
+        assert_near(reply_logits(anchoring, texts, plan), got, atol=3e-5)
+    assert not torch.allclose(got, plain, atol=1e-2)
 
 
 def test_gradients_reach_the_slots_and_not_the_history(llama: Backbone) -> None:

@@ -163,7 +163,7 @@ def full_forward(backbone: Backbone, ids: Sequence[int],
 
     Every part sees itself alone from position 0; text sees all of them, log(strength) added, and starts after the
     longest; a sliding layer hides text beyond its window, never a part. Gradients flow to the parts. With a `history` its
-    tokens come first from position 0 and see no part, and the parts end where it ends; no law compensates for it.
+    tokens come first from position 0 and see no part, and the parts end where it ends.
     """
     model, config = eager_twin(backbone), backbone.model.config
     text = model.get_input_embeddings()(torch.tensor([[*history, *ids]]))[0]
