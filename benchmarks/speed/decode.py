@@ -2,7 +2,8 @@
 
 A step of the engine at 120 M with one patch of 50 embeddings against a step without (bar 1.01x); beside it, against a bare
 step of the library, LoRA unmerged and merged (rank 16 on every linear layer, as in the paper) and PEFT's prompt tuning.
-Other methods run on the stock layers of the library, the engine on its own, which it packs on a CPU. About a minute and a
+Behind an earlier conversation of 900 tokens a step with the patch before the current turn is compared with one that has it before
+all text (bar 1.01x), for one row and for base and patched together, which share the history. Other methods run on the stock layers of the library, the engine on its own, which it packs on a CPU. About a minute and a
 half on two cores.
 """
 
@@ -20,7 +21,9 @@ from benchmarks.speed.timing import Figure, command, milliseconds, race, ratio, 
 from patchlab.engine import BARE, Bank, StackPlan
 from patchlab.engine.decode import Batch, BatchRow
 from patchlab.models import Backbone
+from patchlab.patches.stack import PLACEMENTS
 
+BEHIND = 900  # tokens of an earlier conversation
 NONE, PATCHED, STOCK = "no patch", "one patch", "bare model"
 TUNED, UNMERGED, MERGED = "PEFT prompt tuning", "LoRA unmerged", "LoRA merged"
 
@@ -30,6 +33,38 @@ def stepping(backbone: Backbone, plan: StackPlan, turns: int) -> Callable[[], ob
     batch = Batch(backbone, [BatchRow(backbone.encode(PROMPT), plan)], room=turns + 1)
     batch.prefill()
     return lambda: batch.step([5])
+
+
+def conversing(backbone: Backbone, plan: StackPlan, lanes: int, turns: int) -> Callable[[], Callable[[], object]]:
+    """The engine's step behind a conversation, for the patched lane or for base and patched; ids and lengths are made up."""
+    earlier, now = ([5 + k % 200 for k in range(count)] for count in (BEHIND, 40))
+
+    def ready() -> Callable[[], object]:
+        if plan.placement == "front":
+            rows = [BatchRow([*earlier, *now], each) for each in (plan, BARE)[:lanes]]
+        else:
+            first = Batch(backbone, [BatchRow(earlier)], room=0)
+            first.prefill()
+            rows = [BatchRow(now, each, first.history()) for each in (plan, BARE)[:lanes]]
+        batch = Batch(backbone, rows, room=turns + 1)
+        batch.prefill()
+        return lambda: batch.step([5] * lanes)
+
+    return ready
+
+
+def conversations(backbone: Backbone, label: str, *, repeats: int, turns: int) -> list[Figure]:
+    """Both placements behind an earlier conversation."""
+    [patch], engine = patches(backbone, 1), served(backbone)
+    part = Bank(engine).segment([patch]), 1.0
+    found = []
+    for lanes, who in ((1, "patched"), (2, "base and patched")):
+        sides = {placement: conversing(engine, StackPlan.of(part, placement=placement), lanes, turns)
+                 for placement in PLACEMENTS}
+        taken = race(sides, repeats=repeats, turns=turns, device=backbone.device)
+        found.append(ratio(f"{label}: a step of {who} behind {BEHIND} tokens, patch before the turn / before all text", taken,
+                           *PLACEMENTS, bar="<= 1.01"))
+    return found
 
 
 def tuned_step(backbone: Backbone, wrapped: torch.nn.Module) -> Callable[[], object]:
@@ -73,8 +108,9 @@ def measure(backbone: Backbone, label: str, *, repeats: int, turns: int, bar: st
 
 def figures(quick: bool) -> list[Figure]:
     """All figures of this file."""
-    return (measure(made("tiny"), "tiny", repeats=2, turns=2) if quick
-            else measure(made("120M"), "120M", repeats=9, turns=24))
+    if quick:
+        return [*measure(made("tiny"), "tiny", repeats=2, turns=2), *conversations(made("tiny"), "tiny", repeats=2, turns=2)]
+    return [*measure(made("120M"), "120M", repeats=9, turns=24), *conversations(made("120M"), "120M", repeats=9, turns=24)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
