@@ -2,9 +2,9 @@
 
 A step of the engine at 120 M with one patch of 50 embeddings against a step without (bar 1.01x); beside it, against a bare
 step of the library, LoRA unmerged and merged (rank 16 on every linear layer, as in the paper) and PEFT's prompt tuning.
-Behind an earlier conversation of 900 tokens a step with the patch before the current turn is compared with one that has it before
-all text (bar 1.01x), for one row and for base and patched together, which share the history. Other methods run on the stock layers of the library, the engine on its own, which it packs on a CPU. About a minute and a
-half on two cores.
+Behind an earlier conversation of 900 tokens a step with the patch before the current turn is compared with one that has it
+before all text (bar 1.01x), for one row and for base and patched together, which share the history. Other methods run on the
+stock layers of the library, the engine on its own, which it packs on a CPU. About a minute and a half on two cores.
 """
 
 from __future__ import annotations
