@@ -1,0 +1,167 @@
+"""Reads stacks on the same prompts in every setting of a conversation: rates, how much of an effect is kept, and its price."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality.conversation_suites import SINGLE, Wrap
+from benchmarks.speed.timing import COMPARE, Figure, say
+from patchlab.engine import Lab, Lane, Sampling
+from patchlab.evaluation.metrics import by_prompt, flagged_rate, scores
+from patchlab.evaluation.probabilities import divergences, log_losses
+from patchlab.evaluation.reply_store import Replies, made_with
+from patchlab.evaluation.statistics import effect_kept, interval
+from patchlab.patches import Stack
+from patchlab.records import Prompt, Reply
+
+Row = dict[str, Any]
+Values = list[float]
+Cell = list[float]  # value, low, high, n
+Rate = Callable[[Sequence[Reply]], Values]
+Key = tuple[str, str, str, str]  # setting, lane, probe, judge
+
+HARMFUL, HARMLESS, LOOKALIKE = "refuses harmful", "refuses harmless", "refuses look-alikes"
+MORE = "more than in a single turn"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Prompts of one domain with the judges of their replies, the one reported first, and the rate that is best.
+
+    With `harmful` there is an effect to keep; for the others a rate should not rise.
+    """
+
+    name: str
+    prompts: Sequence[Prompt]
+    judges: Mapping[str, Rate]
+    best: float
+    harmful: bool = True
+    samples: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """One base and its stacks, each a lane beside that of the base, asked the same prompts in every setting.
+
+    `most` are the numbers of prompts of a probe in settings that have fewer than all. In the settings of `price` the
+    harmless replies of the base are read under every stack.
+    """
+
+    lab: Lab
+    name: str
+    stacks: Mapping[str, Stack]
+    settings: Mapping[str, Wrap]
+    probes: Sequence[Probe]
+    sampling: Sampling
+    price: Sequence[str] = ()
+    most: Mapping[str, int] = field(default_factory=dict)
+    values: dict[Key, Values] = field(default_factory=dict)  # one value a prompt
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The base and a lane for each stack, in one batch."""
+        planner, scheduler = self.lab.planner, self.lab.scheduler
+        return [Lane("base", scheduler), *(Lane(name, scheduler, lambda prompts, stack=stack: planner.plans(stack, prompts))
+                                           for name, stack in self.stacks.items())]
+
+
+def refused(judge: str) -> Rate:
+    """The refusal rate by this judge."""
+    return lambda replies: flagged_rate(replies, scores(judge, replies))
+
+
+def rows(study: Study, work: Path) -> Iterator[Row]:
+    """A row for each setting and stack; replies that lie in `work` are not drawn again."""
+    patches = {name: [one.patch.digest for one in study.lab.planner.plan(stack).patches] for name, stack in study.stacks.items()}
+    store = Replies(made_with(study.sampling, study.lab.base) | {"patches": str(patches)}, work)
+    try:
+        for setting, wrap in study.settings.items():
+            began, tokens, calm = time.monotonic(), [], []
+            for probe in study.probes:
+                prompts = [wrap(prompt) for prompt in probe.prompts[:study.most.get(setting)]]
+                replies = drawn(store, study.lanes, prompts, study.sampling, samples=probe.samples)
+                judge(study, setting, probe, replies)
+                tokens += [len(study.lab.base.encode(prompt)) for prompt in prompts]
+                calm += [reply for reply in replies if reply.lane == "base" and reply.text and not probe.harmful]
+            say(f"{study.name}, {setting}: {time.monotonic() - began:.0f} s")
+            for name in study.stacks:
+                paid = price(study, name, calm) if setting in study.price else {}
+                yield {"group": f"{study.name}, {name}", "name": setting, "note": "",
+                       "figures": {"tokens": round(float(np.mean(tokens))), **cells(study, setting, name), **paid}}
+    finally:
+        store.close()
+
+
+def drawn(store: Replies, lanes: Sequence[Lane], prompts: Sequence[Prompt], sampling: Sampling, *, samples: int = 1) -> list[Reply]:
+    """The replies of all lanes, from the store where it has them."""
+    steps = store.draw(lanes, prompts, samples, sampling, "")
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return list(end.value)
+
+
+def judge(study: Study, setting: str, probe: Probe, replies: Sequence[Reply]) -> None:
+    """Add one value a prompt for each lane and judge."""
+    for lane in ("base", *study.stacks):
+        mine = [reply for reply in replies if reply.lane == lane]
+        for name, rate in probe.judges.items():
+            study.values[setting, lane, probe.name, name] = rate(mine)
+
+
+def cells(study: Study, setting: str, lane: str) -> dict[str, Cell]:
+    """The rates of base and stack, how much of the single turn's effect is kept, and how many more harmless are refused."""
+    found: dict[str, Cell] = {}
+    for probe in study.probes:
+        for k, name in enumerate(probe.judges):
+            base, now = (study.values[setting, who, probe.name, name] for who in ("base", lane))
+            base_first, first = (study.values[SINGLE, who, probe.name, name][:len(now)] for who in ("base", lane))
+            said = f"{probe.name} ({name})" if k else probe.name
+            found |= {f"{said}: base": share(base), f"{said}: patched": share(now)}
+            if probe.harmful:
+                found[f"{said}: effect kept"] = [*effect_kept((base_first, first), (base, now), target=probe.best), len(now)]
+            else:
+                more = [b - a for a, b in zip(first, now, strict=True)]
+                found[f"{said}: {MORE}"] = [*interval(more), len(more)]
+    return found
+
+
+def share(values: Sequence[float]) -> Cell:
+    """A rate with its interval, of the values that are numbers."""
+    known = [value for value in values if not math.isnan(value)]
+    return [*interval(known, share=True), len(known)]
+
+
+def price(study: Study, lane: str, own: Sequence[Reply]) -> dict[str, Cell]:
+    """KL and perplexity of a stack to the base on the base's own replies."""
+    plans = next(each for each in study.lanes if each.name == lane).plans
+    far = by_prompt(own, divergences(study.lab.base, own, plans))
+    more = [a - b for a, b in zip(log_losses(study.lab.base, own, plans), log_losses(study.lab.base, own), strict=True)]
+    longer = [math.exp(value) for value in interval(by_prompt(own, more))]  # of a mean difference of log-losses
+    return {"KL to the base": [*interval(far), len(far)], "perplexity / base": [*longer, len(more)]}
+
+
+def limits(rows: Sequence[Row], column: str, names: Sequence[str], *, value: str = "", end: str = "") -> Iterator[Figure]:
+    """Figures of a column in the settings `names`, judged by their value, and by the end of the interval that could fail."""
+    for row in rows:
+        if row["name"] in names and column in row["figures"]:
+            middle, low, high, n = row["figures"][column]
+            name = f"{row['group']}, {row['name']}: {column}"
+            if value:
+                yield _figure(name, middle, low, high, n, value)
+            if end:
+                lower = end.startswith(">")
+                yield _figure(f"{name}, {'lower' if lower else 'upper'} end", low if lower else high, low, high, n, end)
+
+
+def _figure(name: str, value: float, low: float, high: float, n: float, bar: str) -> Figure:
+    sign, limit = bar.split()
+    return Figure(name, value, low, high, int(n), bar=bar, met=bool(COMPARE[sign](value, float(limit))))
