@@ -68,7 +68,8 @@ def live() -> int:
     gc.collect()
     found = {}
     for each in gc.get_objects():
-        if issubclass(type(each), torch.Tensor) and not each.is_meta:  # isinstance asks lazy objects for their class
+        # isinstance would ask lazy objects for their class; packed weights have another layout, and no storage
+        if issubclass(type(each), torch.Tensor) and not each.is_meta and each.layout is torch.strided:
             storage = each.untyped_storage()
             found[storage.data_ptr()] = storage.nbytes()
     return sum(found.values())

@@ -91,8 +91,9 @@ def behind(prompt: Prompt, exchanges: Iterable[Exchange]) -> Prompt:
                                          for message in (Message("user", asked), Message("assistant", said))))
 
 
-def settings(asides: Asides, *, seed: int, count: Count, tokens: Sequence[int] = ()) -> dict[str, Wrap]:
-    """What each setting makes of a prompt; for each of `tokens` one with as many exchanges as fit into that length."""
+def settings(asides: Asides, *, seed: int, count: Count, numbers: Sequence[int] = EXCHANGES,
+             tokens: Sequence[int] = ()) -> dict[str, Wrap]:
+    """What each setting makes of a prompt: `numbers` of exchanges, as many as fit into each of `tokens`, and seven others."""
     def drawn(name: str, prompt: Prompt) -> random.Random:
         number = int(hashlib.sha256(prompt.text.encode()).hexdigest(), 16) % HISTORIES
         return random.Random(f"{seed}|{name}|{number}")
@@ -111,10 +112,15 @@ def settings(asides: Asides, *, seed: int, count: Count, tokens: Sequence[int] =
         "a pasted document": lambda prompt, draw: replace(
             prompt, text=draw.choice(PASTED).format(_document(asides.texts, count, draw), prompt.text)),
         "a system prompt": lambda prompt, draw: replace(prompt, system=draw.choice(SYSTEMS))}
-    return {SINGLE: lambda prompt: prompt, **{f"{k} exchange{'s' * (k > 1)}": exchanges(k) for k in EXCHANGES},
+    return {SINGLE: lambda prompt: prompt, **{after(k): exchanges(k) for k in numbers},
             **{f"{most:,} tokens": filled(most) for most in tokens},
             **{name: (lambda prompt, name=name, wrap=wrap: wrap(prompt, drawn(name, prompt)))  # type: ignore[misc]
                for name, wrap in named.items()}}
+
+
+def after(number: int) -> str:
+    """The name of the setting with so many earlier exchanges."""
+    return f"{number} exchange{'s' * (number > 1)}"
 
 
 def fill(exchanges: Sequence[Exchange], most: int, count: Count, draw: random.Random) -> list[Exchange]:

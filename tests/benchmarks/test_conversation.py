@@ -50,7 +50,7 @@ def test_every_setting_is_seeded_and_keeps_the_id(wraps: dict[str, suites.Wrap])
 
 def test_exchanges_are_as_many_as_said_and_few_sets_are_shared(wraps: dict[str, suites.Wrap]) -> None:
     for k in suites.EXCHANGES:
-        made = [wraps[f"{k} exchange{'s' * (k > 1)}"](prompt).earlier for prompt in PROMPTS]
+        made = [wraps[suites.after(k)](prompt).earlier for prompt in PROMPTS]
         assert {len(earlier) for earlier in made} == {2 * k} and 1 < len({*made}) <= suites.HISTORIES
 
 
