@@ -35,7 +35,8 @@ MORE = "more than in a single turn"
 class Probe:
     """Prompts of one domain with the judges of their replies, the one reported first, and the rate that is best.
 
-    With `harmful` there is an effect to keep; for the others a rate should not rise.
+    With `harmful` there is an effect to keep; for the others a rate should not rise. `only` are the settings it is asked in,
+    all if empty.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Probe:
     best: float
     harmful: bool = True
     samples: int = 1
+    only: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +66,13 @@ class Study:
     most: Mapping[str, int] = field(default_factory=dict)
     values: dict[Key, Values] = field(default_factory=dict)  # one value a prompt
 
-    @property
-    def lanes(self) -> list[Lane]:
-        """The base and a lane for each stack, in one batch."""
-        planner, scheduler = self.lab.planner, self.lab.scheduler
-        return [Lane("base", scheduler), *(Lane(name, scheduler, lambda prompts, stack=stack: planner.plans(stack, prompts))
-                                           for name, stack in self.stacks.items())]
+    def lane(self, name: str) -> Lane:
+        """The lane of a stack."""
+        return Lane(name, self.lab.scheduler, lambda prompts: self.lab.planner.plans(self.stacks[name], prompts))
+
+    def asked(self, setting: str) -> list[Probe]:
+        """The probes that are asked in a setting."""
+        return [probe for probe in self.probes if not probe.only or setting in probe.only]
 
 
 def refused(judge: str) -> Rate:
@@ -77,26 +80,29 @@ def refused(judge: str) -> Rate:
     return lambda replies: flagged_rate(replies, scores(judge, replies))
 
 
-def rows(study: Study, work: Path) -> Iterator[Row]:
-    """A row for each setting and stack; replies that lie in `work` are not drawn again."""
-    patches = {name: [one.patch.digest for one in study.lab.planner.plan(stack).patches] for name, stack in study.stacks.items()}
-    store = Replies(made_with(study.sampling, study.lab.base) | {"patches": str(patches)}, work)
+def rows(study: Study, work: Path, names: Sequence[str]) -> Iterator[Row]:
+    """A row for each of these settings and each stack; replies that lie in `work` are not drawn again."""
+    made = made_with(study.sampling, study.lab.base)
+    digests = {name: str([one.patch.digest for one in study.lab.planner.plan(stack).patches]) for name, stack in study.stacks.items()}
+    bare, patched = Replies(made, work / "base"), Replies(made | digests, work / study.name.replace(" ", "-"))
     try:
-        for setting, wrap in study.settings.items():
+        for setting in names:
             began, tokens, calm = time.monotonic(), [], []
-            for probe in study.probes:
-                prompts = [wrap(prompt) for prompt in probe.prompts[:study.most.get(setting)]]
-                replies = drawn(store, study.lanes, prompts, study.sampling, samples=probe.samples)
-                judge(study, setting, probe, replies)
+            for probe in study.asked(setting):
+                prompts = [study.settings[setting](prompt) for prompt in probe.prompts[:study.most.get(setting)]]
+                own = drawn(bare, [Lane("base", study.lab.scheduler)], prompts, study.sampling, samples=probe.samples)
+                replies = drawn(patched, [study.lane(name) for name in study.stacks], prompts, study.sampling, samples=probe.samples)
+                judge(study, setting, probe, [*own, *replies])
                 tokens += [len(study.lab.base.encode(prompt)) for prompt in prompts]
-                calm += [reply for reply in replies if reply.lane == "base" and reply.text and not probe.harmful]
+                calm += [reply for reply in own if reply.text and not probe.harmful]
             say(f"{study.name}, {setting}: {time.monotonic() - began:.0f} s")
             for name in study.stacks:
                 paid = price(study, name, calm) if setting in study.price else {}
-                yield {"group": f"{study.name}, {name}", "name": setting, "note": "",
+                yield {"group": study.name, "name": setting, "note": "",
                        "figures": {"tokens": round(float(np.mean(tokens))), **cells(study, setting, name), **paid}}
     finally:
-        store.close()
+        bare.close()
+        patched.close()
 
 
 def drawn(store: Replies, lanes: Sequence[Lane], prompts: Sequence[Prompt], sampling: Sampling, *, samples: int = 1) -> list[Reply]:
@@ -120,7 +126,7 @@ def judge(study: Study, setting: str, probe: Probe, replies: Sequence[Reply]) ->
 def cells(study: Study, setting: str, lane: str) -> dict[str, Cell]:
     """The rates of base and stack, how much of the single turn's effect is kept, and how many more harmless are refused."""
     found: dict[str, Cell] = {}
-    for probe in study.probes:
+    for probe in study.asked(setting):
         for k, name in enumerate(probe.judges):
             base, now = (study.values[setting, who, probe.name, name] for who in ("base", lane))
             base_first, first = (study.values[SINGLE, who, probe.name, name][:len(now)] for who in ("base", lane))
@@ -142,7 +148,7 @@ def share(values: Sequence[float]) -> Cell:
 
 def price(study: Study, lane: str, own: Sequence[Reply]) -> dict[str, Cell]:
     """KL and perplexity of a stack to the base on the base's own replies."""
-    plans = next(each for each in study.lanes if each.name == lane).plans
+    plans = study.lane(lane).plans
     far = by_prompt(own, divergences(study.lab.base, own, plans))
     more = [a - b for a, b in zip(log_losses(study.lab.base, own, plans), log_losses(study.lab.base, own), strict=True)]
     longer = [math.exp(value) for value in interval(by_prompt(own, more))]  # of a mean difference of log-losses
