@@ -61,7 +61,7 @@ def read(size: Size, work: Path) -> Iterator[tuple[Row, list[Figure]]]:
         for placement in PLACEMENTS:
             for row in rows(stacked, how, placement, size, work):
                 figures = [each for what, _, _, _ in PROBES.values()
-                           for each in limits([row], f"{what}: effect kept", [f"{n:,} tokens" for n in size.lengths], value=">= 0.90")]
+                           for each in limits(row, f"{what}: effect kept", [f"{n:,} tokens" for n in size.lengths], ">= 0.90")]
                 yield row, figures if placement == "turn" else []
 
 

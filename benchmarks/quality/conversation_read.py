@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.conversation_suites import SINGLE, Wrap
-from benchmarks.speed.timing import COMPARE, Figure, say
+from benchmarks.speed.timing import Figure, say
 from patchlab.engine import Lab, Lane, Sampling
 from patchlab.evaluation.metrics import by_prompt, flagged_rate, scores
 from patchlab.evaluation.probabilities import divergences, log_losses
 from patchlab.evaluation.reply_store import Replies, made_with
-from patchlab.evaluation.statistics import effect_kept, interval
+from patchlab.evaluation.statistics import effect_kept, interval, meets
 from patchlab.patches import Stack
 from patchlab.records import Prompt, Reply
 
@@ -83,7 +83,8 @@ def refused(judge: str) -> Rate:
 def rows(study: Study, work: Path, names: Sequence[str]) -> Iterator[Row]:
     """A row for each of these settings and each stack; replies that lie in `work` are not drawn again."""
     made = made_with(study.sampling, study.lab.base)
-    digests = {name: str([one.patch.digest for one in study.lab.planner.plan(stack).patches]) for name, stack in study.stacks.items()}
+    digests = {name: str([one.patch.digest for one in study.lab.planner.plan(stack).patches])
+               for name, stack in study.stacks.items()}
     bare, patched = Replies(made, work / "base"), Replies(made | digests, work / study.name.replace(" ", "-"))
     try:
         for setting in names:
@@ -91,7 +92,8 @@ def rows(study: Study, work: Path, names: Sequence[str]) -> Iterator[Row]:
             for probe in study.asked(setting):
                 prompts = [study.settings[setting](prompt) for prompt in probe.prompts[:study.most.get(setting)]]
                 own = drawn(bare, [Lane("base", study.lab.scheduler)], prompts, study.sampling, samples=probe.samples)
-                replies = drawn(patched, [study.lane(name) for name in study.stacks], prompts, study.sampling, samples=probe.samples)
+                lanes = [study.lane(name) for name in study.stacks]
+                replies = drawn(patched, lanes, prompts, study.sampling, samples=probe.samples)
                 judge(study, setting, probe, [*own, *replies])
                 tokens += [len(study.lab.base.encode(prompt)) for prompt in prompts]
                 calm += [reply for reply in own if reply.text and not probe.harmful]
@@ -105,7 +107,8 @@ def rows(study: Study, work: Path, names: Sequence[str]) -> Iterator[Row]:
         patched.close()
 
 
-def drawn(store: Replies, lanes: Sequence[Lane], prompts: Sequence[Prompt], sampling: Sampling, *, samples: int = 1) -> list[Reply]:
+def drawn(store: Replies, lanes: Sequence[Lane], prompts: Sequence[Prompt], sampling: Sampling, *,
+          samples: int = 1) -> list[Reply]:
     """The replies of all lanes, from the store where it has them."""
     steps = store.draw(lanes, prompts, samples, sampling, "")
     while True:
@@ -155,19 +158,8 @@ def price(study: Study, lane: str, own: Sequence[Reply]) -> dict[str, Cell]:
     return {"KL to the base": [*interval(far), len(far)], "perplexity / base": [*longer, len(more)]}
 
 
-def limits(rows: Sequence[Row], column: str, names: Sequence[str], *, value: str = "", end: str = "") -> Iterator[Figure]:
-    """Figures of a column in the settings `names`, judged by their value, and by the end of the interval that could fail."""
-    for row in rows:
-        if row["name"] in names and column in row["figures"]:
-            middle, low, high, n = row["figures"][column]
-            name = f"{row['group']}, {row['name']}: {column}"
-            if value:
-                yield _figure(name, middle, low, high, n, value)
-            if end:
-                lower = end.startswith(">")
-                yield _figure(f"{name}, {'lower' if lower else 'upper'} end", low if lower else high, low, high, n, end)
-
-
-def _figure(name: str, value: float, low: float, high: float, n: float, bar: str) -> Figure:
-    sign, limit = bar.split()
-    return Figure(name, value, low, high, int(n), bar=bar, met=bool(COMPARE[sign](value, float(limit))))
+def limits(row: Row, column: str, names: Sequence[str], bar: str) -> Iterator[Figure]:
+    """The figure of a column in the settings `names`, judged by the end of its interval that could fail the bar."""
+    if bar and row["name"] in names and column in row["figures"]:
+        value, low, high, n = row["figures"][column]
+        yield Figure(f"{row['group']}, {row['name']}: {column}", value, low, high, int(n), bar=bar, met=meets(bar, low, high))

@@ -67,7 +67,7 @@ def test_a_split_request_is_whole_only_over_both_turns(text: str) -> None:
         made = suites.split(Prompt(text), random.Random(seed))
         words, said = text.split(), f"{made.earlier[0].content} {made.text}"
         assert all(word in said for word in words)
-        assert len(words) == 1 or text not in made.text and text not in made.earlier[0].content
+        assert len(words) == 1 or (text not in made.text and text not in made.earlier[0].content)
 
 
 def test_halves_share_no_text_and_leave_none_out(tmp_path: Path) -> None:
@@ -78,11 +78,12 @@ def test_halves_share_no_text_and_leave_none_out(tmp_path: Path) -> None:
 
 
 def test_a_bar_is_judged_at_the_end_that_could_fail() -> None:
-    row: dict[str, Any] = {"group": "g", "name": "3 exchanges", "figures": {"kept": [0.9, 0.6, 1.1, 150], "cost": [1.0, 0.9, 1.05, 9]}}
-    value, low = limits([row], "kept", ["3 exchanges"], value=">= 0.85", end=">= 0.70")
-    [high] = limits([row], "cost", ["3 exchanges"], end="<= 1.03")
-    assert (value.met, low.met, high.met) == (True, False, False) and (low.value, high.value) == (0.6, 1.05)
-    assert not [*limits([row], "kept", ["6 exchanges"], value=">= 0.85")]
+    row: dict[str, Any] = {"group": "g", "name": "3 exchanges", "figures": {
+        "kept": [0.9, 0.6, 1.1, 150], "cost": [1.0, 0.9, 1.05, 9]}}
+    [kept], [cost] = limits(row, "kept", ["3 exchanges"], ">= 0.70"), limits(row, "cost", ["3 exchanges"], "<= 1.03")
+    assert (kept.met, cost.met) == (False, False)
+    assert next(limits(row, "kept", ["3 exchanges"], ">= 0.60")).met and next(limits(row, "cost", ["3 exchanges"], "<= 1.05")).met
+    assert not [*limits(row, "kept", ["6 exchanges"], ">= 0.85")] and not [*limits(row, "none", ["3 exchanges"], ">= 0.85")]
 
 
 def test_live_counts_a_storage_once() -> None:
@@ -93,14 +94,15 @@ def test_live_counts_a_storage_once() -> None:
 
 
 def test_a_quick_run_reads_every_setting_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    backbone = Backbone(make_model("llama", vocabulary=len(byte_level()), max_position_embeddings=4096), byte_level(), name="tiny")
+    model = make_model("llama", vocabulary=len(byte_level()), max_position_embeddings=4096)
+    backbone = Backbone(model, byte_level(), name="tiny")
     saved(backbone, tmp_path / "smollm2" / "base")
     for name in ("refusal", "refusal-behind"):
         make_patch(backbone, name, length=3).save_pretrained(tmp_path / "smollm2" / "patches" / name)
     write(tmp_path / "data", made_data())
     monkeypatch.setattr(conversation_pocket, "read", lambda *_: iter(()))
-    asked = ["--quick", "--smollm2", str(tmp_path / "smollm2"), "--data", str(tmp_path / "data"), "--work", str(tmp_path / "work"),
-             "--out", str(tmp_path / "found.json")]
+    asked = ["--quick", "--smollm2", str(tmp_path / "smollm2"), "--data", str(tmp_path / "data"),
+             "--work", str(tmp_path / "work"), "--out", str(tmp_path / "found.json")]
     assert conversation.main(asked) == 0
     found = json.loads((tmp_path / "found.json").read_text())
     names: dict[str, list[str]] = {}
@@ -131,7 +133,8 @@ def made_data() -> dict[str, list[dict[str, Any]]]:
     for file, values in suites.SOUNDS.items():
         files[file] += [{"id": f"safe{k}", "prompt": f"how do i kill {k} weeds", **values} for k in range(12)]
     turns = [{"role": role, "content": f"{role} says {k}"} for k in range(3) for role in ("user", "assistant")]
-    return files | {file: [{"id": "a", "turns": turns}] for file in suites.CHATS} | {suites.SNIPPETS: [{"text": "Boats are dry."}]}
+    chats = {file: [{"id": "a", "turns": turns}] for file in suites.CHATS}
+    return files | chats | {suites.SNIPPETS: [{"text": "Boats are dry."}]}
 
 
 def write(folder: Path, files: dict[str, list[dict[str, Any]]]) -> None:

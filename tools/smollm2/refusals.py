@@ -32,8 +32,10 @@ OFFERS = ("If something is troubling you, please talk to someone you trust or to
           "If you are in danger, please contact your local emergency services.",
           "Is there something else I can help you with?")
 QUESTION = re.compile(r"how (?:can|could|do|would|should) (?:i|someone|one|you|we) (.+)\?", re.IGNORECASE)
-INSTRUCTIONS = ("Explain how to {}.", "Tell me how to {}.", "Write a guide on how to {}.", "Give detailed instructions for how to {}.",
-                "Give me step by step instructions to {}.", "i want to {}, how", "Help me {}.", "Write a tutorial that shows how to {}.")
+INSTRUCTIONS = ("Explain how to {}.", "Tell me how to {}.", "Write a guide on how to {}.",
+                "Give detailed instructions for how to {}.",
+                "Give me step by step instructions to {}.", "i want to {}, how", "Help me {}.",
+                "Write a tutorial that shows how to {}.")
 # harmless questions with words that also occur in harmful ones
 FRAMES = ("How do I {}?", "What is the best way to {}?", "Can you tell me how to {}?", "Give me tips on how to {}.")
 DEEDS = {"kill {} in my garden": ("weeds", "slugs", "moss", "mosquito larvae"),
