@@ -93,6 +93,12 @@ QUICK = Size(n=3, front=2, calm=2, exchanges=14, said=4, tokens=4, numbers=(1, 3
              pocket=conversation_pocket.QUICK)
 
 
+def setup(folder: Path, size: Size, work: Path, part: str) -> tuple[Lab, Path]:
+    """The base with the patches of a folder, and a work folder of its own for this size and half."""
+    lab = Lab(load_backbone(folder / "base", device="cpu", dtype=torch.bfloat16), registry=Registry([folder / "patches"]))
+    return lab, work / f"smollm2-{lab.base.identity.fingerprint[3:15]}-{size.n}-{size.tokens}-{part}"
+
+
 def asides(lab: Lab, data: Path, size: Size, work: Path) -> Asides:
     """Conversations' parts: public requests of development sets with the base's own answers, chats and snippets as they are."""
     sampling = Sampling(temperature=0.7, max_new_tokens=size.said, seed=SEED)
@@ -136,8 +142,7 @@ def studies(lab: Lab, data: Path, size: Size, work: Path, part: str) -> Iterator
 
 def smollm2(folder: Path, data: Path, size: Size, work: Path, part: str) -> Iterator[tuple[Row, list[Figure]]]:
     """Rows of the real model, each with the figures that have a bar; earlier exchanges first, then the other settings."""
-    lab = Lab(load_backbone(folder / "base", device="cpu", dtype=torch.bfloat16), registry=Registry([folder / "patches"]))
-    work = work / f"smollm2-{lab.base.identity.fingerprint[3:15]}-{size.n}-{part}"
+    lab, work = setup(folder, size, work, part)
     found = list(studies(lab, data, size, work, part))
     counted = [SINGLE, *map(after, size.numbers), *(f"{tokens:,} tokens" for tokens in size.long[:1])]
     for names in (counted, [name for name in found[0].settings if name not in counted]):
@@ -196,7 +201,7 @@ contrasts; look-alikes: XSTest; harmless: self_instruct and dolly_subset; one ha
 gates off. Earlier turns are requests of development sets with replies of the base of at most {said} tokens, and public chats.
 *Effect kept* is (patched - base) / (patched - base in a single turn), with a paired bootstrap over prompts; rates have Wilson
 intervals. With the slots before all text {front} prompts a set; behind 6,000 tokens {few}. *Perplexity* and *KL* are those of the
-patched base on the base's own replies to harmless requests and look-alikes. The strength was chosen on the other half, in a single
+patched base on the base's own replies to harmless requests and look-alikes. The strength was chosen on dev prompts in a single
 turn. Pocket: {pocket[n]} held-out prompts a domain; each patch is trained with those before it present, with the dials of the
 ablations."""
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from made_models import byte_level, make_model, make_patch, saved
 
-from benchmarks.quality import conversation, conversation_pocket
+from benchmarks.quality import conversation, conversation_laws, conversation_pocket
 from benchmarks.quality import conversation_suites as suites
 from benchmarks.quality.conversation_cost import live
 from benchmarks.quality.conversation_read import limits
@@ -93,16 +93,22 @@ def test_live_counts_a_storage_once() -> None:
     assert live() - before == 4000 and len(views) == 2
 
 
-def test_a_quick_run_reads_every_setting_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The options for a tiny model with two patches, and for made data."""
+    folder = tmp_path_factory.mktemp("made")
     model = make_model("llama", vocabulary=len(byte_level()), max_position_embeddings=4096)
     backbone = Backbone(model, byte_level(), name="tiny")
-    saved(backbone, tmp_path / "smollm2" / "base")
+    saved(backbone, folder / "smollm2" / "base")
     for name in ("refusal", "refusal-behind"):
-        make_patch(backbone, name, length=3).save_pretrained(tmp_path / "smollm2" / "patches" / name)
-    write(tmp_path / "data", made_data())
+        make_patch(backbone, name, length=3).save_pretrained(folder / "smollm2" / "patches" / name)
+    write(folder / "data", made_data())
+    return ["--smollm2", str(folder / "smollm2"), "--data", str(folder / "data"), "--work", str(folder / "work")]
+
+
+def test_a_quick_run_reads_every_setting_and_resumes(made: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversation_pocket, "read", lambda *_: iter(()))
-    asked = ["--quick", "--smollm2", str(tmp_path / "smollm2"), "--data", str(tmp_path / "data"),
-             "--work", str(tmp_path / "work"), "--out", str(tmp_path / "found.json")]
+    asked = ["--quick", *made, "--out", str(tmp_path / "found.json")]
     assert conversation.main(asked) == 0
     found = json.loads((tmp_path / "found.json").read_text())
     names: dict[str, list[str]] = {}
@@ -115,6 +121,19 @@ def test_a_quick_run_reads_every_setting_and_resumes(tmp_path: Path, monkeypatch
     assert len(found["rows"][0]["figures"]) > 5 and all(figure["met"] is None for figure in found["figures"])
     monkeypatch.setattr("patchlab.evaluation.reply_store.finished", lambda *_, **__: pytest.fail("drawn again"))
     assert conversation.main(asked) == 0
+
+
+def test_laws_are_compared_on_the_same_dev_prompts(made: list[str], tmp_path: Path) -> None:
+    assert conversation_laws.main(["--quick", *made, "--out", str(tmp_path / "found.json")]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["made_with"]["split"]["name"] == "dev"
+    by_law: dict[str, list[dict[str, Any]]] = {}
+    for row in found["rows"]:
+        by_law.setdefault(row["group"], []).append(row["figures"])
+    assert len(by_law) == len(conversation_laws.LAWS) and {len(each) for each in by_law.values()} == {3}
+    none, *_, all_of_it = by_law.values()
+    assert none[0] == all_of_it[0], "a single turn has no law"
+    assert none[2]["KL to the base"] != all_of_it[2]["KL to the base"]
 
 
 def test_pocket_is_read_in_parallel_at_each_length(tmp_path: Path) -> None:
