@@ -17,7 +17,7 @@ from patchlab.engine import Lab, Lane, Sampling
 from patchlab.evaluation.metrics import by_prompt, flagged_rate, scores
 from patchlab.evaluation.probabilities import divergences, log_losses
 from patchlab.evaluation.reply_store import Replies, made_with
-from patchlab.evaluation.statistics import effect_kept, interval, meets
+from patchlab.evaluation.statistics import effect_kept, interval, meets, paired
 from patchlab.patches import Stack
 from patchlab.records import Prompt, Reply
 
@@ -138,8 +138,8 @@ def cells(study: Study, setting: str, lane: str) -> dict[str, Cell]:
             if probe.harmful:
                 found[f"{said}: effect kept"] = [*effect_kept((base_first, first), (base, now), target=probe.best), len(now)]
             else:
-                more = [b - a for a, b in zip(first, now, strict=True)]
-                found[f"{said}: {MORE}"] = [*interval(more), len(more)]
+                more, low, high, _, n = paired(first, now)
+                found[f"{said}: {MORE}"] = [more, low, high, n]
     return found
 
 
