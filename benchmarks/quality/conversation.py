@@ -146,12 +146,12 @@ def counted(size: Size) -> list[str]:
     return [SINGLE, *map(after, size.numbers), *(f"{tokens:,} tokens" for tokens in size.long[:1])]
 
 
-def smollm2(folder: Path, data: Path, size: Size, work: Path, part: str) -> Iterator[tuple[Row, list[Figure]]]:
+def smollm2(folder: Path, data: Path, size: Size, work: Path, part: str, *, brief: bool) -> Iterator[tuple[Row, list[Figure]]]:
     """Rows of the real model, each with the figures that have a bar; earlier exchanges first, then the other settings."""
     lab, work = setup(folder, size, work, part)
     found = list(studies(lab, data, size, work, part))
     first = counted(size)
-    for names in (first, [name for name in found[0].settings if name not in first]):
+    for names in (first, [] if brief else [name for name in found[0].settings if name not in first]):
         for study in found:
             [(name, stack)] = study.stacks.items()
             for row in rows(study, work, names):
@@ -172,6 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read, print, write; 0 where every bar is met, 1 otherwise."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few prompts and tokens, to see that it runs; judges nothing")
+    parser.add_argument("--brief", action="store_true", help="only the numbers of exchanges of the real model, and not pocket")
     parser.add_argument("--smollm2", type=Path, help="folder with base/ and patches/; without it only pocket is read")
     parser.add_argument("--data", type=Path, help="folder of public safety data, needed with --smollm2")
     parser.add_argument("--part", choices=("dev", "test"), default="test", help="half of the prompts (default: test)")
@@ -180,12 +181,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     size, began = QUICK if given.quick else Size(), time.monotonic()
     out = given.out or (None if given.quick or given.part == "dev" else RESULTS / "conversation.json")
-    facts: dict[str, Any] = {"quick": given.quick, "about": _ABOUT.format(**dataclasses.asdict(size), seed=SEED)}
+    facts: dict[str, Any] = {"quick": given.quick, "brief": given.brief, "about": _ABOUT.format(**dataclasses.asdict(size), seed=SEED)}
     prompts = held_out(size.pocket.n) | (asked(given.data, given.part) if given.smollm2 else {})
     found: list[Row] = []
     figures: list[Figure] = []
-    sources = [smollm2(given.smollm2, given.data, size, given.work, given.part)] if given.smollm2 else []
-    for source in [*sources, conversation_pocket.read(size.pocket, given.work)]:
+    sources = [smollm2(given.smollm2, given.data, size, given.work, given.part, brief=given.brief)] if given.smollm2 else []
+    for source in [*sources, *([] if given.brief else [conversation_pocket.read(size.pocket, given.work)])]:
         for row, some in source:
             found += [row] if row else []
             figures += [dataclasses.replace(each, met=None) for each in some] if given.quick else some
