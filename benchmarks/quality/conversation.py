@@ -181,7 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     size, began = QUICK if given.quick else Size(), time.monotonic()
     out = given.out or (None if given.quick or given.part == "dev" else RESULTS / "conversation.json")
-    facts: dict[str, Any] = {"quick": given.quick, "brief": given.brief, "about": _ABOUT.format(**dataclasses.asdict(size), seed=SEED)}
+    sources = ([smollm2(given.smollm2, given.data, size, given.work, given.part, brief=given.brief)]
+               if given.smollm2 else [])
     prompts = held_out(size.pocket.n) | (asked(given.data, given.part) if given.smollm2 else {})
     found: list[Row] = []
     figures: list[Figure] = []
