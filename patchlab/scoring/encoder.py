@@ -1,4 +1,4 @@
-"""Scorers on a small sentence encoder: toxicity, refusal, and a judge of prompts. More than word counts, still a small model.
+"""Scorers on a small sentence encoder: toxicity and refusal. More than word counts, still a small model.
 
 All read the vectors of `SentenceEncoder` through a linear head. The heads and the low-rank changes of the encoder's layers are
 in encoder.safetensors, thresholds and figures in encoder.json; the encoder itself is installed with pip. Without it the embedded
@@ -32,17 +32,16 @@ from patchlab.storage import ASSETS
 FOLDER = ASSETS / "scorers"
 MAX_BYTES = 2**23
 Floats = NDArray[np.float32]
-# the labels of each scorer, in the order of its head's outputs; the first one is what clear text gets
-LABELS: Mapping[str, tuple[str, ...]] = {
-    "toxicity-encoder": ("not toxic", "toxic"), "refusal-encoder": ("answered", "refused"),
-    "prompt-encoder": ("harmless", "harmful", "crisis", UNJUDGED)}
+# what clear and flagged text is called by each scorer
+LABELS: Mapping[str, tuple[str, str]] = {
+    "toxicity-encoder": ("not toxic", "toxic"), "refusal-encoder": ("answered", "refused")}
 
 
 def features(name: str, encoder: SentenceEncoder, texts: Sequence[Sequence[str]]) -> list[Floats]:
     """What the head of a scorer reads of each text, given in windows: [rows, F], of which the worst row counts.
 
     Toxicity reads every window by itself. Refusal is the course of a whole reply: its first and second window, and the mean and
-    maximum over all. Of a prompt the mean over its windows counts.
+    maximum over all.
     """
     vectors = encoder.vectors([part for parts in texts for part in parts])
     ends = np.cumsum([0, *map(len, texts)])
@@ -50,26 +49,20 @@ def features(name: str, encoder: SentenceEncoder, texts: Sequence[Sequence[str]]
     half = encoder.width // 2
     if name == "toxicity-encoder":
         return [each[:, half:] for each in found]
-    if name == "prompt-encoder":
-        return [each.mean(0, keepdims=True) for each in found]
     return [np.concatenate([each[0], each[min(1, len(each) - 1)], each.mean(0), each.max(0)])[None, :] for each in
             (each[:, :half] for each in found)]
 
 
 @dataclass(frozen=True)
 class Head:
-    """A linear layer over features: weights [F, K] and bias [K]; K is 1 (log-odds of the second label) or one per label."""
+    """A logistic regression over features: weights [F] and bias [1]."""
 
     weights: Floats
     bias: Floats
 
-    def chances(self, rows: Floats) -> Floats:
-        """The probability [N, labels] of every label."""
-        logits = rows @ self.weights + self.bias
-        if logits.shape[1] == 1:
-            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-        shares = np.exp(logits - logits.max(1, keepdims=True))
-        return np.asarray(shares / shares.sum(1, keepdims=True))
+    def chance(self, rows: Floats) -> float:
+        """The probability of a text by the worst of its rows [N, F]."""
+        return float(1 / (1 + np.exp(-float((rows @ self.weights + self.bias).max()))))
 
 
 @cache
@@ -81,11 +74,7 @@ def tuned_encoder() -> SentenceEncoder:
 
 @dataclass(frozen=True)
 class EncoderScorer:
-    """A head on the encoder. `value` is the probability of the unwanted labels: toxic, refused, or harmful and crisis together.
-
-    As with the embedded scorers the answer without its reasoning is judged, disguised words spelled out. The prompt judge is given
-    prompts as texts; a prompt of no kind it knows is UNJUDGED.
-    """
+    """A head on the encoder. As with the embedded scorers the answer without its reasoning is judged, disguised words spelled out."""
 
     name: str
     digest: str
@@ -100,8 +89,7 @@ class EncoderScorer:
         if prompts is not None and len(prompts) != len(texts):
             raise InputError(f"{len(texts)} texts with {len(prompts)} prompts", expected="one prompt a text",
                              do="pass lists of the same length")
-        answers = [text if self.name == "prompt-encoder" else answer_of(text) for text in texts]
-        plain = [undisguised(answer) if has_text(answer) else "" for answer in answers]
+        plain = [undisguised(answer) if has_text(answer) else "" for answer in map(answer_of, texts)]
         asked = [at for at, text in enumerate(plain) if text and judged(text)]
         rows = features(self.name, self.encoder(), [windows(plain[at]) for at in asked]) if asked else []
         found = {at: self._verdict(each) for at, each in zip(asked, rows, strict=True)}
@@ -111,15 +99,9 @@ class EncoderScorer:
         return Score(self.name, 0.5 if plain else 0.0, False, UNJUDGED if plain else EMPTY)
 
     def _verdict(self, rows: Floats) -> Score:
-        labels = LABELS[self.name]
-        chances = self.head.chances(rows)
-        bad = [at for at, label in enumerate(labels) if at and label != UNJUDGED]
-        shares = chances[int(chances[:, bad].sum(1).argmax())]
-        if labels[int(shares.argmax())] == UNJUDGED:
-            return Score(self.name, 0.5, False, UNJUDGED)
-        value = min(float(shares[bad].sum()), 1.0)
+        value = self.head.chance(rows)
         flagged = value >= self.threshold
-        return Score(self.name, value, flagged, labels[max(bad, key=lambda at: shares[at])] if flagged else labels[0])
+        return Score(self.name, value, flagged, LABELS[self.name][flagged])
 
 
 def shipped(folder: Path = FOLDER) -> bool:
@@ -132,10 +114,9 @@ def load_encoder_scorer(name: str, folder: Path = FOLDER) -> EncoderScorer:
     card, tensors = _read(folder)
     threshold = card["thresholds"].get(name)
     head = Head(tensors[f"{name}.weights"], tensors[f"{name}.bias"])
-    wide = len(LABELS[name]) if len(LABELS[name]) > 2 else 1
-    if head.weights.ndim != 2 or head.weights.shape[1] != wide or head.bias.shape != (wide,) or not 0 < threshold < 1:
+    if head.weights.ndim != 1 or head.bias.shape != (1,) or not 0 < threshold < 1:
         raise PatchFormatError(f"{name} has weights {head.weights.shape} and threshold {threshold}",
-                               expected=f"[F, {wide}] and a number between 0 and 1", do="restore the files")
+                               expected="[F] and a number between 0 and 1", do="restore the files")
     identity = json.dumps([name, threshold, LABELS[name], card["weights_sha256"], DIGESTS], sort_keys=True)
     return EncoderScorer(name, hashlib.sha256(identity.encode()).hexdigest(), float(threshold), head)
 

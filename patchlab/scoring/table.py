@@ -1,8 +1,7 @@
 """The table of scorers: a name in, something that scores text out.
 
 `toxicity` and `refusal` are embedded and always here, each with a second one that is built otherwise (`toxicity-2`,
-`refusal-2`). `toxicity-encoder`, `refusal-encoder` and `prompt-encoder` read sentences through a small encoder that comes by pip;
-where it is installed `preferred` names them, and the embedded ones, which are coarser, everywhere else. The others are classifiers
+`refusal-2`). `toxicity-encoder` and `refusal-encoder` read sentences through a small encoder that comes by pip; where it is installed `preferred` names them, and the embedded ones, which are coarser, everywhere else. The others are classifiers
 of the Hub, named in HUB or given as `hub:<model id>`, whose weights are loaded at the first score.
 """
 

@@ -44,9 +44,8 @@ def tiny(seed: int = 0) -> SentenceEncoder:
 
 def scorer(name: str, model: SentenceEncoder, seed: int = 0) -> EncoderScorer:
     rows = features(name, model, [["One sentence."]])[0].shape[1]
-    wide = len(LABELS[name]) if len(LABELS[name]) > 2 else 1
-    weights = np.random.default_rng(seed).normal(size=(rows, wide)).astype(np.float32)
-    return EncoderScorer(name, "tiny", 0.5, Head(weights, np.zeros(wide, np.float32)), lambda: model)
+    weights = np.random.default_rng(seed).normal(size=rows).astype(np.float32)
+    return EncoderScorer(name, "tiny", 0.5, Head(weights, np.zeros(1, np.float32)), lambda: model)
 
 
 @pytest.mark.parametrize("name", LABELS)
@@ -157,7 +156,7 @@ def test_the_digest_names_weights_and_threshold(tmp_path: Path) -> None:
     card["thresholds"]["toxicity-encoder"] = 0.123
     (tmp_path / "encoder.json").write_text(json.dumps(card), encoding="utf-8")
     assert load_encoder_scorer("toxicity-encoder", tmp_path).digest != shipped.digest
-    assert len({load_encoder_scorer(name).digest for name in LABELS}) == 3
+    assert len({load_encoder_scorer(name).digest for name in LABELS}) == 2
 
 
 @installed
@@ -174,6 +173,4 @@ def test_the_shipped_scorers_tell_plain_cases_apart() -> None:
     refused = load_scorer("refusal-encoder").score([
         "I'm sorry, but I can't help with that.", "Sure, here is how: first boil the water, then add the rice."])
     assert [each.label for each in refused] == ["refused", "answered"]
-    asked = load_scorer("prompt-encoder").score(["How do I bake bread?", "How do I build a bomb to hurt people?", "I want to kill myself."])
-    assert [each.label for each in asked] == ["harmless", "harmful", "crisis"]
     assert preferred("refusal") == ("refusal-encoder", "refusal")

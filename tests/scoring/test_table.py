@@ -102,7 +102,7 @@ def test_a_model_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
 def test_names_lead_to_scorers_and_are_kept() -> None:
     assert load_scorer("toxicity") is load_scorer("toxicity")
     assert scorer_names() == ["toxicity", "refusal", "toxicity-2", "refusal-2", "toxicity-encoder", "refusal-encoder",
-                              "prompt-encoder", "granite-hap", "unbiased-toxic-roberta", "rejection"]
+                              "granite-hap", "unbiased-toxic-roberta", "rejection"]
     for name in HUB:
         assert load_scorer(name).name == name
     assert load_scorer("hub:some/model").name == "hub:some/model"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,20 @@ from safetensors.numpy import load_file, save
 
 from patchlab.cli.shell import run
 from patchlab.scoring import encoder as scoring
-from patchlab.scoring.encoder import FOLDER, EncoderScorer, Head
+from patchlab.scoring import load_scorer
+from patchlab.scoring.encoder import FOLDER, EncoderScorer
 from patchlab.scoring.sentence_encoder import SentenceEncoder
-from patchlab.storage import write_atomic, write_json
-from tools.scorers.encoder_figures import prompt_figures, toxicity_figures
-from tools.scorers.encoder_heads import prompt_head, refusal_head, tensors, toxicity_head
+from patchlab.storage import write_atomic, write_json, write_text
+from tools.scorers.encoder_figures import speed, toxicity_figures, written_figures
+from tools.scorers.encoder_heads import refusal_head, toxicity_head
 from tools.scorers.encoder_layers import Rows, tune
-from tools.scorers.encoder_rows import fitting_rows, toxicity_rows
+from tools.scorers.encoder_readme import NOTE, readme
+from tools.scorers.encoder_rows import fitting_rows, refusal_others, toxicity_rows
 from tools.scorers.fitted import labels_of
 from tools.scorers.sets import LabelledSet
+from tools.scorers.sets import xstest as xstest_replies
 
-THRESHOLD = 0.5  # of the scorers of refusals and prompts
+THRESHOLD = 0.5  # of the scorer of refusals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,14 +58,18 @@ def build(given: argparse.Namespace) -> None:
     encoder = SentenceEncoder.load(changes)
     toxicity, threshold = toxicity_head(encoder, used)
     refusal, xstest = refusal_head(encoder, given.data)
-    heads = {"toxicity-encoder": toxicity, "refusal-encoder": refusal, "prompt-encoder": prompt_head(encoder, given.data)}
-    thresholds = {"toxicity-encoder": threshold, "refusal-encoder": THRESHOLD, "prompt-encoder": THRESHOLD}
+    heads = {"toxicity-encoder": toxicity, "refusal-encoder": refusal}
+    thresholds = {"toxicity-encoder": threshold, "refusal-encoder": THRESHOLD}
+    tensors = {**changes, **{f"{name}.{part}": getattr(head, part) for name, head in heads.items() for part in ("weights", "bias")}}
     print("fitted; measuring", file=sys.stderr, flush=True)
-    found: dict[str, Any] = {"toxicity": toxicity_figures(_scorer("toxicity-encoder", heads, thresholds, encoder), every,
-                                                          {each.name for each in used}, given.data),
-                             "refusal": xstest,
-                             "prompts": prompt_figures(_scorer("prompt-encoder", heads, thresholds, encoder), given.data)}
-    _write(given.out, {**changes, **tensors(heads)}, thresholds, used, found)
+    judges = [EncoderScorer(name, "", thresholds[name], head, lambda: encoder) for name, head in heads.items()]
+    toxic, refused = ([judge, *map(load_scorer, names)] for judge, names in zip(
+        judges, (("toxicity", "toxicity-2"), ("refusal", "refusal-2")), strict=True))
+    found = {"toxicity": toxicity_figures(toxic, every, {each.name for each in used}, given.data), "refusal": xstest,
+             "written": written_figures(toxic, refused), "milliseconds": speed([*toxic, *refused])}
+    gold = LabelledSet("xstest", "CC-BY-4.0", "github.com/paul-rottger/exaggerated-safety", 1.0,
+                       tuple(each for each, _, _ in xstest_replies(given.data)), ())
+    _write(given.out, tensors, thresholds, {"toxicity-encoder": used, "refusal-encoder": [gold, *refusal_others(given.data)]}, found)
 
 
 def _changes(found: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -74,19 +81,16 @@ def _tuned(used: Sequence[LabelledSet], steps: int) -> dict[str, NDArray[Any]]:
     return dict(tune(SentenceEncoder.load(), Rows([row.text for row in rows], labels_of(rows), weights, origins), steps=steps))
 
 
-def _scorer(name: str, heads: dict[str, Head], thresholds: dict[str, float], encoder: SentenceEncoder) -> EncoderScorer:
-    return EncoderScorer(name, "", thresholds[name], heads[name], lambda: encoder)
-
-
-def _write(folder: Path, held: dict[str, NDArray[Any]], thresholds: dict[str, float], used: Sequence[LabelledSet],
+def _write(folder: Path, held: dict[str, NDArray[Any]], thresholds: dict[str, float], used: Mapping[str, Sequence[LabelledSet]],
            found: dict[str, Any]) -> None:
-    data = save({name: np.ascontiguousarray(each, np.float32 if name.split(".")[0] != "encoder" else np.float16)
-                 for name, each in held.items()})
+    data = save({name: np.ascontiguousarray(each) for name, each in held.items()})
     write_atomic(folder / "encoder.safetensors", lambda path: path.write_bytes(data))
-    write_json(folder / "encoder.json", {
-        "encoder": scoring.DIGESTS, "weights_sha256": hashlib.sha256(data).hexdigest(), "thresholds": thresholds,
-        "trained_on": [{"set": each.name, "licence": each.licence, "source": each.source, "rows": len(each.train)} for each in used],
-        "measured": found})
+    card = {"encoder": scoring.DIGESTS, "weights_sha256": hashlib.sha256(data).hexdigest(), "thresholds": thresholds,
+            "trained_on": [{"scorer": name, "set": each.name, "licence": each.licence, "source": each.source, "rows": len(each.train)}
+                           for name, parts in used.items() for each in parts],
+            "note": NOTE, "measured": found}
+    write_json(folder / "encoder.json", card)
+    write_text(folder / "encoder.md", readme(card))
 
 
 if __name__ == "__main__":

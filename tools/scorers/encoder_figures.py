@@ -1,24 +1,26 @@
-"""Figures of the scorers on the encoder, through `score` as everybody else calls it."""
+"""Figures of the scorers on the encoder beside the embedded ones, through `score` as everybody else calls it."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence, Set
+import time
+from collections.abc import Mapping, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
-from patchlab.scoring.encoder import LABELS
 from patchlab.scoring.table import Scorer
-from tools.scorers.encoder_rows import held_prompts, prompt_rows, sampled
+from tools.scorers import held
+from tools.scorers.encoder_rows import sampled
 from tools.scorers.figures import Floats, auc
 from tools.scorers.fitted import labels_of
 from tools.scorers.sets import Example, LabelledSet, read_rows
 
-MOST = 400  # rows of a dev set of a fitted origin; held origins are measured whole
-TEMPLATES = 1500
+MOST = 400  # rows of a dev set of a fitted origin
+HELD_MOST = 1500  # of another origin
 Figures = dict[str, Any]
 
 
@@ -32,40 +34,51 @@ def interval(labels: NDArray[np.int64], scores: Floats, *, draws: int = 300) -> 
     return float(np.quantile(found, 0.025)), float(np.quantile(found, 0.975))
 
 
-def toxicity_figures(scorer: Scorer, every: Sequence[LabelledSet], fitted: Set[str], data: Path) -> list[Figures]:
-    """AUC with its interval, and what is flagged among each label, on every set; `held` marks origins never fitted on."""
-    found = [_figures(scorer, each.name, sampled(each.dev, MOST if each.share else TEMPLATES), held=each.name not in fitted)
-             for each in every if each.dev]
+def toxicity_figures(scorers: Sequence[Scorer], every: Sequence[LabelledSet], fitted: Set[str], data: Path) -> list[Figures]:
+    """AUC with its interval, and what is flagged among each label, on every set; `held` marks origins that the encoder's scorer was
+    not fitted on."""
+    parts = [(each.name, sampled(each.dev, MOST if each.share else HELD_MOST), each.name not in fitted) for each in every if each.dev]
     prompts = [Example(row["prompt"], int(row["bucket"] == "toxic")) for row in read_rows(data / "realtoxicityprompts/prompts.jsonl")]
     stances = next(each for each in every if each.name == "written stances").dev
-    kinds = [_figures(scorer, f"written stances, held frames: {kind}", [row for row in stances if row.group == kind], held=False)
-             for kind in dict.fromkeys(row.group for row in stances)]
-    return [*found, _figures(scorer, "realtoxicityprompts", prompts, held=True), *kinds]
+    parts += [("realtoxicityprompts", prompts, True),
+              *((f"written stances: {kind}", [row for row in stances if row.group == kind], False)
+                for kind in dict.fromkeys(row.group for row in stances))]
+    return [{"scorer": scorer.name, "set": name, "held": other, **_figures(scorer, rows)}
+            for name, rows, other in parts for scorer in scorers]
 
 
-def _figures(scorer: Scorer, name: str, rows: Sequence[Example], *, held: bool) -> Figures:
+def _figures(scorer: Scorer, rows: Sequence[Example]) -> Figures:
     scores = scorer.score([row.text for row in rows])
     values, flagged = np.array([each.value for each in scores]), np.array([each.flagged for each in scores])
     labels = labels_of(rows)
-    both = 0 < labels.mean() < 1
-    share = {key: round(float(flagged[labels == label].mean()), 4)
-             for key, label in (("caught", 1), ("false_alarms", 0)) if (labels == label).any()}
-    low, high = interval(labels, values) if both else (None, None)
-    return {"set": name, "held": held, "rows": len(rows), **({"auc": round(auc(labels, values), 4), "low": low, "high": high}
-                                                             if both else {}), **share,
-            "unjudged": sum(not each.known for each in scores)}
+    found: Figures = {"rows": len(rows), "unjudged": sum(not each.known for each in scores)}
+    if 0 < labels.mean() < 1:
+        low, high = interval(labels, values)
+        found |= {"auc": round(auc(labels, values), 4), "low": round(low, 4), "high": round(high, 4)}
+    return found | {key: round(float(flagged[labels == label].mean()), 4)
+                    for key, label in (("caught", 1), ("false_alarms", 0)) if (labels == label).any()}
 
 
-def prompt_figures(scorer: Scorer, data: Path) -> list[Figures]:
-    """How often each verdict is given to prompts of each kind; `held` marks origins never fitted on."""
-    dev = prompt_rows(data, part="dev")
-    labels = LABELS["prompt-encoder"]
-    groups = {f"{name} ({labels[next(row.label for row in dev if row.group == name)]})":
-              [row.text for row in dev if row.group == name] for name in dict.fromkeys(row.group for row in dev)}
-    found = []
-    for held, parts in ((False, groups), (True, held_prompts(data))):
-        for name, texts in parts.items():
-            verdicts = Counter(each.label for each in scorer.score(texts[:400]))
-            found.append({"set": name, "held": held, "rows": len(texts[:400]),
-                          **{label: round(count / len(texts[:400]), 4) for label, count in verdicts.most_common()}})
+def written_figures(toxicity: Sequence[Scorer], refusal: Sequence[Scorer]) -> dict[str, dict[str, float]]:
+    """The figures of `tools.scorers.held` on its dev part, by scorer."""
+    texts = yaml.safe_load((held.FOLDER / "dev.yaml").read_text(encoding="utf-8"))
+    return {**{each.name: held.toxicity_figures(texts, partial(held.flags, each)) for each in toxicity},
+            **{each.name: held.refusal_figures(texts, partial(held.flags, each)) for each in refusal}}
+
+
+def speed(scorers: Sequence[Scorer]) -> dict[str, Mapping[str, float]]:
+    """Milliseconds of one thread: a reply of eight sentences scored for the first time, and again after one more word."""
+    texts = yaml.safe_load((held.FOLDER / "dev.yaml").read_text(encoding="utf-8"))["calm"]
+    found = {}
+    for scorer in scorers:
+        scorer.score(["A first text, so that everything is loaded."])
+        first, grown = [], []
+        for at in range(5):
+            reply = " ".join(texts[8 * at:8 * at + 7])
+            last = texts[8 * at + 7].split()
+            for end in range(1, len(last) + 1):
+                started = time.perf_counter()
+                scorer.score([" ".join([reply, *last[:end]])])
+                (grown if end > 1 else first).append(1000 * (time.perf_counter() - started))
+        found[scorer.name] = {"first": round(float(np.median(first)), 2), "one more word": round(float(np.median(grown)), 2)}
     return found

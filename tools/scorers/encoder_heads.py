@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +15,15 @@ from patchlab.scoring.sentence_encoder import SentenceEncoder
 from patchlab.scoring.spelling import undisguised
 from patchlab.scoring.windows import windows
 from tools.scorers import sets
-from tools.scorers.encoder_rows import fitting_rows, prompt_rows, sampled
+from tools.scorers.encoder_rows import OTHERS, fitting_rows, refusal_others
 from tools.scorers.figures import Floats, f1, macro_f1
 from tools.scorers.fitted import labels_of, quiet_threshold
 from tools.scorers.linear import folds, platt, scikit
 from tools.scorers.refusal import string_match
-from tools.scorers.sets import Example, LabelledSet
-from tools.scorers.written_exchanges import exchanges
-from tools.scorers.written_replies import replies
+from tools.scorers.sets import LabelledSet
 
 SAMPLE = 8000  # rows that the toxicity head is fitted on; the layers were tuned on all
-STRENGTH = {"toxicity-encoder": 1e-3, "refusal-encoder": 3e-3, "prompt-encoder": 1e-2}  # inverse of the regularisation
-OTHERS = 0.3  # weight of a reply of another source beside one of XSTest
+STRENGTH = {"toxicity-encoder": 1e-3, "refusal-encoder": 3e-3}  # inverse of the regularisation
 ORDINARY = ("self_instruct", "winogender", "self_dialogue", "gsm8k_questions", "clinc150", "arena_hard", "awesome_prompts")
 
 
@@ -42,12 +39,12 @@ def fit(name: str, rows: Floats, labels: NDArray[np.int64], weights: Floats) -> 
     middle, spread = rows.mean(0), rows.std(0) + 1e-6
     model = scikit().linear_model.LogisticRegression(C=STRENGTH[name], max_iter=500)
     model.fit((rows - middle) / spread, labels, sample_weight=weights * len(weights) / weights.sum())
-    scaled = (model.coef_ / spread).T  # [F, K]
+    scaled = model.coef_[0] / spread
     return Head(scaled.astype(np.float32), (model.intercept_ - middle @ scaled).astype(np.float32))
 
 
 def logits(head: Head, rows: Sequence[Floats]) -> Floats:
-    """The log-odds [N] of texts by a head with one output: the worst row of each."""
+    """The log-odds [N] of texts by a head: the worst row of each."""
     return np.array([float((each @ head.weights + head.bias).max()) for each in rows])
 
 
@@ -74,8 +71,7 @@ def refusal_head(encoder: SentenceEncoder, data: Path) -> tuple[Head, list[dict[
     models = np.array([row["model"] for row in sets.read_rows(data / "xstest/completions_mistral.jsonl")])
     texts, labels = [each.text for each, _, _ in gold], labels_of([each for each, _, _ in gold])
     weights = np.array([each.weight for each, _, _ in gold])
-    others = [*(Example(each.text, each.label) for each in (*replies(100, half="fit", seed=1), *exchanges(150, half="fit", seed=1))),
-              *(row for each in sets.answered_sets(data) for row in sampled(each.train, 250))]
+    others = [row for each in refusal_others(data) for row in each.train]
     rows, made = (np.concatenate(read(name, encoder, each)) for each in (texts, [row.text for row in others]))
     share = np.full(len(others), OTHERS)
 
@@ -96,18 +92,3 @@ def refusal_head(encoder: SentenceEncoder, data: Path) -> tuple[Head, list[dict[
                             "refusals_f1": f1(labels[here], found[here] >= 0),
                             "string_matching_macro_f1": macro_f1(labels[here], matched[here])})
     return fitted(np.arange(len(labels))), figures
-
-
-def prompt_head(encoder: SentenceEncoder, data: Path) -> Head:
-    """The prompt judge's head; every class counts the same."""
-    rows = prompt_rows(data)
-    labels = labels_of(rows)
-    weights = np.array([row.weight / (labels == row.label).sum() for row in rows])
-    return fit("prompt-encoder", np.concatenate(read("prompt-encoder", encoder, [row.text for row in rows])), labels, weights)
-
-
-def tensors(heads: Mapping[str, Head]) -> dict[str, NDArray[np.float32]]:
-    """Heads as a file holds them."""
-    return {f"{name}.{part}": getattr(head, part) for name, head in heads.items() for part in ("weights", "bias")}
-
-

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import yaml
 
 from patchlab.scoring import load_scorer
 from patchlab.scoring.embedded import FOLDER as SCORERS
+from patchlab.scoring.table import Scorer
 from patchlab.storage import write_json
 from tools.scorers.figures import macro_f1
 
@@ -96,15 +98,16 @@ def refusal_figures(held: Mapping[str, Any], score: Callable[[Sequence[str], Seq
             "macro-F1": round(macro_f1(labels, flagged), 4)}
 
 
+def flags(scorer: Scorer, texts: Sequence[str], prompts: Sequence[str] | None = None) -> list[bool]:
+    """Whether `scorer` flags each text."""
+    return [each.flagged for each in scorer.score(list(texts), prompts)]
+
+
 def figures(part: str) -> dict[str, dict[str, float]]:
     """All figures of the embedded scorers on `dev` or `sealed`."""
     held = yaml.safe_load((FOLDER / f"{part}.yaml").read_text(encoding="utf-8"))
-
-    def flags(name: str) -> Callable[..., list[bool]]:
-        return lambda texts, prompts=None: [each.flagged for each in load_scorer(name).score(list(texts), prompts)]
-
-    return {**{name: toxicity_figures(held, flags(name)) for name in ("toxicity", "toxicity-2")},
-            **{name: refusal_figures(held, flags(name)) for name in ("refusal", "refusal-2")}}
+    return {**{name: toxicity_figures(held, partial(flags, load_scorer(name))) for name in ("toxicity", "toxicity-2")},
+            **{name: refusal_figures(held, partial(flags, load_scorer(name))) for name in ("refusal", "refusal-2")}}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
