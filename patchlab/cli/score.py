@@ -25,7 +25,8 @@ def add(verbs: Verbs) -> None:
                     "not in English.")
     parser.add_argument("file", metavar="FILE", help=f"rows with a text; {FILES}")
     parser.add_argument("--scorer", required=True, metavar="NAME",
-                        help="toxicity, toxicity-2, refusal, refusal-2, or a Hub classifier as hub:MODEL or hub:MODEL#LABEL")
+                        help="toxicity, toxicity-2, toxicity-encoder, refusal, refusal-2, refusal-encoder, or a Hub classifier "
+                             "as hub:MODEL or hub:MODEL#LABEL")
     parser.add_argument("--text-column", default="text", metavar="KEY", help="column of the text (default: text)")
     parser.add_argument("--prompt-column", default="prompt", metavar="KEY",
                         help="column of the prompt that the text replies to, if any (default: prompt)")

@@ -2,8 +2,8 @@
 
 from patchlab.scoring.bias import first_pronoun, gendered_rate
 from patchlab.scoring.fluency import distinct_n, gibberish, repetition
-from patchlab.scoring.table import Scorer, load_scorer, preferred, scorer_names
+from patchlab.scoring.table import Scorer, load_scorer, scorer_names
 
 __all__ = [
-    "Scorer", "distinct_n", "first_pronoun", "gendered_rate", "gibberish", "load_scorer", "preferred", "repetition", "scorer_names",
+    "Scorer", "distinct_n", "first_pronoun", "gendered_rate", "gibberish", "load_scorer", "repetition", "scorer_names",
 ]

@@ -1,8 +1,7 @@
 """Scorers on a small sentence encoder: toxicity and refusal. More than word counts, still a small model.
 
 All read the vectors of `SentenceEncoder` through a linear head. The heads and the low-rank changes of the encoder's layers are
-in encoder.safetensors, thresholds and figures in encoder.json; the encoder itself is installed with pip. Without it the embedded
-scorers do the work, which are coarser.
+in encoder.safetensors, thresholds and figures in encoder.json; the encoder itself is installed with pip.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def features(name: str, encoder: SentenceEncoder, texts: Sequence[Sequence[str]]
     """
     vectors = encoder.vectors([part for parts in texts for part in parts])
     ends = np.cumsum([0, *map(len, texts)])
-    found = [vectors[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    found = [vectors[start:end] for start, end in pairwise(ends)]
     half = encoder.width // 2
     if name == "toxicity-encoder":
         return [each[:, half:] for each in found]
@@ -74,7 +74,7 @@ def tuned_encoder() -> SentenceEncoder:
 
 @dataclass(frozen=True)
 class EncoderScorer:
-    """A head on the encoder. As with the embedded scorers the answer without its reasoning is judged, disguised words spelled out."""
+    """A head on the encoder. Like the embedded scorers it judges the answer without its reasoning, disguised words spelled out."""
 
     name: str
     digest: str
@@ -104,13 +104,11 @@ class EncoderScorer:
         return Score(self.name, value, flagged, LABELS[self.name][flagged])
 
 
-def shipped(folder: Path = FOLDER) -> bool:
-    """Whether the heads and the changes of the encoder's layers are there."""
-    return all((folder / f"encoder.{kind}").is_file() for kind in ("json", "safetensors"))
-
-
 def load_encoder_scorer(name: str, folder: Path = FOLDER) -> EncoderScorer:
-    """The scorer `name` of LABELS; the encoder is loaded at the first score. Raises NotFoundError, PatchFormatError, TamperedError."""
+    """The scorer `name` of LABELS; the encoder is loaded at the first score.
+
+    Raises NotFoundError, PatchFormatError, TamperedError.
+    """
     card, tensors = _read(folder)
     threshold = card["thresholds"].get(name)
     head = Head(tensors[f"{name}.weights"], tensors[f"{name}.bias"])

@@ -8,7 +8,6 @@ keeps more of the wording, and the mean of the last layer's.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import re
 import unicodedata
@@ -62,11 +61,6 @@ def encoder_folder() -> Path | None:
         return None
     found = [Path(str(file.locate())) for file in files if file.parts[-2:] == ("model", "config.json")]
     return found[0].parent if found and found[0].is_file() else None
-
-
-def encoder_installed() -> bool:
-    """Whether the encoder's files and the libraries that read them are there. Loads nothing."""
-    return encoder_folder() is not None and importlib.util.find_spec("transformers") is not None
 
 
 @cache

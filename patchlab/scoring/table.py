@@ -1,23 +1,22 @@
 """The table of scorers: a name in, something that scores text out.
 
 `toxicity` and `refusal` are embedded and always here, each with a second one that is built otherwise (`toxicity-2`,
-`refusal-2`). `toxicity-encoder` and `refusal-encoder` read sentences through a small encoder that comes by pip; where it is installed `preferred` names them, and the embedded ones, which are coarser, everywhere else. The others are classifiers
-of the Hub, named in HUB or given as `hub:<model id>`, whose weights are loaded at the first score.
+`refusal-2`). `toxicity-encoder` and `refusal-encoder` read sentences through a small encoder that comes by pip. The others are
+classifiers of the Hub, named in HUB or given as `hub:<model id>`, whose weights are loaded at the first score.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Literal, Protocol
+from typing import Protocol
 
 from patchlab.errors import NotFoundError
 from patchlab.records import Score
 from patchlab.scoring.embedded import load_embedded
-from patchlab.scoring.encoder import LABELS, load_encoder_scorer, shipped
+from patchlab.scoring.encoder import LABELS, load_encoder_scorer
 from patchlab.scoring.hub import HUB, HubScorer
 from patchlab.scoring.models import KINDS
-from patchlab.scoring.sentence_encoder import encoder_installed
 
 
 class Scorer(Protocol):
@@ -52,8 +51,3 @@ def load_scorer(name: str) -> Scorer:
     if name.startswith("hub:") and name[4:].strip():
         return HubScorer.of(name[4:].strip())
     raise NotFoundError.of("scorer", name, [*scorer_names(), "hub:<model id>"])
-
-
-def preferred(claim: Literal["toxicity", "refusal"]) -> tuple[str, str]:
-    """The names of the best scorer of a claim that is installed here, and of one built otherwise to check it with."""
-    return (f"{claim}-encoder", claim) if shipped() and encoder_installed() else (claim, f"{claim}-2")

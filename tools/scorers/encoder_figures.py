@@ -35,10 +35,14 @@ def interval(labels: NDArray[np.int64], scores: Floats, *, draws: int = 300) -> 
 
 
 def toxicity_figures(scorers: Sequence[Scorer], every: Sequence[LabelledSet], fitted: Set[str], data: Path) -> list[Figures]:
-    """AUC with its interval, and what is flagged among each label, on every set; `held` marks origins that the encoder's scorer was
-    not fitted on."""
-    parts = [(each.name, sampled(each.dev, MOST if each.share else HELD_MOST), each.name not in fitted) for each in every if each.dev]
-    prompts = [Example(row["prompt"], int(row["bucket"] == "toxic")) for row in read_rows(data / "realtoxicityprompts/prompts.jsonl")]
+    """AUC with its interval, and what is flagged among each label, on every set.
+
+    `held` marks origins that the encoder's scorer was not fitted on.
+    """
+    parts = [(each.name, sampled(each.dev, MOST if each.share else HELD_MOST), each.name not in fitted)
+             for each in every if each.dev]
+    prompts = [Example(row["prompt"], int(row["bucket"] == "toxic"))
+               for row in read_rows(data / "realtoxicityprompts/prompts.jsonl")]
     stances = next(each for each in every if each.name == "written stances").dev
     parts += [("realtoxicityprompts", prompts, True),
               *((f"written stances: {kind}", [row for row in stances if row.group == kind], False)

@@ -81,7 +81,8 @@ def refusal_head(encoder: SentenceEncoder, data: Path) -> tuple[Head, list[dict[
 
     matched = np.array([string_match(text) for text in texts])
     figures: list[dict[str, float | str]] = []
-    for groups, by in (([each.prompt or "" for each, _, _ in gold], "prompt"), ([family for _, _, family in gold], "family of prompts")):
+    prompts, families = [each.group for each, _, _ in gold], [family for _, _, family in gold]
+    for groups, by in ((prompts, "prompt"), (families, "family of prompts")):
         found = np.zeros(len(labels))
         for train, test in folds(labels, groups):
             found[test] = logits(fitted(train), [row[None, :] for row in rows[test]])

@@ -53,8 +53,9 @@ def toxicity_rows(data: Path) -> list[LabelledSet]:
     return [in_windows(each) for each in (*used, *calm, *made, *held)]
 
 
-def fitting_rows(used: Sequence[LabelledSet], *, kept: bool = True) -> tuple[list[Example], NDArray[np.float64], NDArray[np.int64]]:
-    """The training rows of sets, their weights [N] and origins [N] (-1: no origin of its own); or those left out to scale with."""
+def fitting_rows(used: Sequence[LabelledSet], *,
+                 kept: bool = True) -> tuple[list[Example], NDArray[np.float64], NDArray[np.int64]]:
+    """The training rows of sets, their weights [N] and origins [N] (-1: none of its own); or those left out to scale with."""
     parts = [part for part in (sets.tuning(each, kept=kept) for each in used if each.share) if part.train]
     origins = [FITTED.index(part.name) if part.name in FITTED else -1 for part in parts for _ in part.train]
     weights = np.concatenate([sets.set_weights(part.train, part.share) for part in parts])
