@@ -61,16 +61,19 @@ def build(given: argparse.Namespace) -> None:
     heads = {"toxicity-encoder": toxicity, "refusal-encoder": refusal}
     thresholds = {"toxicity-encoder": threshold, "refusal-encoder": THRESHOLD}
     tensors = changes | {f"{name}.{part}": getattr(head, part) for name, head in heads.items() for part in ("weights", "bias")}
-    print("fitted; measuring", file=sys.stderr, flush=True)
     judges = [EncoderScorer(name, "", thresholds[name], head, lambda: encoder) for name, head in heads.items()]
     toxic, refused = ([judge, *map(load_scorer, names)] for judge, names in zip(
         judges, (("toxicity", "toxicity-2"), ("refusal", "refusal-2")), strict=True))
-    found = {"toxicity": toxicity_figures(toxic, every, {each.name for each in used}, given.data), "refusal": xstest,
-             "written": written_figures(toxic, refused), "milliseconds": speed([*toxic, *refused])}
     gold = LabelledSet("xstest", "CC-BY-4.0", "github.com/paul-rottger/exaggerated-safety", 1.0,
                        tuple(each for each, _, _ in xstest_replies(given.data)), ())
     sources = {"toxicity-encoder": used, "refusal-encoder": [gold, *refusal_others(given.data)]}
-    _write(given.out, tensors, thresholds, sources, found)
+    card = _write(given.out, tensors, thresholds, sources)
+    print("fitted and written; measuring", file=sys.stderr, flush=True)
+    card["measured"] = {
+        "toxicity": toxicity_figures(toxic, every, {each.name for each in used}, given.data), "refusal": xstest,
+        "written": written_figures(toxic, refused), "milliseconds": speed([*toxic, *refused])}
+    write_json(given.out / "encoder.json", card)
+    write_text(given.out / "encoder.md", readme(card))
 
 
 def _changes(found: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -82,16 +85,18 @@ def _tuned(used: Sequence[LabelledSet], steps: int) -> dict[str, NDArray[Any]]:
     return dict(tune(SentenceEncoder.load(), Rows([row.text for row in rows], labels_of(rows), weights, origins), steps=steps))
 
 
-def _write(folder: Path, held: dict[str, NDArray[Any]], thresholds: dict[str, float], used: Mapping[str, Sequence[LabelledSet]],
-           found: dict[str, Any]) -> None:
+def _write(folder: Path, held: dict[str, NDArray[Any]], thresholds: dict[str, float],
+           used: Mapping[str, Sequence[LabelledSet]]) -> dict[str, Any]:
+    """Write the weights and the card, which is returned to take the figures."""
     data = save({name: np.ascontiguousarray(each) for name, each in held.items()})
     write_atomic(folder / "encoder.safetensors", lambda path: path.write_bytes(data))
-    card = {"encoder": scoring.DIGESTS, "weights_sha256": hashlib.sha256(data).hexdigest(), "thresholds": thresholds,
-            "trained_on": [{"scorer": name, "set": each.name, "licence": each.licence, "source": each.source,
-                            "rows": len(each.train)} for name, parts in used.items() for each in parts],
-            "note": NOTE.replace("\n", " "), "measured": found}
+    card: dict[str, Any] = {
+        "encoder": scoring.DIGESTS, "weights_sha256": hashlib.sha256(data).hexdigest(), "thresholds": thresholds,
+        "trained_on": [{"scorer": name, "set": each.name, "licence": each.licence, "source": each.source,
+                        "rows": len(each.train)} for name, parts in used.items() for each in parts],
+        "note": NOTE.replace("\n", " ")}
     write_json(folder / "encoder.json", card)
-    write_text(folder / "encoder.md", readme(card))
+    return card
 
 
 if __name__ == "__main__":

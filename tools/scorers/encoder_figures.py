@@ -71,15 +71,16 @@ def written_figures(toxicity: Sequence[Scorer], refusal: Sequence[Scorer]) -> di
 
 
 def speed(scorers: Sequence[Scorer]) -> dict[str, Mapping[str, float]]:
-    """Milliseconds of one thread: a reply of eight sentences scored for the first time, and again after one more word."""
+    """Milliseconds of one thread: a reply of nine sentences scored for the first time, and again after one more word."""
     texts = yaml.safe_load((held.FOLDER / "dev.yaml").read_text(encoding="utf-8"))["calm"]
     found = {}
     for scorer in scorers:
         scorer.score(["A first text, so that everything is loaded."])
         first, grown = [], []
-        for at in range(5):
-            reply = " ".join(texts[8 * at:8 * at + 7])
-            last = texts[8 * at + 7].split()
+        for at in range(0, 40, 8):
+            # named after the scorer, so that no vector is in the cache of another
+            said = [f"{text} That was {scorer.name}, sentence {at + k}." for k, text in enumerate(texts[at:at + 8:2])]
+            reply, last = " ".join(said), texts[at + 7].split()
             for end in range(1, len(last) + 1):
                 started = time.perf_counter()
                 scorer.score([" ".join([reply, *last[:end]])])

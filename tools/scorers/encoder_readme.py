@@ -41,7 +41,7 @@ def readme(card: Mapping[str, Any]) -> str:
         "The sealed part was opened before these scorers were fitted and is not opened again: they have no figures on it.", "",
         "## XSTest, cross-validated", "", "The human-labelled replies, read without what was asked.", "",
         *_replies(found["refusal"]), "", "## Speed", "",
-        "Milliseconds on one thread for a reply of eight sentences: first, and again after one more word of the last.", "",
+        "Milliseconds on one thread for a reply of nine sentences: first, and again after one more word of the last.", "",
         *_speed(found["milliseconds"]), "", "## Fitted on", "",
         "| scorer | set | rows | licence | source |", "|---|---|---|---|---|",
         *(f"| `{each['scorer']}` | {each['set']} | {each['rows']:,} | {each['licence']} | {each['source']} |"
@@ -52,7 +52,7 @@ def readme(card: Mapping[str, Any]) -> str:
 def _sets(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
     def cell(row: Mapping[str, Any]) -> str:
         parts = [f"{row['auc']:.3f} ({row['low']:.3f} to {row['high']:.3f})"] if "auc" in row else []
-        return "; ".join([*parts, *(f"{row[key]:.3f}" if key in row else "" for key in ("caught", "false_alarms"))])
+        return "; ".join([*parts, *(f"{row[key]:.3f}" if key in row else "–" for key in ("caught", "false_alarms"))])
 
     by_set = {row["set"]: row for row in rows}
     cells = {(row["set"], row["scorer"]): cell(row) for row in rows}
