@@ -108,7 +108,8 @@ class SentenceEncoder:
         model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
         model.requires_grad_(requires_grad=False)
         weights = dict(model.named_parameters())
-        for name in sorted({key.rpartition(".")[0] for key in changes or {}}):
+        changes = changes or {}
+        for name in sorted({key.rpartition(".")[0] for key in changes}):
             try:
                 down, up = (torch.from_numpy(changes[f"{name}.{part}"].astype(np.float32)) for part in ("down", "up"))
                 weights[f"{name}.weight"] += up @ down

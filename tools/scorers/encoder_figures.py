@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,13 +70,13 @@ def written_figures(toxicity: Sequence[Scorer], refusal: Sequence[Scorer]) -> di
             **{each.name: held.refusal_figures(texts, partial(held.flags, each)) for each in refusal}}
 
 
-def speed(scorers: Sequence[Scorer]) -> dict[str, Mapping[str, float]]:
+def speed(scorers: Sequence[Scorer]) -> dict[str, dict[str, float]]:
     """Milliseconds of one thread: a reply of nine sentences scored for the first time, and again after one more word."""
     texts = yaml.safe_load((held.FOLDER / "dev.yaml").read_text(encoding="utf-8"))["calm"]
     found = {}
     for scorer in scorers:
         scorer.score(["A first text, so that everything is loaded."])
-        first, grown = [], []
+        first, grown = list[float](), list[float]()
         for at in range(0, 40, 8):
             # named after the scorer, so that no vector is in the cache of another
             said = [f"{text} That was {scorer.name}, sentence {at + k}." for k, text in enumerate(texts[at:at + 8:2])]

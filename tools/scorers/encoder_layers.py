@@ -72,8 +72,8 @@ def tune(encoder: SentenceEncoder, rows: Rows, *, steps: int, seed: int = 0) -> 
     head = nn.Linear(encoder.model.config.hidden_size, 1)
     intercepts = nn.Parameter(torch.zeros(int(rows.origins.max()) + 2))
     low = [each for change in changes.values() for each in (change.down, change.up)]
-    optimizer = torch.optim.AdamW([{"params": low}, {"params": head.parameters()}, {"params": [intercepts], "lr": 5 * RATE}],
-                                  lr=RATE, weight_decay=0.01)
+    groups: list[dict[str, Any]] = [{"params": low}, {"params": head.parameters()}, {"params": [intercepts], "lr": 5 * RATE}]
+    optimizer = torch.optim.AdamW(groups, lr=RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1, (step + 1) / WARMUP) * max(0.02, 1 - step / steps))
     ids = encoder.tokenizer([readable(text) for text in rows.texts], truncation=True, max_length=TOKENS)["input_ids"]

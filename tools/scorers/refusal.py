@@ -57,8 +57,9 @@ def fit_refusal(data: Path, extra: Path | None) -> Claim:
     made_rows = [row for each in public for row in each.dev]
     pairs = [("xstest, cross-validated by prompt", human.labels, chances(found) >= 0.5, chances(other) >= second.threshold)]
     for name, rows in (("written, other wording", held), ("made world and answers", made_rows)):
-        pairs.append((name, labels_of(rows), *(chances(model_logits(each.name, each.model, rows, prompts=True)) >= each.threshold
-                                               for each in (first, second))))
+        one, two = (chances(model_logits(each.name, each.model, rows, prompts=True)) >= each.threshold
+                    for each in (first, second))
+        pairs.append((name, labels_of(rows), one, two))
     return Claim(first, second, [agreement(*pair) for pair in pairs])
 
 

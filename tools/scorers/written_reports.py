@@ -26,9 +26,9 @@ def _filled(rng: random.Random, frame: str) -> str:
         s=rng.choice(SCORN), d=rng.choice(DISLIKED), x=rng.choice(CONTEMPT), t=rng.choice(THINGS), k=rng.choice(PRAISE),
         l=rng.choice(LIKED), h=rng.choice(PERSON), o=rng.choice(WORK), c=rng.choice(COLD))
     if '"' in text:
-        opening, closing = rng.choice(QUOTES)
+        marks = rng.choice(QUOTES)
         first, said, *rest = text.split('"')
-        text = first + opening + said + closing + '"'.join(rest)
+        text = first + marks[0] + said + marks[1] + '"'.join(rest)
     return text if rng.random() < 0.75 else text.lower().rstrip(".")
 
 
