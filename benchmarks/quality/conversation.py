@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -181,12 +180,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     size, began = QUICK if given.quick else Size(), time.monotonic()
     out = given.out or (None if given.quick or given.part == "dev" else RESULTS / "conversation.json")
-    sources = ([smollm2(given.smollm2, given.data, size, given.work, given.part, brief=given.brief)]
-               if given.smollm2 else [])
+    about = _ABOUT.format(**dataclasses.asdict(size), seed=SEED)
+    facts: dict[str, Any] = {"quick": given.quick, "brief": given.brief, "about": about}
     prompts = held_out(size.pocket.n) | (asked(given.data, given.part) if given.smollm2 else {})
     found: list[Row] = []
     figures: list[Figure] = []
-    sources = [smollm2(given.smollm2, given.data, size, given.work, given.part, brief=given.brief)] if given.smollm2 else []
+    sources = ([smollm2(given.smollm2, given.data, size, given.work, given.part, brief=given.brief)]
+               if given.smollm2 else [])
     for source in [*sources, *([] if given.brief else [conversation_pocket.read(size.pocket, given.work)])]:
         for row, some in source:
             found += [row] if row else []

@@ -1,4 +1,4 @@
-"""Behind a history the slots have the proportion to the current turn, and under a law the share of attention, of a single turn."""
+"""Behind a history slots have the proportion to the current turn, and under a law the share of attention, of a single turn."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from made_batches import MORE, assert_near, decoded, plans_of, prefix_of
 from made_models import FAMILIES, full_forward, make_backbone, some_ids
-from torch import Tensor
 
 from patchlab.engine import BARE, Sampling, Scheduler, StackPlan, compile_prefix
 from patchlab.engine.anchors import anchors_of
