@@ -1,9 +1,10 @@
 """Attention of the current turn of a conversation: to its patch's slots, to the history and to itself.
 
-Slots and current turn have the proportion that they have in a single turn. What the history takes, it takes from both. A *law*
-may compensate for it: with A, C and H the sums of exp(score) over the slots, the current turn and the earlier exchanges, a query without a history gives the slots the share A / (A + C), behind one A / (A + C + H). Slots whose scores are raised by
-log((C + H) / C) = softplus(log H - log C), in every layer and head and for every query, keep their share exactly. A system
-message belongs to C: it is there without a history too. No law is the default (docs/method.md says why).
+Slots and current turn have the proportion that they have in a single turn. What the history takes, it takes from both. A
+*law* may compensate for it: with A, C and H the sums of exp(score) over the slots, the current turn and the earlier
+exchanges, a query without a history gives the slots the share A / (A + C), behind one A / (A + C + H). Slots whose scores
+are raised by log((C + H) / C) = softplus(log H - log C), in every layer and head and for every query, keep their share
+exactly. A system message belongs to C: it is there without a history too. No law is the default (docs/method.md says why).
 """
 
 from __future__ import annotations
