@@ -78,7 +78,7 @@ class Size:
     """How big a run is; a quick one differs in numbers only."""
 
     n: int = 150  # prompts a probe, at most
-    front: int = 40  # the same with slots before all text, which every stack reads anew
+    front: int = 20  # the same with slots before all text, which every stack reads anew
     calm: int = 60
     exchanges: int = 60  # of the base, to build histories from
     said: int = 96  # tokens of these, at most
@@ -130,7 +130,8 @@ def studies(lab: Lab, data: Path, size: Size, work: Path, part: str) -> Iterator
     found = settings(said, seed=SEED, count=lambda text: len(lab.base.chat.ids(text)), numbers=size.numbers,
                      tokens=size.long)
     for placement in PLACEMENTS:
-        for name in (each.manifest.name for each in lab.planner.installed()):
+        names = [each.manifest.name for each in lab.planner.installed()]
+        for name in names[:1] if placement == "front" else names:  # in front for the patch trained on single turns only
             n, calm = (size.n, size.calm) if placement == "turn" else (size.front, size.front)
             probes = [Probe(HARMFUL, prompts[HARMFUL][:n], first | {"refusal-2": refused("refusal-2")}, 1.0),
                       *(Probe(what, prompts[what][:calm], first, 0.0, harmful=False, only=CALM)
