@@ -117,7 +117,7 @@ def test_a_quick_run_reads_every_setting_and_resumes(made: list[str], tmp_path: 
         for column, cell in row["figures"].items():
             if isinstance(cell, list) and not ("kept" in column and cell[0] != cell[0]):
                 assert cell[1] <= cell[0] <= cell[2]
-    assert len(names) == 4 and len({tuple(each) for each in names.values()}) == 1
+    assert len(names) == 3 and len({tuple(each) for each in names.values()}) == 1
     assert len(found["rows"][0]["figures"]) > 5 and all(figure["met"] is None for figure in found["figures"])
     monkeypatch.setattr("patchlab.evaluation.reply_store.finished", lambda *_, **__: pytest.fail("drawn again"))
     assert conversation.main(asked) == 0
