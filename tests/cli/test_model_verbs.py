@@ -135,11 +135,11 @@ def test_score_keeps_every_row_and_adds_to_it(rows: Callable[..., Path], capsys:
     found = lines(capsys, "score", str(path), "--scorer", "toxicity")
     assert [row["id"] for row in found] == [7, 8, 9]
     assert [row["flagged"] for row in found] == [True, False, False]
-    assert [row["label"] for row in found] == ["toxic", "not toxic", "not toxic"]
+    assert [row["label"] for row in found] == ["toxic", "not toxic", "empty"]
     assert found[0]["score"] > 0.5 > found[1]["score"]
     assert found[2]["size"] is None  # JSON has no NaN
     assert main(["score", str(path), "--scorer", "toxicity"]) == 0
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["toxic", "not", "not"]
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["toxic", "not", "empty"]
 
 
 def test_score_reads_the_columns_named(rows: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
