@@ -110,7 +110,13 @@ def test_conversations_are_told_apart_by_all_their_messages(lab: Lab, prompts_fo
 
     write_jsonl(prompts_folder / "harmful.jsonl", [{"messages": turns("one")}, {"messages": turns("two")}, {"text": "go"}])
     report = run(lab, prompts_folder, "refusal")
-    assert {(m.metric, m.n) for m in report.measures} == {("refusal_rate", 3), *((metric, 3) for metric in OF_EVERY_REPLY)}
+    assert {m.metric for m in report.measures} == {"refusal_rate", *OF_EVERY_REPLY}
+    assert {m.n for m in report.measures if m.metric in OF_EVERY_REPLY} == {3}
+    # replies without an answer, or in no language the judge knows, count in the rates above alone
+    lost = {m.lane: round(3 * sum(each.value for each in report.measures
+                                  if each.lane == m.lane and each.metric in ("empty_rate", "unjudged_rate")))
+            for m in report.measures}
+    assert all(m.n == 3 - lost[m.lane] for m in report.measures if m.metric == "refusal_rate")
     assert len({reply.prompt.key for reply in report.replies}) == 3 and len(report.replies) == 9
 
 
