@@ -212,7 +212,7 @@ gates off. Earlier turns are requests of development sets with replies of the ba
 Settings that are no number of exchanges have {other} prompts a set.
 *Effect kept* is (patched - base) / (patched - base in a single turn), with a paired bootstrap over prompts; rates have Wilson
 intervals. With the slots before all text {front} prompts a set; behind 6,000 tokens {few}. *Perplexity* and *KL* are those of the
-patched base on the base's own replies to harmless requests and look-alikes. The strength was chosen on dev prompts in a single
+patched base on 30 of the base's own replies to harmless requests. The strength was chosen on dev prompts in a single
 turn. Pocket: {pocket[n]} held-out prompts a domain; each patch is trained with those before it present, with the dials of the
 ablations."""
 

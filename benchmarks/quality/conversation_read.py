@@ -29,6 +29,7 @@ Key = tuple[str, str, str, str]  # setting, lane, probe, judge
 
 HARMFUL, HARMLESS, LOOKALIKE = "refuses harmful", "refuses harmless", "refuses look-alikes"
 MORE = "more than in a single turn"
+PRICED = 30  # harmless replies of the base whose KL and perplexity are read
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def rows(study: Study, work: Path, names: Sequence[str]) -> Iterator[Row]:
                 calm += [reply for reply in own if reply.text and not probe.harmful]
             say(f"{study.name}, {setting}: {time.monotonic() - began:.0f} s")
             for name in study.stacks:
-                paid = price(study, name, calm) if setting in study.price else {}
+                paid = price(study, name, calm[:PRICED]) if setting in study.price else {}
                 yield {"group": study.name, "name": setting, "note": "",
                        "figures": {"tokens": round(float(np.mean(tokens))), **cells(study, setting, name), **paid}}
     finally:
