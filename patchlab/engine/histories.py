@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from patchlab.models.chat import shared_start
+
 BUDGET = 1 << 30  # bytes of keys and values that are kept for later turns
 
 
@@ -55,7 +57,7 @@ class Histories:
         """The history of as many of the first of these ids as are known, None if that is not a single one."""
         best, length = None, 0
         for history in self._kept.values():
-            shared = _shared(history.ids, ids)
+            shared = shared_start(history.ids, ids)
             if shared > length:
                 best, length = history, shared
         if best is None:
@@ -71,14 +73,6 @@ class Histories:
         size = sum(each.size for each in self._kept.values())
         while size > self.budget and len(self._kept) > 1:
             size -= self._kept.popitem(last=False)[1].size
-
-
-def _shared(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids two sequences share at their beginning."""
-    most = min(len(first), len(second))
-    if tuple(first[:most]) == tuple(second[:most]):
-        return most
-    return next(k for k in range(most) if first[k] != second[k])
 
 
 class Past:

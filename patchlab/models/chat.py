@@ -6,6 +6,7 @@ model family needs code of its own.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -99,7 +100,7 @@ class ChatFormat:
         single = _joined([*system, turns[-1]]) if plain else self.render([*system, turns[-1]])
         frame = single.removesuffix(text[len(before):])
         frame = frame if len(frame) < len(single) and before.startswith(frame) else ""
-        return Encoded(ids, *(_shared(ids, self.ids(part, special=plain) if part else []) for part in (frame, before)))
+        return Encoded(ids, *(shared_start(ids, self.ids(part, special=plain) if part else []) for part in (frame, before)))
 
     def _before(self, turns: Sequence[Turn], text: str) -> str:
         """The part of a rendered conversation before its current turn."""
@@ -111,7 +112,7 @@ class ChatFormat:
             return before
         # the template writes earlier turns in another way when they are the last: the turn begins with its content
         other = self.render([*turns[:-1], {"role": "user", "content": NOW}])
-        return text[:_shared(text, other)]
+        return text[:shared_start(text, other)]
 
     @property
     def rendered(self) -> list[str | None]:
@@ -212,9 +213,9 @@ def _joined(turns: Sequence[Turn]) -> str:
     return "\n".join(turn["content"] for turn in turns)
 
 
-def _shared(first: Sequence[object], second: Sequence[object]) -> int:
+def shared_start(first: Sequence[object], second: Sequence[object]) -> int:
     """How many ids or characters two sequences share at their beginning."""
-    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    same = takewhile(operator.truth, map(operator.eq, first, second))
     return sum(1 for _ in same)
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+
+from patchlab.errors import InputError
 
 _NAMES = r"(?:think|thinking|thought|thoughts|reasoning|reason|reflection|analysis|scratchpad|seed:think)"
 # (what opens reasoning, what closes it); the closing one also counts without an opening one, which a template may have written
@@ -63,3 +66,12 @@ def _without(text: str, opening: re.Pattern[str], closing: re.Pattern[str]) -> s
             kept.append(text[at:start])
         inside, at = opens, end
     return "".join(kept) + ("" if inside else text[at:])
+
+
+def check_texts(texts: Sequence[str], prompts: Sequence[str] | None) -> None:
+    """Raise InputError for a string instead of a list of texts, and for prompts that are not one for each text."""
+    if isinstance(texts, str):
+        raise InputError("one string", expected="a list of texts", do="put the text into a list")
+    if prompts is not None and len(prompts) != len(texts):
+        raise InputError(f"{len(texts)} texts with {len(prompts)} prompts", expected="one prompt a text",
+                         do="pass lists of the same length")

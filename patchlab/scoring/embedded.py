@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from patchlab.errors import InputError, NotFoundError, PatchFormatError, TamperedError
+from patchlab.errors import NotFoundError, PatchFormatError, TamperedError
 from patchlab.records import EMPTY, UNJUDGED, Score
-from patchlab.scoring.answer import answer_of, has_text
+from patchlab.scoring.answer import answer_of, check_texts, has_text
 from patchlab.scoring.language import judged
 from patchlab.scoring.models import KINDS, Model
 from patchlab.scoring.spelling import undisguised
@@ -50,11 +50,7 @@ class EmbeddedScorer:
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> list[Score]:
         """One Score a text, in order. Raises InputError where prompts are given but not one for each text."""
-        if isinstance(texts, str):
-            raise InputError("one string", expected="a list of texts", do="put the text into a list")
-        if prompts is not None and len(prompts) != len(texts):
-            raise InputError(f"{len(texts)} texts with {len(prompts)} prompts", expected="one prompt a text",
-                             do="pass lists of the same length")
+        check_texts(texts, prompts)
         asked = prompts if prompts is not None else [None] * len(texts)
         return [self._one(text, prompt) for text, prompt in zip(texts, asked, strict=True)]
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
-from patchlab.errors import InputError, NotFoundError, PatchFormatError, TamperedError
+from patchlab.errors import NotFoundError, PatchFormatError, TamperedError
 from patchlab.records import EMPTY, UNJUDGED, Score
-from patchlab.scoring.answer import answer_of, has_text
+from patchlab.scoring.answer import answer_of, check_texts, has_text
 from patchlab.scoring.language import judged
 from patchlab.scoring.sentence_encoder import DIGESTS, SentenceEncoder
 from patchlab.scoring.spelling import undisguised
@@ -84,11 +84,7 @@ class EncoderScorer:
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> list[Score]:
         """One Score a text, in order; `prompts` are not read. Raises InputError, MissingExtraError, TamperedError."""
-        if isinstance(texts, str):
-            raise InputError("one string", expected="a list of texts", do="put the text into a list")
-        if prompts is not None and len(prompts) != len(texts):
-            raise InputError(f"{len(texts)} texts with {len(prompts)} prompts", expected="one prompt a text",
-                             do="pass lists of the same length")
+        check_texts(texts, prompts)
         plain = [undisguised(answer) if has_text(answer) else "" for answer in map(answer_of, texts)]
         asked = [at for at, text in enumerate(plain) if text and judged(text)]
         rows = features(self.name, self.encoder(), [windows(plain[at]) for at in asked]) if asked else []
