@@ -13,7 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-FILE_LINES, FUNCTION_LINES, ALL_LINES = 300, 40, 20_000
+FILE_LINES, FUNCTION_LINES, ALL_LINES = 300, 40, 23_000
 
 # A verb of the command line or a panel of the page has the name of what it is about.
 SHARED_FILES = {"compare.py": {"cli", "ui"}, "evaluate.py": {"cli", "evaluation"}, "gate.py": {"cli", "patches"},
