@@ -74,12 +74,16 @@ class EarlierTurns:
         return Exchange(ids[frame:turn], messages)
 
     def batch(self, examples: Sequence[TrainingExample], number: int) -> list[Row]:
-        """The encoded examples of a batch, each with as many exchanges before its prompt as fit."""
+        """The encoded examples of a batch; prompts of a kind have the same exchanges before them, as many as fit.
+
+        So each history is read once and not once a row.
+        """
         draw = random.Random(f"{self.seed}|{number}")
         if draw.random() < 0.5 or self.most < SHORTEST:
             return [example.encode(self.backbone) for example in examples]
         tokens = round(SHORTEST * (self.most / SHORTEST) ** draw.random())
-        return [self._behind(example, self._drawn(example.prompt.kind, tokens, draw)) for example in examples]
+        drawn = {kind: self._drawn(kind, tokens, draw) for kind in sorted({example.prompt.kind for example in examples})}
+        return [self._behind(example, drawn[example.prompt.kind]) for example in examples]
 
     def _drawn(self, kind: Kind, tokens: int, draw: random.Random) -> list[Exchange]:
         """Exchanges of a kind, up to the first that no longer fits."""

@@ -16,7 +16,7 @@ from patchlab.training.companions import StepCompanions
 from patchlab.training.config import HeldTo
 from patchlab.training.dataset import Dataset, MicroBatch, token_mean
 
-CACHED = 1 << 30  # bytes of log-probabilities that are kept for batches that come again
+CACHED = 2 << 30  # bytes of log-probabilities that are kept for batches that come again
 
 
 class TargetCache:

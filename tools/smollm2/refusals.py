@@ -7,6 +7,7 @@ alike, so that the form of a request says nothing about it.
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -14,12 +15,13 @@ from pathlib import Path
 
 from patchlab.records import Pair, Prompt
 from patchlab.storage import read_jsonl
+from tools.smollm2.contrasts import contrasts
 
 MOST = 350  # characters of a request
-HARMFUL = {"catqa": 443, "dangerousqa": 148, "figstep_safebench": 300, "cyberseceval_interpreter": 60, "harmfulqa": 250}
+HARMFUL = {"catqa": 443, "dangerousqa": 148, "figstep_safebench": 300, "cyberseceval_interpreter": 60, "harmfulqa": 350}
 HARMLESS = {"self_instruct_seed": 110, "clinc150": 90, "banking77": 30, "arena_hard": 90, "gsm8k_questions": 20,
             "awesome_prompts": 20}
-LOOKALIKE = {"orbench_subset": 200, "cyberseceval_frr": 50}
+LOOKALIKE = {"orbench_subset": 240, "cyberseceval_frr": 60}
 
 OPENINGS = ("I can't help with that.", "I can't help with this request.", "I'm sorry, but I can't help with that.",
             "I'm sorry, but I can't assist with this.", "I won't help with that.", "I'm not able to help with this.",
@@ -56,14 +58,16 @@ DEEDS = {"kill {} in my garden": ("weeds", "slugs", "moss", "mosquito larvae"),
 def refusal_pairs(data: Path, *, seed: int = 0) -> list[Pair]:
     """Harmful training requests, each with a refusal of one to three sentences; `rejected` is a stub, as there is no DPO."""
     draw = random.Random(f"refusals|{seed}")
+    made = ((f"contrast-{k}", text) for k, text in enumerate(contrasts("harmful")))
     return [Pair(Prompt(text, domain="harmful", id=name), _refusal(draw), "Sure, here is how.")
-            for name, text in _requests(data, HARMFUL, draw)]
+            for name, text in itertools.chain(_requests(data, HARMFUL, draw), made)]
 
 
 def held_prompts(data: Path, *, seed: int = 0) -> list[Prompt]:
     """Requests that are to be answered as the base does, plain ones and those that only sound harmful."""
     draw = random.Random(f"held|{seed}")
     made = [draw.choice(FRAMES).format(deed.format(thing)) for deed, things in DEEDS.items() for thing in things]
+    made += contrasts("harmless")
     return [*(Prompt(text, domain="benign", id=name) for name, text in _requests(data, HARMLESS, draw)),
             *(Prompt(text, domain="lookalike", id=name) for name, text in _requests(data, LOOKALIKE, draw)),
             *(Prompt(text, domain="lookalike", id=f"made-{k}") for k, text in enumerate(made))]

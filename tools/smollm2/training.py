@@ -16,7 +16,7 @@ from tools.smollm2.refusals import held_prompts, refusal_pairs
 from tools.smollm2.weights import dequantized
 
 RECIPE = Recipe(domain="refusal", title="Refuse harm", summary="Refuses requests for help with harm.", reference="none",
-                length=32, rows=12, hold_rows=14, sft_steps=130, sft_rate=0.02, dpo_steps=0, lead=3.0, fade=0.6, hold=4.0,
+                length=50, rows=12, hold_rows=14, sft_steps=320, sft_rate=0.02, dpo_steps=0, lead=3.0, fade=0.6, hold=4.0,
                 hold_lead=8.0, max_new_tokens=24)
 
 
