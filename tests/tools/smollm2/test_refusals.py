@@ -12,6 +12,7 @@ import pytest
 from patchlab.errors import MissingExtraError
 from tools.smollm2 import refusals, weights
 from tools.smollm2.__main__ import main
+from tools.smollm2.contrasts import contrasts
 
 
 @pytest.fixture
@@ -31,13 +32,19 @@ def test_harmful_and_held_requests_are_seeded_and_share_none(data: Path) -> None
     assert pairs == refusals.refusal_pairs(data) != refusals.refusal_pairs(data, seed=1)
     assert held == refusals.held_prompts(data)
     assert {pair.prompt.domain for pair in pairs} == {"harmful"} and {prompt.domain for prompt in held} == {"benign", "lookalike"}
-    assert len(pairs) == 9 * len(refusals.HARMFUL), "questions that call for advice are left out"
+    assert len(pairs) == 9 * len(refusals.HARMFUL) + len(contrasts("harmful")), "questions that call for advice are left out"
     assert not {pair.prompt.text for pair in pairs} & {prompt.text for prompt in held}
 
 
 def test_refusals_decline_in_their_first_sentence_and_vary(data: Path) -> None:
     said = [pair.chosen for pair in refusals.refusal_pairs(data)]
     assert len({*said}) > len(said) / 2 and all(any(text.startswith(opening) for opening in refusals.OPENINGS) for text in said)
+
+
+def test_contrasts_are_whole_and_no_request_is_of_both_kinds() -> None:
+    harmless, harmful = contrasts("harmless"), contrasts("harmful")
+    assert len({*harmless, *harmful}) == len(harmless) + len(harmful) > 300
+    assert not any(mark in text for text in (*harmless, *harmful) for mark in "{|}")
 
 
 def test_half_of_the_questions_become_instructions() -> None:
