@@ -113,15 +113,15 @@ def test_a_patch_trained_behind_turns_is_another_and_its_teacher_reads_rows_alon
 
     for place in (losses, on_policy, kl_regularizer):
         monkeypatch.setattr(place, "reply_logits", watched)
-    made = recipe.with_(distill=1.0, own_steps=3, refresh=2, behind=42)
+    made = recipe.with_(distill=1.0, own_steps=3, refresh=2, behind=30, rows=2, hold_rows=2)
     prompts += [Prompt(text, "continue", "benign") for text in WORDS]
     seen = {}
-    for behind in (0, 42):
+    for behind in (0, 30):
         read.clear()
         patch = drain(lab, made.with_(behind=behind), prompts, tmp_path / str(behind))
         assert patch is not None and lab.reference is not None
         seen[behind] = sum(read[lab.base]), set(read[lab.reference]), patch.prefix.tobytes()
-    assert seen[42][0] > seen[0][0] and max(seen[42][1]) <= max(seen[0][1]) and seen[42][2] != seen[0][2]
+    assert seen[30][0] > seen[0][0] and max(seen[30][1]) <= max(seen[0][1]) and seen[30][2] != seen[0][2]
     assert drain(lab, made, prompts, tmp_path / "cut", stop_at=("sft", 5)) is None
     again = drain(lab, made, prompts, tmp_path / "cut")
-    assert again is not None and again.prefix.tobytes() == seen[42][2]
+    assert again is not None and again.prefix.tobytes() == seen[30][2]
