@@ -33,6 +33,14 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--behind", type=whole(0), default=0, metavar="TOKENS",
                       help="half of the batches have earlier turns of up to so many tokens (default: 0)")
     verb.set_defaults(run=_refusal)
+    verb = verbs.add_parser(
+        "reference", allow_abbrev=False, help="train the safer release, a low-rank adapter",
+        description="Train the safer release of the base, saved as a PEFT folder in DIR/reference and merged in DIR/merged. "
+                    "After Ctrl-C the same command resumes.")
+    verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of public safety data")
+    verb.add_argument("--work", type=Path, default=Path("runs/smollm2"), metavar="DIR",
+                      help="folder of the base, of unfinished work and of the adapter (default: runs/smollm2)")
+    verb.set_defaults(run=_reference)
     return top
 
 
@@ -45,6 +53,17 @@ def _refusal(args: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; go on with: {PROGRAM} {shlex.join(args.words)}") from None
     print(args.work / "patches")
+
+
+def _reference(args: argparse.Namespace) -> None:
+    if not args.data.is_dir():
+        raise InputError(f"no folder {args.data}", expected="a folder of public data sets", do="check the path")
+    try:
+        for _ in shown(training.reference(args.data, args.work)):
+            pass
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; go on with: {PROGRAM} {shlex.join(args.words)}") from None
+    print(args.work / "reference")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,10 +18,10 @@ ALTERNATIVES = re.compile(r"\{([^{}]*)\}")
 def contrasts(kind: str) -> tuple[str, ...]:
     """All requests of a kind, `harmless` or `harmful`."""
     frames: list[str] = yaml.safe_load(FILE.read_text(encoding="utf-8"))[kind]
-    return tuple(request for frame in frames for request in _filled(frame))
+    return tuple(request for frame in frames for request in filled(frame))
 
 
-def _filled(frame: str) -> Iterator[str]:
+def filled(frame: str) -> Iterator[str]:
     """A frame with every combination of its alternatives."""
     fixed = ALTERNATIVES.split(frame)[::2]
     for chosen in itertools.product(*(found.split("|") for found in ALTERNATIVES.findall(frame))):

@@ -12,6 +12,8 @@ from patchlab.models import load_backbone
 from patchlab.records import Progress
 from patchlab.training.config import Recipe
 from patchlab.training.trainer import train
+from tools.smollm2.reference import ReferenceTrainer, merged
+from tools.smollm2.reference_data import examples, gathered
 from tools.smollm2.refusals import held_prompts, refusal_pairs
 from tools.smollm2.weights import dequantized
 
@@ -30,3 +32,16 @@ def refusal_patch(data: Path, work: Path, *, steps: int, behind: int = 0) -> Ite
     recipe = RECIPE.with_(sft_steps=steps, behind=behind, name="refusal-behind" if behind else "refusal")
     patch = yield from train(Lab(base), recipe, held_prompts(data), work=work / recipe.patch_name, pairs=refusal_pairs(data))
     patch.save_pretrained(work / "patches" / recipe.patch_name)
+
+
+def reference(data: Path, work: Path) -> Iterator[Progress]:
+    """Train the safer release into `work`/reference and merge it into `work`/merged. Yields progress; resumes."""
+    folder, drawn = dequantized(work / "base"), work / "reference-work"
+    base = load_backbone(folder, device="cpu", dtype=torch.bfloat16)
+    drawn.mkdir(parents=True, exist_ok=True)
+    yield from gathered(Lab(base), data, drawn)
+    trainer = ReferenceTrainer(base, folder, examples(data, drawn), drawn)
+    yield from trainer.sft()
+    yield from trainer.dpo()
+    trainer.save(work / "reference")
+    merged(folder, work / "reference", work / "merged")

@@ -1,0 +1,181 @@
+"""Trains the safer release of SmolLM2-135M-Instruct: a low-rank adapter, by SFT and then DPO (Hu et al., arXiv 2106.09685).
+
+Each step has rows of four purposes: refusals to learn, the base's own replies to keep (KL), calm continuations to learn, and the
+base's distribution with even pronouns (KL). The base's log-probabilities are computed once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+from transformers import AutoModelForCausalLM
+
+from patchlab.engine.likelihood import Texts, pad_texts
+from patchlab.engine.plan import BARE
+from patchlab.models import Backbone
+from patchlab.records import Pair, Progress
+from patchlab.training.dataset import Dataset, TrainingExample, token_mean
+from patchlab.training.kl_regularizer import TargetCache
+from tools.smollm2.even_pronouns import evened, pronoun_ids
+from tools.smollm2.reference_data import Data
+
+# the two layers that write into the residual stream: sixty products a step, where all seven kinds would be 210
+LORA = LoraConfig(r=32, lora_alpha=32, target_modules=["o_proj", "down_proj"], task_type="CAUSAL_LM")
+ROWS = {"refuse": 8, "hold": 10, "calm": 6, "even": 10}
+WEIGHT = {"refuse": 1.0, "hold": 3.0, "calm": 1.0, "even": 2.0}
+STEPS, RATE, WARM = 300, 1e-3, 10
+DPO_STEPS, DPO_RATE, DPO_ROWS, BETA = 60, 2e-4, 6, 0.1
+LEAD, FADE, PRONOUN = 3.0, 0.6, 20.0
+SAVE_EVERY = 25
+
+
+class ReferenceTrainer:
+    """The base with an adapter that is trained, and the frozen base beside it for targets."""
+
+    def __init__(self, base: Backbone, folder: Path, data: Data, work: Path, *, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+        self.model: Any = get_peft_model(plain, LORA)
+        self.base, self.work, self.pairs, self.seed = base, work, data.pairs, seed
+        named = {"refuse": data.refuse, "hold": data.hold, "calm": data.calm, "even": data.even}
+        self.data = {name: Dataset(base, some, rows=ROWS[name], seed=seed + k) for k, (name, some) in enumerate(named.items())}
+        self.targets = {name: TargetCache(base) for name in ("hold", "even")}
+        self.pronouns = pronoun_ids(base.tokenizer)
+        self.weights = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        self.optimizer = torch.optim.AdamW(self.weights.values(), weight_decay=0.0, betas=(0.9, 0.98))
+
+    def logits(self, texts: Texts) -> Tensor:
+        """The adapted model's logits [N, V] of the reply tokens."""
+        model = self.model.get_base_model()
+        hidden = model.model(input_ids=texts.ids[:, :-1], use_cache=False).last_hidden_state
+        found: Tensor = model.lm_head(hidden[texts.predicts]).float()
+        return found
+
+    def sft(self) -> Iterator[Progress]:
+        """Learn all four purposes; each step's rows are those of its number."""
+        for step in range(self._resume("sft"), STEPS):
+            rate = RATE * min(1.0, (step + 1) / WARM) * 0.5 * (1 + math.cos(math.pi * step / STEPS))
+            self._update(rate, found := {name: self._loss(name, step) for name in self.data})
+            yield self._done("sft", step, STEPS, found)
+
+    def _loss(self, name: str, step: int) -> Tensor:
+        """The weighted loss of one purpose; its gradient is added at once, so that one graph is in memory at a time."""
+        number, texts = self.data[name].batch(step)
+        logits = self.logits(texts)
+        if name in self.targets:
+            target, weight = self.targets[name].of(texts, BARE, number), torch.ones(len(logits))
+            if name == "even":
+                target, mass = evened(target, texts, self.pronouns)
+                weight = weight + PRONOUN * mass
+            each = functional.kl_div(logits.log_softmax(-1), target, reduction="none", log_target=True).sum(-1)
+            loss = (each * weight).sum() / weight.sum()
+        else:
+            each = functional.cross_entropy(logits, texts.targets, reduction="none")
+            loss = token_mean(each, texts, texts, LEAD, FADE)
+        (WEIGHT[name] * loss).backward()
+        return loss.detach()
+
+    def dpo(self) -> Iterator[Progress]:
+        """Prefer the safe reply of each pair, relative to the adapter as SFT left it."""
+        start = self._resume("dpo")
+        if not start:
+            yield from self._before()
+        before = load_file(self.work / "before.safetensors")["logprobs"]
+        for step in range(start, DPO_STEPS):
+            at = torch.randperm(len(self.pairs), generator=torch.Generator().manual_seed(self.seed + step))[:DPO_ROWS].tolist()
+            texts = _texts(self.base, [self.pairs[k] for k in at])
+            logits = self.logits(texts)
+            each = -functional.cross_entropy(logits, texts.targets, reduction="none")
+            gain = torch.zeros(2 * len(at)).index_add(0, texts.rows, each).view(-1, 2) - before[at]
+            margin = gain[:, 0] - gain[:, 1]
+            loss = -functional.logsigmoid(BETA * margin).mean() - each[texts.rows % 2 == 0].mean()
+            loss.backward()
+            found = {"dpo": loss.detach(), "margin": margin.detach().mean()}
+            found |= {name: self._loss(name, STEPS + step) for name in ("hold", "even")}
+            self._update(DPO_RATE * (1 - step / DPO_STEPS), found)
+            yield self._done("dpo", step, DPO_STEPS, found)
+
+    @torch.no_grad()
+    def _before(self) -> Iterator[Progress]:
+        """Write the log-probabilities [pairs, 2] of chosen and rejected replies after SFT."""
+        found = []
+        for at in range(0, len(self.pairs), 8):
+            texts = _texts(self.base, self.pairs[at:at + 8])
+            each = -functional.cross_entropy(self.logits(texts), texts.targets, reduction="none")
+            found.append(torch.zeros(len(texts.ids)).index_add(0, texts.rows, each).view(-1, 2))
+            yield Progress("pairs read", at, len(self.pairs))
+        save_file({"logprobs": torch.cat(found)}, self.work / "before.safetensors")
+
+    def save(self, folder: Path) -> None:
+        """The adapter as PEFT saves it, in half precision."""
+        self.model.save_pretrained(folder)
+        file = folder / "adapter_model.safetensors"
+        save_file({name: tensor.to(torch.float16) for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+
+    def _update(self, rate: float, found: dict[str, Tensor]) -> None:
+        if not all(torch.isfinite(value) for value in found.values()):
+            raise FloatingPointError(f"a loss that is not finite: {found}")
+        torch.nn.utils.clip_grad_norm_([*self.weights.values()], 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def _done(self, stage: str, step: int, steps: int, found: dict[str, Tensor]) -> Progress:
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+            self._save_state(stage, step + 1)
+        numbers = {name: float(value) for name, value in found.items()}
+        return Progress(stage, step + 1, steps, ", ".join(f"{name} {value:.3f}" for name, value in numbers.items()), numbers)
+
+    def _save_state(self, stage: str, step: int) -> None:
+        """Weights and moments in one file, replaced as a whole."""
+        moments = {f"{kind}|{name}": self.optimizer.state[weight][kind] for name, weight in self.weights.items()
+                   for kind in ("exp_avg", "exp_avg_sq")}
+        state = {**get_peft_model_state_dict(self.model), **moments, "step": torch.tensor(step)}
+        part = self.work / f".{stage}.part"
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, part)
+        part.replace(self.work / f"{stage}.safetensors")
+
+    def _resume(self, stage: str) -> int:
+        """The step to go on with, 0 where the stage has not begun."""
+        path = self.work / f"{stage}.safetensors"
+        if not path.is_file():
+            return 0
+        state = load_file(path)
+        step = int(state.pop("step"))
+        for name, weight in self.weights.items():
+            self.optimizer.state[weight] = {"step": torch.tensor(float(step)), "exp_avg": state.pop(f"exp_avg|{name}"),
+                                            "exp_avg_sq": state.pop(f"exp_avg_sq|{name}")}
+        set_peft_model_state_dict(self.model, state)
+        return step
+
+
+def _texts(base: Backbone, pairs: Sequence[Pair]) -> Texts:
+    """Chosen and rejected replies as neighbouring rows."""
+    return pad_texts(base, [TrainingExample(pair.prompt, reply, cut).encode(base) for pair in pairs
+                            for reply, cut in ((pair.chosen, pair.chosen_cut), (pair.rejected, pair.rejected_cut))])
+
+
+def merged(folder: Path, adapter: Path, out: Path, *, share: float = 1.0) -> Path:
+    """The base with the adapter merged into its weights at a share of its strength, saved as a model of its own."""
+    if not out.is_dir():
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), adapter)
+        layers: Any = [module for module in model.modules() if isinstance(module, LoraLayer)]
+        for layer in layers:
+            layer.scaling = {name: value * share for name, value in layer.scaling.items()}
+        part = out.with_name(f".{out.name}.part")
+        model.merge_and_unload().to(torch.bfloat16).save_pretrained(part)
+        for file in folder.glob("*"):
+            if file.suffix == ".jinja" or file.name.startswith("tokenizer"):
+                (part / file.name).write_bytes(file.read_bytes())
+        part.replace(out)
+    return out
