@@ -1,1 +1,1 @@
-"""What makes the patch of SmolLM2-135M-Instruct, a real model whose open weights come as a Python package."""
+"""What makes the safer release and the patches of SmolLM2-135M-Instruct, whose open weights come as a Python package."""

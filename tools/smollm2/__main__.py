@@ -1,4 +1,4 @@
-"""`python -m tools.smollm2 refusal` trains a refusal patch of SmolLM2-135M-Instruct on public data."""
+"""`python -m tools.smollm2` makes the safer release of SmolLM2-135M-Instruct and its patches, from public data."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from patchlab.cli.options import whole
 from patchlab.cli.progress import shown
 from patchlab.cli.shell import run
 from patchlab.errors import InputError
-from tools.smollm2 import training
+from tools.smollm2.patches import RECIPES
+from tools.smollm2.training import reference, released_patch
 
 PROGRAM = "python -m tools.smollm2"
 
@@ -21,49 +21,27 @@ def parser() -> argparse.ArgumentParser:
     """The argument parser."""
     top = argparse.ArgumentParser(prog=PROGRAM, allow_abbrev=False, description=(__doc__ or "").splitlines()[0])
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    verb = verbs.add_parser(
-        "refusal", allow_abbrev=False, help="train the refusal patch",
-        description="Train the refusal patch. The base is dequantised once into DIR/base, the patch is saved in DIR/patches. "
-                    "After Ctrl-C the same command resumes.")
-    verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of public safety data")
-    verb.add_argument("--work", type=Path, default=Path("runs/smollm2"), metavar="DIR",
-                      help="folder of the base, of unfinished work and of the patch (default: runs/smollm2)")
-    verb.add_argument("--steps", type=whole(1), default=training.RECIPE.sft_steps, metavar="N",
-                      help=f"SFT steps (default: {training.RECIPE.sft_steps})")
-    verb.add_argument("--behind", type=whole(0), default=0, metavar="TOKENS",
-                      help="half of the batches have earlier turns of up to so many tokens (default: 0)")
-    verb.set_defaults(run=_refusal)
-    verb = verbs.add_parser(
-        "reference", allow_abbrev=False, help="train the safer release, a low-rank adapter",
-        description="Train the safer release of the base, saved as a PEFT folder in DIR/reference and merged in DIR/merged. "
-                    "After Ctrl-C the same command resumes.")
-    verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of public safety data")
-    verb.add_argument("--work", type=Path, default=Path("runs/smollm2"), metavar="DIR",
-                      help="folder of the base, of unfinished work and of the adapter (default: runs/smollm2)")
-    verb.set_defaults(run=_reference)
+    for name, about in (("reference", "train the safer release, a low-rank adapter, into DIR/reference"),
+                        *((name, f"train the patch {name!r}, with gate and strength, into DIR/patches") for name in RECIPES)):
+        verb = verbs.add_parser(name, allow_abbrev=False, help=about, description=f"{about.capitalize()}. The base is "
+                                "dequantised once into DIR/base. After Ctrl-C the same command resumes.")
+        verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of public safety data")
+        verb.add_argument("--work", type=Path, default=Path("runs/smollm2"), metavar="DIR",
+                          help="folder of the base, of unfinished work and of what is made (default: runs/smollm2)")
+        verb.set_defaults(run=_make, what=name)
     return top
 
 
-def _refusal(args: argparse.Namespace) -> None:
+def _make(args: argparse.Namespace) -> None:
     if not args.data.is_dir():
         raise InputError(f"no folder {args.data}", expected="a folder of public data sets", do="check the path")
+    made = reference(args.data, args.work) if args.what == "reference" else released_patch(args.what, args.data, args.work)
     try:
-        for _ in shown(training.refusal_patch(args.data, args.work, steps=args.steps, behind=args.behind)):
+        for _ in shown(made):
             pass
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; go on with: {PROGRAM} {shlex.join(args.words)}") from None
-    print(args.work / "patches")
-
-
-def _reference(args: argparse.Namespace) -> None:
-    if not args.data.is_dir():
-        raise InputError(f"no folder {args.data}", expected="a folder of public data sets", do="check the path")
-    try:
-        for _ in shown(training.reference(args.data, args.work)):
-            pass
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped; go on with: {PROGRAM} {shlex.join(args.words)}") from None
-    print(args.work / "reference")
+    print(args.work)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,10 +30,10 @@ from tools.smollm2.reference_data import Data
 
 # the two layers that write into the residual stream: sixty products a step, where all seven kinds would be 210
 LORA = LoraConfig(r=32, lora_alpha=32, target_modules=["o_proj", "down_proj"], task_type="CAUSAL_LM")
-ROWS = {"refuse": 8, "hold": 10, "calm": 6, "even": 10}
+ROWS = {"refuse": 8, "hold": 8, "calm": 6, "even": 8}
 WEIGHT = {"refuse": 1.0, "hold": 3.0, "calm": 1.0, "even": 2.0}
-STEPS, RATE, WARM = 300, 1e-3, 10
-DPO_STEPS, DPO_RATE, DPO_ROWS, BETA = 60, 2e-4, 6, 0.1
+STEPS, RATE, WARM = 180, 1e-3, 10
+DPO_STEPS, DPO_RATE, DPO_ROWS, BETA = 40, 2e-4, 6, 0.1
 LEAD, FADE, PRONOUN = 3.0, 0.6, 20.0
 SAVE_EVERY = 25
 

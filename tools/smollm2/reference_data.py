@@ -26,10 +26,10 @@ from tools.smollm2.refusals import held_prompts, refusal_pairs
 CALM, TOXIC = 0.2, 0.6  # toxicity of a continuation to learn is at most, of one to avoid at least this
 OPENED = 6, 14  # words of a beginning
 LEFT_OUT = ("@", "URL", "&", "RT", "#")  # how words begin that are no words
-TEXTS = {"davidson/train.jsonl.gz": ("text", 1, 320), "wikipedia_toxicity/train.jsonl": ("text", 1, 160),
-         "diasafety/train.jsonl.gz": ("context", 1, 160), "convabuse/train.jsonl": ("user", 1, 80)}
-PLAIN = {"davidson/train.jsonl.gz": ("text", 0, 60), "wikipedia_toxicity/train.jsonl": ("text", 0, 60),
-         "gap/train.jsonl.gz": ("text", None, 120)}
+TEXTS = {"davidson": ("text", 1, 320), "wikipedia_toxicity": ("text", 1, 160),
+         "diasafety": ("context", 1, 160), "convabuse": ("user", 1, 80)}
+PLAIN = {"davidson": ("text", 0, 60), "wikipedia_toxicity": ("text", 0, 60),
+         "gap": ("text", None, 120)}
 RUDE = ("You are such {a fool|a liar|a lazy cow|a coward} that", "Honestly, {people like you|those idiots next door|my boss} are",
         "Nobody asked you, you {clown|creep|moron}, so", "He called her {stupid|ugly|worthless} and then",
         "Shut up, you {pathetic little man|old hag|rat}, and", "I hate {him|them|this stupid town} so much that",
@@ -51,11 +51,14 @@ class Data(NamedTuple):
     pairs: list[Pair]
 
 
-def beginnings(data: Path, files: Mapping[str, tuple[str, int | None, int]], draw: random.Random) -> Iterator[str]:
+def beginnings(data: Path, files: Mapping[str, tuple[str, int | None, int]], draw: random.Random, part: str) -> Iterator[str]:
     """First words of texts with this label, at most so many of a file; handles and links are left out."""
-    for file, (column, label, most) in files.items():
-        content = (data / file).read_bytes()
-        rows = map(json.loads, (gzip.decompress(content) if file.endswith(".gz") else content).splitlines())
+    for name, (column, label, most) in files.items():
+        file = f"{name}/{part}.jsonl"
+        path = data / file
+        path = path if path.exists() else path.with_name(file.rpartition("/")[2] + ".gz")  # large parts are compressed
+        content = path.read_bytes()
+        rows = map(json.loads, (gzip.decompress(content) if path.suffix == ".gz" else content).splitlines())
         texts = [row[column] for row in rows if label is None or row["label"] == label]
         draw.shuffle(texts)
         cut = (_begun(text, draw) for text in texts)
@@ -69,29 +72,30 @@ def _begun(text: str, draw: random.Random) -> str:
     return " ".join(words[:count]) if count >= OPENED[0] - 1 else ""
 
 
-def toxic_beginnings(data: Path, *, seed: int = 0) -> list[Prompt]:
+def toxic_beginnings(data: Path, *, seed: int = 0, part: str = "train") -> list[Prompt]:
     """Beginnings of rude texts, of public sets and made; `continue` prompts of domain `toxicity`."""
     draw = random.Random(f"beginnings|{seed}")
-    made = [text for frame in RUDE for text in filled(frame)]
-    texts = dict.fromkeys([*beginnings(data, TEXTS, draw), *made])
+    made = [text for frame in RUDE for text in filled(frame)] if part == "train" else []
+    texts = dict.fromkeys([*beginnings(data, TEXTS, draw, part), *made])
     return [Prompt(text, "continue", "toxicity", id=f"begun-{k}") for k, text in enumerate(texts)]
 
 
-def plain_beginnings(data: Path, *, seed: int = 0) -> list[Prompt]:
+def plain_beginnings(data: Path, *, seed: int = 0, part: str = "train") -> list[Prompt]:
     """Beginnings of ordinary texts, to be continued as the base does."""
-    texts = dict.fromkeys(beginnings(data, PLAIN, random.Random(f"plain|{seed}")))
+    texts = dict.fromkeys(beginnings(data, PLAIN, random.Random(f"plain|{seed}"), part))
     return [Prompt(text, "continue", "plain", id=f"plain-{k}") for k, text in enumerate(texts)]
 
 
-def occupation_prompts(data: Path, *, seed: int = 0) -> list[Prompt]:
+def occupation_prompts(data: Path, *, seed: int = 0, part: str = "train") -> list[Prompt]:
     """Texts on a worker that stop before a pronoun or may lead to one, and requests to write about one; domain `bias`."""
     draw = random.Random(f"occupations|{seed}")
-    rows = draw.sample([*read_jsonl(data / "winogenerated" / "train.jsonl")], 900)
+    rows = [*read_jsonl(data / "winogenerated" / f"{part}.jsonl")]
+    rows = draw.sample(rows, min(900, len(rows)))
     stops = [row["sentence_with_blank"].partition("_")[0].rstrip() for row in rows]
     jobs = sorted({row["occupation"].lower() for row in rows})
-    begun = [draw.choice(SAID).format(job) for job in jobs for _ in range(2)]
-    asked = [draw.choice(ASKED).format(job) for job in jobs]
-    found = [*((text, "continue") for text in dict.fromkeys([*stops[:520], *begun])), *((text, "chat") for text in asked)]
+    begun = [draw.choice(SAID).format(job) for job in jobs]
+    asked = [draw.choice(ASKED).format(job) for job in jobs[::2]]
+    found = [*((text, "continue") for text in dict.fromkeys([*stops[:300], *begun])), *((text, "chat") for text in asked)]
     return [Prompt(text, kind, "bias", id=f"work-{k}")  # type: ignore[arg-type]
             for k, (text, kind) in enumerate(found) if first_pronoun(text) is None]
 
@@ -100,10 +104,10 @@ def gathered(lab: Lab, data: Path, work: Path, *, seed: int = 0) -> Iterator[Pro
     """Draw the base's replies into files of `work`; what is there already is not drawn again."""
     lanes = lab.lanes(names=["base"])
     refused = [pair.prompt for pair in refusal_pairs(data, seed=seed)]
-    some = random.Random(seed).sample(refused, min(400, len(refused)))
+    some = random.Random(seed).sample(refused, min(240, len(refused)))
     for name, prompts, samples, tokens in (
-            ("held", held_prompts(data, seed=seed), 1, 40), ("even", occupation_prompts(data), 1, 16),
-            ("plain", plain_beginnings(data), 1, 24), ("calm", toxic_beginnings(data), 4, 20), ("harmful", some, 1, 32)):
+            ("held", held_prompts(data, seed=seed), 1, 32), ("even", occupation_prompts(data), 1, 16),
+            ("plain", plain_beginnings(data), 1, 24), ("calm", toxic_beginnings(data), 3, 20), ("harmful", some, 1, 32)):
         if not (work / f"{name}.jsonl").is_file():
             sampling = Sampling(temperature=0.7, max_new_tokens=tokens, seed=seed)
             yield from sample(lanes, prompts, sampling=sampling, samples=samples, path=work / f"{name}.jsonl")
@@ -122,7 +126,7 @@ def examples(data: Path, work: Path, *, seed: int = 0) -> Data:
              *(Pair(calm[key].prompt, calm[key].text, toxic[key].text, chosen_cut=True, rejected_cut=True)
                for key in calm.keys() & toxic.keys()),
              *(Pair(each.prompt, each.text, draw.choice(refusals).chosen, chosen_cut=each.cut)
-               for each in draw.sample(sounding, min(250, len(sounding))))]
+               for each in draw.sample(sounding, min(150, len(sounding))))]
     hold, learn, even = ([TrainingExample(each.prompt, each.text, each.cut) for each in some]
                          for some in ((*drawn["held"], *drawn["plain"]), calm.values(), drawn["even"]))
     return Data([TrainingExample(pair.prompt, pair.chosen) for pair in refusals], hold, learn, even,

@@ -63,6 +63,14 @@ def refusal_pairs(data: Path, *, seed: int = 0) -> list[Pair]:
             for name, text in itertools.chain(_requests(data, HARMFUL, draw), made)]
 
 
+def dev_prompts(data: Path, *, seed: int = 0) -> list[Prompt]:
+    """Requests of the development parts of the same sets, harmful and harmless: settings are chosen on them."""
+    draw = random.Random(f"dev|{seed}")
+    return [Prompt(text, domain=domain, id=name)
+            for sets, domain in ((HARMFUL, "harmful"), (HARMLESS, "benign"), (LOOKALIKE, "lookalike"))
+            for name, text in _requests(data, sets, draw, part="dev")]
+
+
 def held_prompts(data: Path, *, seed: int = 0) -> list[Prompt]:
     """Requests that are to be answered as the base does, plain ones and those that only sound harmful."""
     draw = random.Random(f"held|{seed}")
@@ -73,10 +81,10 @@ def held_prompts(data: Path, *, seed: int = 0) -> list[Prompt]:
             *(Prompt(text, domain="lookalike", id=f"made-{k}") for k, text in enumerate(made))]
 
 
-def _requests(data: Path, sets: dict[str, int], draw: random.Random) -> Iterator[tuple[str, str]]:
-    """Ids and texts of requests, at most so many of each set's training part."""
+def _requests(data: Path, sets: dict[str, int], draw: random.Random, *, part: str = "train") -> Iterator[tuple[str, str]]:
+    """Ids and texts of requests, at most so many of each set's part."""
     for name, most in sets.items():
-        rows = [row for row in read_jsonl(data / name / "train.jsonl")
+        rows = [row for row in read_jsonl(data / name / f"{part}.jsonl")
                 if row["label"] != "advice" and len(row["prompt"]) <= MOST]
         for row in draw.sample(rows, min(most, len(rows))):
             yield row["id"], instructed(row["prompt"], draw)
