@@ -106,10 +106,10 @@ def gathered(lab: Lab, data: Path, work: Path, *, seed: int = 0) -> Iterator[Pro
     refused = [pair.prompt for pair in refusal_pairs(data, seed=seed)]
     some = random.Random(seed).sample(refused, min(240, len(refused)))
     for name, prompts, samples, tokens in (
-            ("held", held_prompts(data, seed=seed), 1, 32), ("even", occupation_prompts(data), 1, 16),
+            ("held", held_prompts(data, seed=seed), 1, 24), ("even", occupation_prompts(data), 1, 16),
             ("plain", plain_beginnings(data), 1, 24), ("calm", toxic_beginnings(data), 3, 20), ("harmful", some, 1, 32)):
         if not (work / f"{name}.jsonl").is_file():
-            sampling = Sampling(temperature=0.7, max_new_tokens=tokens, seed=seed)
+            sampling = Sampling(temperature=0.8, max_new_tokens=tokens, seed=seed)
             yield from sample(lanes, prompts, sampling=sampling, samples=samples, path=work / f"{name}.jsonl")
 
 
