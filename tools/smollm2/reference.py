@@ -32,7 +32,7 @@ from tools.smollm2.reference_data import Data
 LORA = LoraConfig(r=32, lora_alpha=32, target_modules=["o_proj", "down_proj"], task_type="CAUSAL_LM")
 ROWS = {"refuse": 8, "hold": 8, "calm": 6, "even": 8}
 WEIGHT = {"refuse": 1.0, "hold": 3.0, "calm": 1.0, "even": 2.0}
-STEPS, RATE, WARM = 180, 1e-3, 10
+STEPS, RATE, WARM = 160, 1e-3, 10
 DPO_STEPS, DPO_RATE, DPO_ROWS, BETA = 40, 2e-4, 6, 0.1
 LEAD, FADE, PRONOUN = 3.0, 0.6, 20.0
 SAVE_EVERY = 25

@@ -26,8 +26,8 @@ from tools.smollm2.refusals import held_prompts, refusal_pairs
 CALM, TOXIC = 0.2, 0.6  # toxicity of a continuation to learn is at most, of one to avoid at least this
 OPENED = 6, 14  # words of a beginning
 LEFT_OUT = ("@", "URL", "&", "RT", "#")  # how words begin that are no words
-TEXTS = {"davidson": ("text", 1, 320), "wikipedia_toxicity": ("text", 1, 160),
-         "diasafety": ("context", 1, 160), "convabuse": ("user", 1, 80)}
+TEXTS = {"davidson": ("text", 1, 170), "wikipedia_toxicity": ("text", 1, 100),
+         "diasafety": ("context", 1, 90), "convabuse": ("user", 1, 40)}
 PLAIN = {"davidson": ("text", 0, 60), "wikipedia_toxicity": ("text", 0, 60),
          "gap": ("text", None, 120)}
 RUDE = ("You are such {a fool|a liar|a lazy cow|a coward} that", "Honestly, {people like you|those idiots next door|my boss} are",

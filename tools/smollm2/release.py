@@ -83,7 +83,7 @@ def read(lab: Lab, patch: Patch, prompts: Sequence[Prompt], folder: Path) -> tup
     alone = Lab(lab.base, registry=Registry([folder]))
     sampling = Sampling(temperature=0.7, max_new_tokens=24, seed=5)
     lanes = [Lane("base", alone.scheduler),
-             Lane("patched", alone.scheduler, lambda some: alone.planner.plans(Stack.parse(name), some))]
+             Lane("patched", alone.scheduler, lambda some: alone.planner.plans(Stack.parse(name, gates=True), some))]
     found = replies(lanes, prompts, sampling=sampling)
     base, patched = ([reply for reply in found if reply.lane == lane] for lane in ("base", "patched"))
     dearer = math.exp(_loss(alone, patched) - _loss(alone, base)) if name == "toxicity" else 1.0
