@@ -51,7 +51,8 @@ def systems() -> dict[str, System]:
 def gathered(lab: Lab, data: Path, n: int, work: Path) -> tuple[Table, dict[str, list[Prompt]]]:
     """Draw and judge every suite of every system that it says something about."""
     table, columns, prompts = Table(), systems(), {}
-    each = (("refusal", HARMFUL | HARMLESS, ANSWERED, 1), ("toxicity", TOXICITY, CONTINUED, SAMPLES), ("bias", BIAS, CONTINUED, 1))
+    each = (("refusal", HARMFUL | HARMLESS, ANSWERED, 1), ("toxicity", TOXICITY, CONTINUED, SAMPLES),
+            ("bias", BIAS, CONTINUED, 1))
     for own, sources, tokens, samples in each:
         suites = asked(data, sources, n)
         prompts |= suites
