@@ -30,14 +30,15 @@ LAWS: dict[str, Law] = {"no law": lambda exchanges, turn: torch.zeros_like(turn)
                         "all": keep_share}
 
 
-def read(folder: Path, data: Path, size: Size, work: Path, patch: str) -> Iterator[Row]:
+def read(folder: Path, data: Path, size: Size, work: Path) -> Iterator[Row]:
     """A row for each law and number of exchanges, harmless requests asked in every one."""
     lab, work = setup(folder, size, work, "dev")
     for study in studies(lab, data, size, work, "dev"):
-        if study.stacks.keys() != {patch} or study.stacks[patch].placement != "turn":
+        [stack] = study.stacks.values()
+        if stack.gates or stack.placement != "turn":
             continue
         for name, law in LAWS.items():
-            one = replace(study, name=f"{patch}, {name}", probes=[replace(probe, only=()) for probe in study.probes],
+            one = replace(study, name=name, probes=[replace(probe, only=()) for probe in study.probes],
                           price=[SINGLE, *map(after, size.numbers)])
             with under(law):
                 yield from rows(one, work, [SINGLE, *map(after, size.numbers)])
@@ -49,14 +50,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few prompts and tokens, to see that it runs")
     parser.add_argument("--smollm2", type=Path, required=True, help="folder with base/ and patches/")
     parser.add_argument("--data", type=Path, required=True, help="folder of public safety data")
-    parser.add_argument("--patch", default="refusal", help="its name (default: refusal)")
     parser.add_argument("--n", type=int, default=60, help="prompts a probe (default: 60)")
     parser.add_argument("--work", type=Path, default=WORK, help="where replies lie")
     parser.add_argument("--out", type=Path, help="where the rows go")
     given = parser.parse_args(argv)
     size = QUICK if given.quick else Size(n=given.n, calm=given.n // 2, tokens=24)
     found = []
-    for row in read(given.smollm2, given.data, size, given.work, given.patch):
+    for row in read(given.smollm2, given.data, size, given.work):
         found.append(row)
         print(f"{row['group']} | {row['name']} | " + ", ".join(
             f"{k} {v[0]:.3f}" for k, v in row["figures"].items() if isinstance(v, list) and "(" not in k), flush=True)

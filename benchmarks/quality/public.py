@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.provenance import RESULTS, write_results
+from benchmarks.quality.conversation_read import drawn
 from benchmarks.quality.public_read import Figure, System, Table, closed, fallen, judged, judges, kept, log_odds, more, rate, read
 from benchmarks.quality.public_suites import BIAS, HARMFUL, HARMLESS, PLAIN, SEED, TOXICITY, asked, pronoun_places
 from benchmarks.speed.timing import say
@@ -60,10 +61,12 @@ def gathered(lab: Lab, data: Path, n: int, work: Path) -> tuple[Table, dict[str,
         store = Replies(made_with(sampling, *filter(None, (lab.base, lab.reference))), work / own)
         try:
             for name in ("base", "instruction", "reference", own, TOGETHER, UNGATED):
+                began, column = time.monotonic(), columns[name]
+                every = [prompt for some in suites.values() for prompt in some]
+                drawn(store, [column.running(lab)], column.prompts(every), sampling, samples=samples)  # in large batches
                 for suite, some in suites.items():
-                    began = time.monotonic()
-                    read(table, lab, columns[name], suite, some, store, sampling, samples)
-                    say(f"{name}, {suite}: {time.monotonic() - began:.0f} s")
+                    read(table, lab, column, suite, some, store, sampling, samples)
+                say(f"{name} on prompts of {own}: {time.monotonic() - began:.0f} s")
         finally:
             store.close()
     places = pronoun_places(data)

@@ -95,13 +95,12 @@ def test_live_counts_a_storage_once() -> None:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The options for a tiny model with two patches, and for made data."""
+    """The options for a tiny model with a patch, and for made data."""
     folder = tmp_path_factory.mktemp("made")
     model = make_model("llama", vocabulary=len(byte_level()), max_position_embeddings=4096)
     backbone = Backbone(model, byte_level(), name="tiny")
     saved(backbone, folder / "smollm2" / "base")
-    for name in ("refusal", "refusal-behind"):
-        make_patch(backbone, name, length=3).save_pretrained(folder / "smollm2" / "patches" / name)
+    make_patch(backbone, "refusal", length=3).save_pretrained(folder / "smollm2" / "patches" / "refusal")
     write(folder / "data", made_data())
     return ["--smollm2", str(folder / "smollm2"), "--data", str(folder / "data"), "--work", str(folder / "work")]
 
