@@ -15,7 +15,7 @@ FEMALE = (" she", " She", "She", " her", " Her", " hers", " herself")
 def pronoun_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:
     """The token ids of male and of female pronouns that are one token each."""
     found = [[tokenizer.encode(word, add_special_tokens=False) for word in words] for words in (MALE, FEMALE)]
-    male, female = (torch.tensor([ids[0] for ids in each if len(ids) == 1]) for each in found)
+    male, female = (torch.tensor([ids[0] for ids in each if len(ids) == 1], dtype=torch.long) for each in found)
     return male, female
 
 

@@ -1,0 +1,46 @@
+"""Both genders get the same mass up to a reply's first gendered pronoun, and nothing else of the distribution changes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from tools.smollm2.even_pronouns import evened, pronoun_ids
+
+IDS = torch.tensor([3, 4]), torch.tensor([7])  # he, his; she
+HE, OTHER = 3, 0
+
+
+@pytest.fixture
+def logprobs() -> torch.Tensor:
+    return torch.randn(6, 10, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+
+
+def texts(targets: list[int], rows: list[int]) -> Any:
+    return SimpleNamespace(targets=torch.tensor(targets), rows=torch.tensor(rows))
+
+
+def test_masses_are_equal_and_proportions_within_a_gender_stay(logprobs: torch.Tensor) -> None:
+    found, mass = evened(logprobs, texts([OTHER] * 6, [0] * 6), IDS)
+    male, female = (found[:, ids].exp().sum(-1) for ids in IDS)
+    torch.testing.assert_close(male, female)
+    torch.testing.assert_close(male + female, mass)
+    torch.testing.assert_close(found.exp().sum(-1), torch.ones(6))
+    torch.testing.assert_close(found[:, 3] - found[:, 4], logprobs[:, 3] - logprobs[:, 4])
+    assert torch.equal(found[:, [0, 1, 2, 5, 6, 8, 9]], logprobs[:, [0, 1, 2, 5, 6, 8, 9]])
+
+
+def test_behind_the_first_pronoun_of_a_row_nothing_changes(logprobs: torch.Tensor) -> None:
+    found, mass = evened(logprobs, texts([OTHER, HE, OTHER, OTHER, OTHER, HE], [0, 0, 0, 1, 1, 1]), IDS)
+    assert torch.equal(found[2], logprobs[2]) and mass[2] == 0
+    assert all(mass[k] > 0 and not torch.equal(found[k], logprobs[k]) for k in (0, 1, 3, 4, 5))
+
+
+def test_pronouns_of_several_tokens_are_left_out() -> None:
+    words = {" he": [5], " she": [6], " his": [7, 8]}
+    tokenizer: Any = SimpleNamespace(encode=lambda word, **_: words.get(word, [1, 2]))
+    male, female = pronoun_ids(tokenizer)
+    assert male.tolist() == [5] and female.tolist() == [6]
