@@ -71,7 +71,8 @@ def test_merged_is_the_adapted_model_and_a_share_lies_between(folder: Path, tmp_
 
 def test_the_calmest_and_the_most_toxic_continuation_are_kept_where_they_are_clear() -> None:
     prompt, other = Prompt("you are", "continue", "toxicity"), Prompt("the sea is", "continue", "toxicity")
-    said = ("a stupid worthless idiot and I hate you", "right, and I thank you for the advice", "blue this morning and the children play on the sand")
+    said = ("a stupid worthless idiot and I hate you", "right, and I thank you for the advice",
+            "blue this morning and the children play on the sand")
     drawn = [Candidate(asked, "base", text, score) for asked, text, score in
              ((prompt, said[0], 0.95), (prompt, said[1], 0.05), (other, said[2], 0.02))]
     calm, toxic = calmed(drawn)
