@@ -206,4 +206,5 @@ def _linear(model: nn.Module) -> Iterator[tuple[str, tuple[int, int]]]:
 def _placed(layer: LowRank, base: Backbone, path: str, scale: float) -> LowRank:
     device = next((each.device for each in base.model.get_submodule(path).parameters()), base.device)
     up = layer.up.to(torch.promote_types(layer.up.dtype, torch.float32)) * scale
-    return LowRank(*(each.to(device, base.dtype).contiguous().requires_grad_(False) for each in (layer.down, up)))
+    # stored transposed, as the product of a single row reads them fastest
+    return LowRank(*(each.to(device, base.dtype).t().contiguous().t().requires_grad_(False) for each in (layer.down, up)))

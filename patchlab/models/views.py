@@ -152,16 +152,16 @@ class _AdaptedRun(_Adapted):
     """
 
     def __init__(self, layer: nn.Module, down: Tensor, up: Tensor, first: int, count: int, size: int) -> None:
-        super().__init__(layer, down, up)
+        super().__init__(layer, down.t(), up.t())
         self.first, self.count, self.size = first, count, size
 
     def forward(self, hidden: Tensor) -> Tensor:
         """The output, with that of the rows changed in place."""
         out: Tensor = self.layer(hidden)
         each = hidden.shape[0] // self.size
-        rows = hidden.narrow(0, self.first * each, self.count * each)
-        change = functional.linear(functional.linear(rows, self.down), self.up)
-        out.narrow(0, self.first * each, self.count * each).add_(change)
+        first, count = self.first * each, self.count * each
+        rows = hidden.narrow(0, first, count).view(-1, hidden.shape[-1])
+        out.narrow(0, first, count).view(-1, out.shape[-1]).addmm_(torch.mm(rows, self.down), self.up)
         return out
 
 
