@@ -16,7 +16,7 @@ from patchlab.engine.anchors import anchors_of
 from patchlab.engine.decode import Batch, BatchRow
 from patchlab.engine.likelihood import pad_texts, reply_logits
 from patchlab.errors import BaseMismatchError
-from patchlab.models import Backbone, Encoded, read_adapter, with_adapter
+from patchlab.models import PRESETS, Backbone, Encoded, Preset, read_adapter, with_adapter
 from patchlab.models.adapter import pin
 from patchlab.models.quantization import narrow
 from patchlab.records import Message, Prompt
@@ -245,10 +245,20 @@ def test_a_lab_with_an_adapter_for_a_reference(folders: tuple[Path, Path], tmp_p
     assert found["reference"] == alone.text
     assert len({*found.values()}) == 3
     lab.check(Prompt("hello"))
+    lane = lab.lanes()[2]
+    assert lane.backbone is lab.reference and lane.scheduler is lab.scheduler
     wrapped = load(model=make_backbone("llama").model, tokenizer=byte_level(), reference=adapter)
     assert wrapped.reference is not None and wrapped.reference.adapter is not None
     with pytest.raises(BaseMismatchError, match=r"adapter 'safer'.*this base, other"):
         load(base=saved(make_backbone("llama", seed=1), tmp_path / "other"), reference=adapter, device="cpu")
+
+
+def test_a_preset_with_an_adapter_for_a_reference(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    base, adapter = folders
+    monkeypatch.setattr("patchlab.models.presets.ASSETS", base.parent)
+    monkeypatch.setitem(PRESETS, "made", Preset("made", "Made", base.name, adapter.name, "A made one.", embedded=True))
+    lab = load("made", device="cpu")
+    assert lab.reference is not None and lab.reference.origin is lab.base and lab.about == "A made one."
 
 
 def test_an_adapter_on_a_quantised_base(llama: Backbone, tmp_path: Path) -> None:
