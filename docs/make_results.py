@@ -21,6 +21,7 @@ PAGE = Path(__file__).with_name("results.md")
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 COLUMNS = 6  # figures side by side; a wider table is cut
 SPEED = {"decode": "Decoding with a patch", "toggle": "Toggling a patch", "trio": "Three lanes at once",
+         "adapter": "A reference in the base's batch",
          "clients": "Many clients with stacks of their own", "installed": "Many patches installed",
          "loop": "What the engine adds to a model's step", "page": "The page", "scoring": "Scoring a reply",
          "train": "Training a patch", "gpu": "On a GPU"}

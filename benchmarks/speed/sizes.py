@@ -47,19 +47,20 @@ def made(shape: str, *, seed: int = 0, device: str = "cpu", dtype: torch.dtype =
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
     tokenizer = AutoTokenizer.from_pretrained(preset("pocket").source("base"))
-    return _endless(Backbone(model, tokenizer, name=f"{shape}-{seed}"))
+    return endless(Backbone(model, tokenizer, name=f"{shape}-{seed}"))
 
 
 def pair(size: str) -> tuple[Backbone, Backbone]:
     """Base and reference of a size, on the CPU in 32 bits, as the library has them."""
     if size != "pocket":
         return made(size), made(size, seed=1)
-    first, second = (_endless(load_backbone(preset("pocket").source(lane), device="cpu", kernels=False))
+    first, second = (endless(load_backbone(preset("pocket").source(lane), device="cpu", kernels=False))
                      for lane in ("base", "reference"))
     return first, second
 
 
-def _endless(backbone: Backbone) -> Backbone:
+def endless(backbone: Backbone) -> Backbone:
+    """The backbone, which from now on ends no reply."""
     backbone.stops = frozenset()
     backbone.model.generation_config.eos_token_id = backbone.model.config.eos_token_id = None
     return backbone
@@ -84,7 +85,7 @@ def served(backbone: Backbone) -> Backbone:
         return backbone
     made_now = Backbone(copy.deepcopy(backbone.model), backbone.tokenizer, name=backbone.name)
     pack(made_now.model)
-    return _endless(made_now)
+    return endless(made_now)
 
 
 def prompt_tuned(backbone: Backbone, some: list[Patch]) -> PeftModel:

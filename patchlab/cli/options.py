@@ -25,8 +25,8 @@ def add_models(parser: argparse.ArgumentParser) -> None:
                         help="load this preset, a base with its reference (default: pocket, which is included)")
     parser.add_argument("--base", metavar="MODEL", help="load any base instead: a folder, a GGUF file or a Hub id")
     parser.add_argument("--reference", metavar="MODEL",
-                        help="safer model to compare with: a folder, a GGUF file or a Hub id (default: the preset's reference; "
-                             "none with --base)")
+                        help="safer model to compare with: a folder, a GGUF file or a Hub id of a model, or of a LoRA adapter of "
+                             "the base (default: the preset's reference; none with --base)")
     parser.add_argument("--device", metavar="D", help="device for the models, for example cpu or cuda:1 (default: a GPU if "
                                                       "there is one)")
     parser.add_argument("--bits", type=int, choices=(8, 4), metavar="N",

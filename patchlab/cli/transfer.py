@@ -55,7 +55,7 @@ def port(args: argparse.Namespace) -> None:
 
     made_for, base = _model(args.made_for, "base"), _model(args.base, "base")
     patch = patch or Planner(made_for).patch(args.patch)
-    reference = _model(args.reference, "reference") if args.reference else None
+    reference = _model(args.reference, "reference", base) if args.reference else None
     steps = check_port(patch, made_for=made_for, base=base, reference=reference, n=args.n, seed=args.seed, out=args.out)
     for check in shown(steps, resume=RESUME if args.out else NOT_KEPT):
         _print(check, json=args.json)
@@ -77,13 +77,17 @@ def _read_patch(text: str) -> Patch | None:
     return Patch.from_pretrained(installed.folder) if "@" in text else None
 
 
-def _model(text: str, lane: str) -> Backbone:
-    """The base or reference of a preset, else the model of a folder or Hub id. Raises NotFoundError, ModelError."""
-    from patchlab.models import PRESETS, load_backbone, preset
+def _model(text: str, lane: str, base: Backbone | None = None) -> Backbone:
+    """The base or reference of a preset, else the model, or the adapter of `base`, of a folder or Hub id.
+
+    Raises NotFoundError, ModelError, BaseMismatchError.
+    """
+    from patchlab.models import PRESETS, load_backbone, load_reference, preset
 
     if not Path(text).exists() and text not in PRESETS and "/" not in text:
         raise NotFoundError.of("preset or model folder", text, PRESETS)
-    return load_backbone(text if Path(text).exists() or text not in PRESETS else preset(text).source(lane))
+    source = text if Path(text).exists() or text not in PRESETS else preset(text).source(lane)
+    return load_reference(source, base) if base else load_backbone(source)
 
 
 def _accept(check: PortCheck, out: Path, *, json: bool) -> None:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from patchlab.engine.adapters import adapted
 from patchlab.engine.anchors import anchors_of
 from patchlab.engine.attention import Attention
 from patchlab.engine.cuda_graph import PATIENCE, StaticStep
@@ -103,10 +104,10 @@ class Batch:
         return logits
 
     def history(self) -> History:
-        """The prompt of a batch of one bare row, with its keys and values, as the history of a conversation."""
+        """The prompt of a batch of one row without slots, with its keys and values, as the history of a conversation."""
         ids, before = tuple(self.ids[0].tolist()), self.places[0].history
         keys, values = read_from(self.cache.layers, 0, self.slots, self.slots + self.at)
-        return before.extended(ids, keys, values) if before else History(ids, keys, values)
+        return before.extended(ids, keys, values) if before else History(ids, keys, values, self.forward_rows[0].adapter)
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int]) -> Tensor:
@@ -163,8 +164,9 @@ class Batch:
         bias = _bias(self.forward_rows, self.slots, dtype).to(device)
         histories = [place.history for place in self.places]
         self.past = Past(histories, [place.frame for place in self.places], device) if any(histories) else None
-        self.model: Any = (attending(self.backbone.model, Attention(self.past, self.slots)) if self.past
-                           else self.backbone.model)
+        self.model: Any = adapted(self.backbone, self.forward_rows)
+        if self.past:
+            self.model = attending(self.model, Attention(self.past, self.slots))
         self.masks = Masks(self.backbone.model.config, bias, pads, length=columns, past=self.past)
         self.blends = [self._blend(count) for count in sorted(set(self.counts)) if count > 1]
         self.firsts = torch.tensor([self._rows_of(row)[0] for row in range(len(self))], device=device)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from patchlab.engine.segments import Segment
 from patchlab.errors import StackError
+from patchlab.models import Adapter
 from patchlab.patches.manifest import MAX_STRENGTH
 
 # tokens below this share of a row's highest probability are implausible in it (arXiv 2210.15097, section 3.3)
@@ -26,12 +27,14 @@ Part = tuple[Segment, float]  # a segment and its strength
 class ForwardRow(NamedTuple):
     """One row of a forward pass: the segments it attends to, and the weight of its log-probabilities in the request's.
 
-    `averaging` is for blends: changes are averaged with weights proportional to their KL to the base, instead of added.
+    `averaging` is for blends: changes are averaged with weights proportional to their KL to the base, instead of added. With an
+    `adapter` the row is computed by the base with this adapter; it has no segments, which are the bare base's.
     """
 
     parts: tuple[Part, ...] = ()
     weight: float = 1.0
     averaging: bool = False
+    adapter: Adapter | None = None
 
     @property
     def start(self) -> int:

@@ -1,6 +1,7 @@
 """The earlier turns of conversations: read once by the bare base, then shared by all lanes and by the turns that follow.
 
-No token of a history attends to a patch, so its keys and values are the base's own under every stack.
+No token of a history attends to a patch, so its keys and values are the base's own under every stack. Rows with an adapter have
+histories of their own, which the base with that adapter reads.
 """
 
 from __future__ import annotations
@@ -13,21 +14,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from patchlab.models import Adapter
 from patchlab.models.chat import shared_start
 
+HistoryKey = tuple[Adapter | None, tuple[int, ...]]
 BUDGET = 1 << 30  # bytes of keys and values that are kept for later turns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """Token ids with the bare base's keys and values of them, for each layer [H, T, head width]."""
+    """Token ids with keys and values of them by the bare base, or with an adapter, for each layer [H, T, head width]."""
 
     ids: tuple[int, ...]
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
+    adapter: Adapter | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def key(self) -> HistoryKey:
+        """What is equal for histories with equal keys and values."""
+        return self.adapter, self.ids
 
     @property
     def size(self) -> int:
@@ -37,12 +46,12 @@ class History:
     def first(self, length: int) -> History:
         """The first `length` tokens, sharing memory."""
         return History(self.ids[:length], tuple(each[:, :length] for each in self.keys),
-                       tuple(each[:, :length] for each in self.values))
+                       tuple(each[:, :length] for each in self.values), self.adapter)
 
     def extended(self, ids: Sequence[int], keys: Sequence[Tensor], values: Sequence[Tensor]) -> History:
         """This history and the tokens that were read after it."""
         return History((*self.ids, *ids), tuple(torch.cat(pair, 1) for pair in zip(self.keys, keys, strict=True)),
-                       tuple(torch.cat(pair, 1) for pair in zip(self.values, values, strict=True)))
+                       tuple(torch.cat(pair, 1) for pair in zip(self.values, values, strict=True)), self.adapter)
 
 
 class Histories:
@@ -50,26 +59,26 @@ class Histories:
 
     def __init__(self, *, budget: int = BUDGET) -> None:
         self.budget = budget
-        self._kept: OrderedDict[tuple[int, ...], History] = OrderedDict()
+        self._kept: OrderedDict[HistoryKey, History] = OrderedDict()
         self.read = 0  # tokens read by the base, counted for tests
 
-    def longest(self, ids: Sequence[int]) -> History | None:
-        """The history of as many of the first of these ids as are known, None if that is not a single one."""
+    def longest(self, ids: Sequence[int], adapter: Adapter | None = None) -> History | None:
+        """The history of as many of the first of these ids as are known with this adapter, None if that is not a single one."""
         best, length = None, 0
         for history in self._kept.values():
             shared = shared_start(history.ids, ids)
-            if shared > length:
+            if history.adapter == adapter and shared > length:
                 best, length = history, shared
         if best is None:
             return None
-        self._kept.move_to_end(best.ids)
+        self._kept.move_to_end(best.key)
         return best if length == len(best) else best.first(length)
 
     def keep(self, history: History) -> None:
         """Keep a history; one that it continues is dropped."""
-        for ids in [ids for ids in self._kept if history.ids[:len(ids)] == ids]:
-            del self._kept[ids]
-        self._kept[history.ids] = history
+        for key in [key for key in self._kept if key == (history.adapter, history.ids[:len(key[1])])]:
+            del self._kept[key]
+        self._kept[history.key] = history
         size = sum(each.size for each in self._kept.values())
         while size > self.budget and len(self._kept) > 1:
             size -= self._kept.popitem(last=False)[1].size
@@ -83,15 +92,15 @@ class Past:
     """
 
     def __init__(self, histories: Sequence[History | None], frames: Sequence[int], device: torch.device) -> None:
-        self.each = list({history.ids: history for history in histories if history is not None}.values())
+        self.each = list({history.key: history for history in histories if history is not None}.values())
         self.length = max(map(len, self.each))
         self.lengths = torch.tensor([0 if history is None else len(history) for history in histories], device=device)
         place = torch.arange(self.length, device=device)
         self.hidden = place[None] >= self.lengths[:, None]  # [B, h]
         starts = torch.tensor(frames, device=device)
         self.exchanges = (place[None] >= starts[:, None]) & ~self.hidden  # [B, h]: in an earlier exchange
-        known = {history.ids: k for k, history in enumerate(self.each)}
-        self._arrange([0 if history is None else known[history.ids] for history in histories], device)
+        known = {history.key: k for k, history in enumerate(self.each)}
+        self._arrange([0 if history is None else known[history.key] for history in histories], device)
         self._stacked: dict[int, tuple[Tensor, Tensor]] = {}
 
     def _arrange(self, groups: Sequence[int], device: torch.device) -> None:

@@ -8,13 +8,17 @@ from typing import Generic
 from torch import Tensor
 
 from patchlab.engine.decode import Batch, BatchRow
-from patchlab.engine.histories import Histories, History
+from patchlab.engine.histories import Histories, History, HistoryKey
+from patchlab.engine.plan import StackPlan
 from patchlab.engine.written_rows import OwnerT, Request, WrittenRow
 from patchlab.models import Backbone
 
 
 class Joining(Generic[OwnerT]):
-    """Rows that were admitted together. Each history is read once, by the bare base, as far as `histories` do not know it."""
+    """Rows that were admitted together.
+
+    Each history is read once, by the bare base or with the row's adapter, as far as `histories` do not know it.
+    """
 
     def __init__(self, backbone: Backbone, histories: Histories, rows: Sequence[WrittenRow[OwnerT]]) -> None:
         self.rows = list(rows)
@@ -36,17 +40,17 @@ class Joining(Generic[OwnerT]):
 
 def _reads(backbone: Backbone, histories: Histories, requests: Sequence[Request]) -> Iterator[Batch]:
     """The batches to read, one after another, each made when the one before is complete."""
-    found: dict[tuple[int, ...], History] = {}
-    for ids in dict.fromkeys(request.history for request in requests if request.turn):
-        known = histories.longest(ids)
+    found: dict[HistoryKey, History] = {}
+    for adapter, ids in dict.fromkeys(request.history for request in requests if request.turn):
+        known = histories.longest(ids, adapter)
         if known is None or len(known) < len(ids):
-            batch = Batch(backbone, [BatchRow(ids[len(known or ()):], history=known)], room=0)
+            batch = Batch(backbone, [BatchRow(ids[len(known or ()):], StackPlan.adapted(adapter), known)], room=0)
             yield batch
             histories.read += len(ids) - len(known or ())
             known = batch.history()
             del batch
             histories.keep(known)
-        found[ids] = known
+        found[adapter, ids] = known
     yield Batch(backbone, [_row(request, found.get(request.history)) for request in requests],
                 room=max(request.sampling.max_new_tokens for request in requests))
 

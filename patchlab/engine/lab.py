@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from patchlab.engine.lanes import Lane, replies, stream
+from patchlab.engine.lanes import Lane, fixed, replies, stream
 from patchlab.engine.plan import BARE, Planner, StackPlan
 from patchlab.engine.sampler import Sampling
 from patchlab.engine.scheduler import scheduler_of
 from patchlab.errors import ContextError, InputError, NotFoundError
-from patchlab.models import Backbone, load_backbone, preset, wrap
+from patchlab.models import Backbone, load_backbone, load_reference, preset, wrap
 from patchlab.patches import Stack
 from patchlab.records import Delta, Message, Prompt, Reply
 from patchlab.registry import Registry
@@ -25,7 +25,10 @@ Asked = str | Prompt | Sequence[str | Prompt] | Sequence[Message | Mapping[str, 
 
 
 class Lab:
-    """A base, an optional reference, and one scheduler for each; the lanes are base, patched and reference, in this order."""
+    """A base, an optional reference, and one scheduler for each; the lanes are base, patched and reference, in this order.
+
+    A reference that is the base with an adapter shares the base's scheduler, and its rows the base's batches.
+    """
 
     def __init__(self, base: Backbone, reference: Backbone | None = None, *, registry: Registry | None = None,
                  name: str = "", about: str = "") -> None:
@@ -33,7 +36,9 @@ class Lab:
         self.name, self.about = name or base.name, about
         self.planner = Planner(base, registry)
         self.scheduler = scheduler_of(base)
-        self.reference_scheduler = scheduler_of(reference) if reference else None
+        rides = reference is not None and reference.origin is base
+        self.reference_scheduler = self.scheduler if rides else scheduler_of(reference) if reference else None
+        self.reference_plan = StackPlan.adapted(reference.adapter) if reference and rides else BARE
         self._patched: ContextVar[Stack | None] = ContextVar("patched", default=None)
 
     @property
@@ -55,7 +60,7 @@ class Lab:
         made = {"base": Lane("base", self.scheduler), "patched": Lane("patched", self.scheduler,
                                                                       lambda prompts: self.planner.plans(active, prompts))}
         if self.reference_scheduler:
-            made["reference"] = Lane("reference", self.reference_scheduler)
+            made["reference"] = Lane("reference", self.reference_scheduler, fixed(self.reference_plan), self.reference)
         return [made[name] for name in names or self.lane_names]
 
     @contextmanager
@@ -92,7 +97,7 @@ class Lab:
         """Raise InputError or ContextError unless base, with `plan`, and reference can read a prompt and reply to it."""
         self.scheduler.request("base" if plan is BARE else "patched", 0, prompt, plan, sampling=sampling)
         if self.reference_scheduler:
-            self.reference_scheduler.request("reference", 0, prompt, sampling=sampling)
+            self.reference_scheduler.request("reference", 0, prompt, self.reference_plan, sampling=sampling)
 
     def fitted(self, prompt: Prompt, *, plan: StackPlan = BARE, sampling: Sampling | None = None) -> Prompt:
         """The prompt without those of its oldest exchanges that do not fit the context. Raises as `check` if none is left."""
@@ -134,8 +139,10 @@ def load(name: str | None = None, *, base: str | Path | None = None, reference: 
     """Load a preset by `name` (by default "pocket"), or any base with an optional reference.
 
     `base` and `reference` are folders, Hub ids or GGUF files; `model` and `tokenizer` are loaded objects of transformers, instead
-    of `base`. `device`, `device_map`, `dtype` and `bits` (8 or 4) apply to every model that is loaded here.
-    Raises NotFoundError for an unknown preset, ModelError if loading fails, MissingExtraError if a library is missing.
+    of `base`. A reference may also be a low-rank adapter of the base, in PEFT's format: it shares the base's weights. `device`,
+    `device_map`, `dtype` and `bits` (8 or 4) apply to every model that is loaded here.
+    Raises NotFoundError for an unknown preset, ModelError if loading fails, BaseMismatchError for an adapter of another base,
+    MissingExtraError if a library is missing.
     """
     options: dict[str, Any] = {"device": device, "device_map": device_map, "dtype": dtype, "bits": bits}
     given = [what for what, value in (("a preset", name), ("base", base), ("model", model)) if value is not None]
@@ -144,8 +151,9 @@ def load(name: str | None = None, *, base: str | Path | None = None, reference: 
                          expected="a preset, a base, or a model with its tokenizer", do="give one of them")
     if model is None and base is None:
         chosen = preset(name or "pocket")
-        safer = reference or chosen.source("reference")
-        return Lab(load_backbone(chosen.source("base"), **options), load_backbone(safer, **options) if safer else None,
-                   registry=registry, name=chosen.name, about=chosen.about)
-    backbone = wrap(model, tokenizer) if base is None else load_backbone(base, **options)
-    return Lab(backbone, load_backbone(reference, **options) if reference else None, registry=registry)
+        reference = reference or chosen.source("reference")
+        backbone, words = load_backbone(chosen.source("base"), **options), {"name": chosen.name, "about": chosen.about}
+    else:
+        backbone, words = wrap(model, tokenizer) if base is None else load_backbone(base, **options), {}
+    safer = load_reference(reference, backbone, **options) if reference else None
+    return Lab(backbone, safer, registry=registry, **words)

@@ -32,16 +32,20 @@ def unpatched(prompts: Sequence[Prompt]) -> list[StackPlan]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lane:
-    """One column of a comparison: a name, the scheduler of its model, and the plan for each prompt."""
+    """One column of a comparison: a name, the scheduler of its model, and the plan for each prompt.
+
+    `adapted` is the model of a lane whose rows ride in the batches of another, the base with an adapter.
+    """
 
     name: str
     scheduler: Scheduler
     plans: Plans = unpatched
+    adapted: Backbone | None = None
 
     @property
     def backbone(self) -> Backbone:
         """The model of this lane."""
-        return self.scheduler.backbone
+        return self.adapted or self.scheduler.backbone
 
 
 def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1, sampling: Sampling | None = None,

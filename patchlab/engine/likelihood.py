@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
+from patchlab.engine.adapters import adapted
 from patchlab.engine.anchors import anchors_of
 from patchlab.engine.attention import Attention, explicit
 from patchlab.engine.forward_rows import ForwardRow, blended
@@ -139,7 +140,7 @@ def _logits(backbone: Backbone, texts: Texts, plan: StackPlan, row: ForwardRow, 
     if needed > backbone.context:
         raise ContextError(f"{needed:,} positions needed ({row.start} for the patch)",
                            expected=f"at most {backbone.context:,} available", do="shorten the text or the patch")
-    model: Any = backbone.model
+    model: Any = adapted(backbone, [row])
     starts, past = [row.start] * len(texts.ids), None
     by = [0] * len(texts.ids)
     if row.parts and any(texts.turns) and plan.anchors(backbone):

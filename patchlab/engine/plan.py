@@ -16,7 +16,7 @@ from patchlab.engine.forward_rows import ForwardRow, Part, blend, parallel
 from patchlab.engine.gates import check_gate, score, states
 from patchlab.engine.segments import Bank
 from patchlab.errors import StackError
-from patchlab.models import Backbone
+from patchlab.models import Adapter, Backbone
 from patchlab.patches import Patch, Stack
 from patchlab.patches.compatibility import warnings
 from patchlab.patches.interactions import Interactions
@@ -60,6 +60,16 @@ class StackPlan:
     def of(cls, *parts: Part, placement: Placement = "turn") -> StackPlan:
         """The plan of compiled segments in parallel, without installed patches."""
         return cls(parallel(parts), placement=placement)
+
+    @classmethod
+    def adapted(cls, adapter: Adapter | None) -> StackPlan:
+        """The plan of a bare row of the base with an adapter; without one the plan of the bare base."""
+        return BARE if adapter is None else cls((ForwardRow(adapter=adapter),))
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """The adapter of all forward rows."""
+        return self.rows[0].adapter
 
     def anchors(self, backbone: Backbone) -> bool:
         """Whether the patches stand right before the current turn of a conversation with this backbone."""

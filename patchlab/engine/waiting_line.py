@@ -144,8 +144,8 @@ class WaitingLine:
             steps = min(left, (text - 1) // piece(rows))  # by which running rows grow while the prompts are read
             rows, slots = rows + len(running.forward_rows), max(slots, running.slots)
             text, room = max(text, running.at + steps), max(room, left)
-            histories |= {history.ids for history in running.past.each} if running.past else set()
-        stacked = len(histories) * max(map(len, histories), default=0)
+            histories |= {history.key for history in running.past.each} if running.past else set()
+        stacked = len(histories) * max((len(ids) for _, ids in histories), default=0)
         return (rows * (slots + text + room) + stacked) * self.token_bytes
 
 

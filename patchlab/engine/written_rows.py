@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from torch import Tensor
 
 from patchlab.engine.detokenize import StopStrings, StreamedText
+from patchlab.engine.histories import HistoryKey
 from patchlab.engine.plan import StackPlan
 from patchlab.engine.sampler import BROKEN, RowKey, Sampling, choose
 from patchlab.models import Backbone
@@ -34,9 +35,9 @@ class Request:
     turn: int = 0
 
     @property
-    def history(self) -> tuple[int, ...]:
-        """The ids of the conversation's earlier turns."""
-        return self.ids[:self.turn]
+    def history(self) -> HistoryKey:
+        """The conversation's earlier turns."""
+        return self.plan.adapter, self.ids[:self.turn]
 
 
 class Owner(Protocol):

@@ -40,7 +40,8 @@ class Backbone:
         self.name = name
         self.chat = ChatFormat(tokenizer, name=name)
         self._check_vocabulary()
-        self.fingerprints = (identities.fingerprint(model.parameters()), identities.legacy_fingerprint(model.state_dict()))
+        self.fingerprints: tuple[str, ...] = (identities.fingerprint(model.parameters()),
+                                              identities.legacy_fingerprint(model.state_dict()))
         self._templates = (identities.template_digest(self.chat.rendered), identities.digest(tokenizer.chat_template or ""))
         self.identity = BaseIdentity(id=name, revision=revision, fingerprint=self.fingerprints[0],
                                      tokenizer_digest=identities.digest(tokenizer.get_vocab()),
@@ -50,6 +51,8 @@ class Backbone:
         self.stops = frozenset(ends if self.chat.end is None else (*ends, self.chat.end))
         self.unseen = frozenset(k for k, token in tokenizer.added_tokens_decoder.items()
                                 if token.special and not tokenizer.decode([k], skip_special_tokens=True))
+        self.origin: Backbone | None = None  # the base whose weights it shares, for a base with a low-rank adapter
+        self.adapter: Any = None  # that `models.adapter.Adapter`
         self.static = False  # whether decode steps may be replayed as a CUDA graph
         self.scheduler: Any = None  # this model's scheduler, created by the engine at first use
         self.anchors: Any = None  # how patches are moved on this model, found by the engine at first use

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patchlab.errors import ModelError, NotFoundError
+from patchlab.models.sources import ADAPTER, CONFIG
 from patchlab.storage import ASSETS
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A base and, optionally, its reference; both are folders under assets/ (`embedded`) or Hub ids."""
+    """A base and, optionally, its reference; both are folders under assets/ (`embedded`) or Hub ids.
+
+    A reference may be a low-rank adapter of the base.
+    """
 
     name: str
     title: str
@@ -28,7 +32,7 @@ class Preset:
         if not self.embedded:
             return source
         folder = ASSETS / source
-        if not (folder / "config.json").is_file():
+        if not any((folder / name).is_file() for name in (CONFIG, ADAPTER)):
             raise ModelError(f"no embedded model at {folder}", expected="the models that ship with PatchLab",
                              do="install PatchLab again, or run `python -m tools.pocket build` in a checkout")
         return folder

@@ -26,8 +26,10 @@ from patchlab.errors import MissingExtraError, ModelError
 HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 GGUF = "gguf==0.19.0"
 WANTED = "a folder or Hub id with config.json, tokenizer and safetensors weights, or a GGUF file"
+SAFE_ADAPTER = "safetensors: a pickle can run code when it is read"
+SAVE_AGAIN = "load it where you trust it and save it again with save_pretrained"
 WAIT = 5.0  # seconds to wait for the Hub; without this check its client retries for every file
-CONFIG, ADAPTER = "config.json", "adapter_config.json"
+CONFIG, ADAPTER, ADAPTER_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 TOKENIZERS = frozenset({"tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json",
                         "sentencepiece.bpe.model"})
@@ -62,6 +64,33 @@ def find_source(source: str | Path, revision: str | None = None) -> Source:
     if not HUB_ID.fullmatch(str(source)):
         _refuse(source, "there is no such folder or file", do="correct the path")
     return _repository(str(source), revision)
+
+
+def find_adapter(source: str | Path, revision: str | None = None) -> tuple[Path, str] | None:
+    """The folder and name of a low-rank adapter by folder or Hub id; None for any other source, which may be a model.
+
+    Raises ModelError for an adapter without safetensors weights.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        names = {file.name for file in path.iterdir() if file.is_file()}
+        if ADAPTER not in names or any(name.endswith(".safetensors") for name in names - {ADAPTER_WEIGHTS}):
+            return None
+        if ADAPTER_WEIGHTS not in names:
+            _refuse(path, f"an adapter without {ADAPTER_WEIGHTS}", expected=SAFE_ADAPTER, do=SAVE_AGAIN)
+        return path.resolve(), _printable(path.resolve().name)
+    if path.is_file() or not HUB_ID.fullmatch(str(source)):
+        return None
+    cached = not _reachable()
+    try:
+        config = Path(hf_hub_download(str(source), ADAPTER, revision=revision, local_files_only=cached))
+    except (HFValidationError, EntryNotFoundError, OSError):  # `find_source` gives the reason, if it is no model either
+        return None
+    try:
+        hf_hub_download(str(source), ADAPTER_WEIGHTS, revision=config.parent.name, local_files_only=cached)
+    except (EntryNotFoundError, OSError):
+        _refuse(source, f"an adapter without {ADAPTER_WEIGHTS}", expected=SAFE_ADAPTER, do=SAVE_AGAIN)
+    return config.parent, str(source)
 
 
 def _refuse(source: str | Path, reason: str, *, expected: str = WANTED, do: str) -> NoReturn:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, PreTrainedModel
 
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 Callback = Callable[[Tensor], None]
 Attend = Callable[..., Tensor]  # (layer, query, key, value, mask, scaling=, softcap=, sinks=) -> [B, H, Q, head width]
 
@@ -129,18 +132,94 @@ INTERFACE = "patchlab"
 AttentionInterface.register(INTERFACE, _dispatch)
 
 
+class _Adapted(_Wrapped):
+    """A linear layer with a low-rank change of its output: x [..., in] -> [..., out]."""
+
+    def __init__(self, layer: nn.Module, down: Tensor, up: Tensor) -> None:
+        super().__init__(layer)
+        self.__dict__.update(down=down, up=up)  # no parameters of the view, whose parameters are those of the model
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The changed output."""
+        out: Tensor = self.layer(hidden)
+        return out + functional.linear(functional.linear(hidden, self.down), self.up)
+
+
+class _AdaptedRun(_Adapted):
+    """As `_Adapted`, for `count` consecutive rows of a batch of `size` from `first` on; other rows are not touched.
+
+    Some families flatten a batch [B, T, in] to [B x T, in] before a layer.
+    """
+
+    def __init__(self, layer: nn.Module, down: Tensor, up: Tensor, first: int, count: int, size: int) -> None:
+        super().__init__(layer, down.t(), up.t())
+        self.first, self.count, self.size = first, count, size
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The output, with that of the rows changed in place."""
+        out: Tensor = self.layer(hidden)
+        each = hidden.shape[0] // self.size
+        first, count = self.first * each, self.count * each
+        rows = hidden.narrow(0, first, count).view(-1, hidden.shape[-1])
+        out.narrow(0, first, count).view(-1, out.shape[-1]).addmm_(torch.mm(rows, self.down), self.up)
+        return out
+
+
+class _AdaptedRows(_Adapted):
+    """As `_AdaptedRun`, for any `rows` of a batch of `size`."""
+
+    def __init__(self, layer: nn.Module, down: Tensor, up: Tensor, rows: Tensor, size: int) -> None:
+        super().__init__(layer, down, up)
+        self.__dict__.update(rows=rows, size=size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The output, with that of the rows changed in place."""
+        out: Tensor = self.layer(hidden)
+        wide, new = hidden.view(self.size, -1, hidden.shape[-1]), out.view(self.size, -1, out.shape[-1])
+        new.index_add_(0, self.rows, functional.linear(functional.linear(wide.index_select(0, self.rows), self.down), self.up))
+        return out
+
+
+def adapting(model: ModuleT, layers: Mapping[str, tuple[Tensor, Tensor]], rows: Sequence[int] = (), *,
+             size: int = 0) -> ModuleT:
+    """The model with low-rank changes (down [r, in], up [out, r]) of the linear layers of these names.
+
+    They apply to every row, or with a `size` to these rows, in ascending order, of batches of that size, without gradients.
+    """
+    top = _copied(model)
+    copies: dict[str, nn.Module] = {"": top}
+    places = {device: torch.tensor(rows, device=device) for device in {down.device for down, _ in layers.values()}}
+    for path, (down, up) in layers.items():
+        *parents, last = path.split(".")
+        module: Any = top
+        at = ""
+        for parent in parents:
+            at = f"{at}.{parent}"
+            if at not in copies:
+                copies[at] = module._modules[parent] = _copied(module._modules[parent])
+            module = copies[at]
+        layer = module._modules[last]
+        if not size:
+            module._modules[last] = _Adapted(layer, down, up)
+        elif rows[-1] - rows[0] == len(rows) - 1:  # without a copy of their inputs
+            module._modules[last] = _AdaptedRun(layer, down, up, rows[0], len(rows), size)
+        else:
+            module._modules[last] = _AdaptedRows(layer, down, up, places[down.device], size)
+    return top
+
+
 def _with_layers(model: nn.Module, name: str, layers: Sequence[nn.Module]) -> nn.Module:
     """A copy of the model with other decoder layers; only the modules that contain the layer list are copied."""
     *parents, last = name.split(".")
     top = module = _copied(model)
     for parent in parents:
-        module._modules[parent] = _copied(module._modules[parent])  # type: ignore[arg-type]
+        module._modules[parent] = _copied(module._modules[parent])  # type: ignore[type-var]
         module = module._modules[parent]  # type: ignore[assignment]
     module._modules[last] = nn.ModuleList(layers)
     return top
 
 
-def _copied(module: nn.Module) -> nn.Module:
+def _copied(module: ModuleT) -> ModuleT:
     """A shallow copy that shares parameters, buffers and children, and whose children can be replaced independently."""
     new = copy.copy(module)
     new.__dict__["_modules"] = dict(module._modules)

@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--base", default=env("PATCHLAB_BASE"),
                         help="any model in place of a preset: a folder, a GGUF file or a Hub id")
     parser.add_argument("--reference", default=env("PATCHLAB_REFERENCE"),
-                        help="a safer model to compare with (default: the preset's; with --base none)")
+                        help="a safer model, or a LoRA adapter of the base, to compare with (default: the preset's; with --base "
+                             "none)")
     parser.add_argument("--device", default=env("PATCHLAB_DEVICE"), help="where to load them, as cpu or cuda:1")
     parser.add_argument("--bits", type=int, choices=(8, 4), default=env("PATCHLAB_BITS") or None,
                         help="hold the models' layers in 8 or 4 bits; needs bitsandbytes")

@@ -11,13 +11,13 @@ import torch
 
 pytest.importorskip("peft")
 
-from benchmarks.speed import clients, decode, gpu, installed, loop, scoring, toggle, train, trio
+from benchmarks.speed import adapter, clients, decode, gpu, installed, loop, scoring, toggle, train, trio
 from benchmarks.speed.timing import Figure, race, ratio, report
 
 pytestmark = pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft")
 
 
-QUICK = (clients, decode, installed, loop, scoring, toggle, train, trio)
+QUICK = (adapter, clients, decode, installed, loop, scoring, toggle, train, trio)
 
 
 @pytest.mark.parametrize("benchmark", QUICK, ids=lambda each: each.__name__)
