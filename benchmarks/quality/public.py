@@ -27,6 +27,7 @@ from patchlab.engine import Lab, Sampling
 from patchlab.evaluation.reply_store import Replies, made_with
 from patchlab.evaluation.statistics import interval
 from patchlab.models import load_backbone
+from patchlab.models.reference import load_reference
 from patchlab.patches import Stack
 from patchlab.records import Prompt
 from patchlab.registry import Registry
@@ -125,13 +126,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read, print, write; 0 where every bar is met, 1 otherwise."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of public safety data")
-    parser.add_argument("--models", type=Path, required=True, help="folder with base/, merged/ and patches/")
+    parser.add_argument("--models", type=Path, required=True, help="folder with base/, reference/ and patches/")
     parser.add_argument("--n", type=int, default=100, help="prompts a suite, at most (default: 100)")
     parser.add_argument("--work", type=Path, default=WORK, help="where drawn replies lie")
     parser.add_argument("--out", type=Path, default=RESULTS / "public.json")
     given, began = parser.parse_args(argv), time.monotonic()
-    base, reference = (load_backbone(given.models / name, device="cpu", dtype=torch.bfloat16) for name in ("base", "merged"))
-    lab = Lab(base, reference, registry=Registry([given.models / "patches"]))
+    base = load_backbone(given.models / "base", device="cpu", dtype=torch.bfloat16)
+    lab = Lab(base, load_reference(given.models / "reference", base), registry=Registry([given.models / "patches"]))
     table, prompts = gathered(lab, given.data, given.n, given.work)
     found = [*figures(table)]
     print(*found, sep="\n")

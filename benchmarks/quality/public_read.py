@@ -49,7 +49,7 @@ class System:
         """The lane that draws its replies."""
         if self.lane == "reference":
             [found] = lab.lanes(names=["reference"])
-            return Lane(self.name, found.scheduler, found.plans)
+            return replace(found, name=self.name)
         return Lane(self.name, lab.scheduler, self.plans(lab))
 
     def plans(self, lab: Lab) -> Plans:

@@ -10,6 +10,7 @@ import torch
 from patchlab.engine import Lab
 from patchlab.errors import InputError
 from patchlab.models import load_backbone
+from patchlab.models.adapter import pin
 from patchlab.records import Progress
 from patchlab.training.candidates import read_candidates
 from tools.smollm2.patches import RECIPES, patch
@@ -32,6 +33,7 @@ def reference(data: Path, work: Path) -> Iterator[Progress]:
     yield from trainer.sft()
     yield from trainer.dpo()
     trainer.save(work / "reference")
+    pin(work / "reference", base)
     merged(folder, work / "reference", work / "merged")
 
 
