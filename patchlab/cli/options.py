@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from patchlab.cli.output import tell
 from patchlab.patches.stack import MODES, PLACEMENTS, Stack
 from patchlab.registry import Installed, lookup
 
@@ -22,7 +23,8 @@ FILES = ("FILE is a path (JSON Lines, JSON, CSV or TSV, also with gzip, or Parqu
 def add_models(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose the models: a preset, or any base with an optional reference."""
     parser.add_argument("--preset", metavar="NAME",
-                        help="load this preset, a base with its reference (default: pocket, which is included)")
+                        help="load this preset, a base with its reference; `patchlab doctor` lists them (default: pocket, "
+                             "which is included)")
     parser.add_argument("--base", metavar="MODEL", help="load any base instead: a folder, a GGUF file or a Hub id")
     parser.add_argument("--reference", metavar="MODEL",
                         help="safer model to compare with: a folder, a GGUF file or a Hub id (default: the preset's reference; "
@@ -40,7 +42,10 @@ def read_models(args: argparse.Namespace, *, device: str | None = None) -> Lab:
         args.refuse("--preset and --base both name a base: give one of them")
     from patchlab.engine import load
 
-    return load(args.preset, base=args.base, reference=args.reference, device=device or args.device, bits=args.bits)
+    lab = load(args.preset, base=args.base, reference=args.reference, device=device or args.device, bits=args.bits)
+    if args.preset and lab.reference is None:
+        tell([f"preset {args.preset} has no reference here: base and patched are compared"])
+    return lab
 
 
 def add_measuring(parser: argparse.ArgumentParser, *, n: int) -> None:

@@ -144,7 +144,7 @@ def load(name: str | None = None, *, base: str | Path | None = None, reference: 
                          expected="a preset, a base, or a model with its tokenizer", do="give one of them")
     if model is None and base is None:
         chosen = preset(name or "pocket")
-        safer = reference or chosen.source("reference")
+        safer = reference or chosen.reference_source()
         return Lab(load_backbone(chosen.source("base"), **options), load_backbone(safer, **options) if safer else None,
                    registry=registry, name=chosen.name, about=chosen.about)
     backbone = wrap(model, tokenizer) if base is None else load_backbone(base, **options)

@@ -23,11 +23,10 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
     verb = verbs.add_parser(
         "refusal", allow_abbrev=False, help="train the refusal patch",
-        description="Train the refusal patch. The base is dequantised once into DIR/base, the patch is saved in DIR/patches. "
-                    "After Ctrl-C the same command resumes.")
+        description="Train the refusal patch and save it in DIR/patches. After Ctrl-C the same command resumes.")
     verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of public safety data")
     verb.add_argument("--work", type=Path, default=Path("runs/smollm2"), metavar="DIR",
-                      help="folder of the base, of unfinished work and of the patch (default: runs/smollm2)")
+                      help="folder of unfinished work and of the patch (default: runs/smollm2)")
     verb.add_argument("--steps", type=whole(1), default=training.RECIPE.sft_steps, metavar="N",
                       help=f"SFT steps (default: {training.RECIPE.sft_steps})")
     verb.add_argument("--behind", type=whole(0), default=0, metavar="TOKENS",
