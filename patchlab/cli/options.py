@@ -20,11 +20,11 @@ FILES = ("FILE is a path (JSON Lines, JSON, CSV or TSV, also with gzip, or Parqu
          "hub:OWNER/DATASET[#SPLIT]")
 
 
-def add_models(parser: argparse.ArgumentParser) -> None:
+def add_models(parser: argparse.ArgumentParser, *, preset: str = "pocket, which is included") -> None:
     """Add the options that choose the models: a preset, or any base with an optional reference."""
     parser.add_argument("--preset", metavar="NAME",
-                        help="load this preset, a base with its reference; `patchlab doctor` lists them (default: pocket, "
-                             "which is included)")
+                        help="load this preset, a base with its reference; `patchlab doctor` lists them (default: "
+                             f"{preset})")
     parser.add_argument("--base", metavar="MODEL", help="load any base instead: a folder, a GGUF file or a Hub id")
     parser.add_argument("--reference", metavar="MODEL",
                         help="safer model to compare with: a folder, a GGUF file or a Hub id (default: the preset's reference; "

@@ -100,7 +100,7 @@ def _gguf(path: Path) -> Source:
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtraError("the package gguf is not installed", expected=f"{GGUF} for a GGUF file", do=f"pip install {GGUF}")
     check_gguf(architecture_of(path), name=_printable(path.name))
-    return Source(str(path.resolve().parent), _printable(path.stem), {}, gguf=path.name)
+    return Source(str(path.parent.resolve()), _printable(path.stem), {}, gguf=path.name)
 
 
 def _repository(source: str, revision: str | None) -> Source:
