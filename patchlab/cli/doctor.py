@@ -71,6 +71,7 @@ def _judges(found: Mapping[str, Any]) -> str:
 
 
 def _cache(cache: Mapping[str, Any]) -> str:
-    held = [(f"  {each['name']}", f"{each['bytes'] / 1e6:,.0f} MB") for each in cache["entries"]]
+    held = [(f"  {each['name']}", f"{each['bytes'] / 1e6:,.0f} MB" + ("" if each["whole"] else ", changed: will be made again"))
+            for each in cache["entries"]]
     return table([("cache", ""), ("  folder", cache["folder"]), ("  free", f"{cache['free_bytes'] / 1e9:,.0f} GB"),
                   *(held or [("  empty", "")])])

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from patchlab.models.converted import RECORD, cache_folder
+from patchlab.models.converted import RECORD, cache_folder, is_whole
 from patchlab.models.presets import PRESETS, Preset
 
 # what each optional package is for, and its pip line; those without a line are needed and always there
@@ -93,7 +93,8 @@ def _cache() -> dict[str, Any]:
     entries = []
     for record in sorted(folder.glob(f"models/*/*/{RECORD}")):
         held = sum(file.stat().st_size for file in record.parent.iterdir())
-        entries.append({"name": record.parent.name, "bytes": held, "folder": str(record.parent)})
+        whole = any(each.weights and is_whole(record.parent, each.weights) for each in PRESETS.values())
+        entries.append({"name": record.parent.name, "bytes": held, "whole": whole, "folder": str(record.parent)})
     place = next((each for each in (folder, *folder.parents) if each.is_dir()), Path("/"))
     return {"folder": str(folder), "entries": entries, "bytes": sum(entry["bytes"] for entry in entries),
             "free_bytes": shutil.disk_usage(place).free}

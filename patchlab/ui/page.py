@@ -106,9 +106,9 @@ def build(models: Lab | Offered, *, notice: str = "") -> gr.Blocks:
 
 def _tabs(lab: Lab, scorers: Sequence[Scorer], signals: dict[str, Event]) -> list[Compare]:
     placed = []
-    with gr.Tabs():
+    with gr.Tabs(selected=TABS[0].label):  # named: tabs that are placed later have none selected
         for tab in TABS:
-            with gr.Tab(tab.label):
+            with gr.Tab(tab.label, id=tab.label):
                 placed.append(tab.build(lab, scorers, signals))
     return placed
 
