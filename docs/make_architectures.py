@@ -103,7 +103,7 @@ are computed correctly, and not that a patch trained on such a model is effectiv
 `{HOLDS}`: the tests pass, `{FAILS}`: a test fails, `{NONE}`: does not apply to the family."""
 
 _REFUSED = """Names are values of `model_type` in a model's `config.json`. Falcon is tested with multi-query, grouped-query and
-multi-head attention.
+multi-head attention, granitemoehybrid as the dense models of Granite 4.0, which have neither Mamba layers nor experts.
 
 Loading any other model raises `ModelError`: families that are not in the table; ALiBi (Bloom, MPT, Falcon with `alibi`), which
 encodes positions as an attention bias, so that a patch cannot have positions of its own; and layers without attention over all

@@ -23,8 +23,10 @@ COLUMNS = 6  # figures side by side; a wider table is cut
 SPEED = {"decode": "Decoding with a patch", "toggle": "Toggling a patch", "trio": "Three lanes at once",
          "adapter": "A reference in the base's batch",
          "clients": "Many clients with stacks of their own", "installed": "Many patches installed",
-         "loop": "What the engine adds to a model's step", "page": "The page", "scoring": "Scoring a reply",
+         "loop": "What the engine adds to a model's step", "page": "The page",
+         "page_smollm2": "The page with SmolLM2", "scoring": "Scoring a reply",
          "train": "Training a patch", "gpu": "On a GPU"}
+PAGES = ("page", "page_smollm2")
 BY_GROUP = {"sequence": "What undoes patches in a sequence", "transfer": "Patches on the base's next release",
             "context": "Patches in a long context", "conversation": "Patches in a conversation",
             "defaults": "Ways to combine patches", "quantization": "Bases in 8 and 4 bits", "ablations": "Ablations"}
@@ -156,19 +158,22 @@ def _stacks(found: dict[str, Any]) -> Iterator[Section]:
 def _speeds(found: dict[str, Any]) -> Iterator[Section]:
     for name, title in SPEED.items():
         if name in found:
-            figures = _page_figures(found[name]) if name == "page" else found[name]["figures"]
+            figures = _page_figures(found[name]) if name in PAGES else found[name]["figures"]
             judged = tuple(figure for figure in figures if figure.get("bar"))
-            what = "The slowest of n runs, and the range of all" if name == "page" else "Medians with quartiles over n repeats"
-            about = f"`python -m benchmarks.speed.{name}`. {what}.{LIMITS.get(name, '')}"
+            what = "The slowest of n runs, and the range of all" if name in PAGES else "Medians with quartiles over n repeats"
+            about = f"`{found[name]['made_with']['command']}`. {what}.{LIMITS.get(name, '')}"
             yield Section(title, (about, bars(figures), _made(found[name])), judged)
 
 
 def _page_figures(each: dict[str, Any]) -> list[Figure]:
-    """The page's seconds as figures: it is judged by its slowest run."""
-    return [{"name": f"{what.removesuffix('_s').replace('_', ' ')}, slowest", "value": times["slowest"],
-             "low": min(times["runs"]), "high": max(times["runs"]), "n": len(times["runs"]), "unit": "s",
-             "bar": f"<= {times['bar']}", "met": times["slowest"] <= times["bar"]}
-            for what, times in each.items() if isinstance(times, dict) and "slowest" in times]
+    """The page's seconds and memory as figures: it is judged by its slowest start or run, and by its largest memory."""
+    def figure(what: str, times: dict[str, Any]) -> Figure:
+        name, _, unit = what.rpartition("_")
+        return {"name": f"{name.replace('_', ' ')}, {'largest' if unit == 'gb' else 'slowest'}", "value": times["slowest"],
+                "low": min(times["runs"]), "high": max(times["runs"]), "n": len(times["runs"]),
+                "unit": "GB" if unit == "gb" else unit, "bar": f"<= {times['bar']}", "met": times["slowest"] <= times["bar"]}
+
+    return [figure(what, times) for what, times in each.items() if isinstance(times, dict) and "slowest" in times]
 
 
 def bars(figures: Sequence[Figure]) -> str:

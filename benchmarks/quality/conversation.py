@@ -57,6 +57,8 @@ from benchmarks.speed.timing import Figure
 from patchlab.engine import Lab, Lane, Sampling
 from patchlab.evaluation.reply_store import Replies, made_with
 from patchlab.models import load_backbone
+from patchlab.models.converted import converted
+from patchlab.models.open_weights import SMOLLM2
 from patchlab.patches import Stack
 from patchlab.patches.stack import Placement
 from patchlab.records import Prompt
@@ -96,7 +98,8 @@ QUICK = Size(n=3, front=2, calm=2, exchanges=14, said=4, tokens=4, numbers=(1, 3
 
 def setup(folder: Path, size: Size, work: Path, part: str) -> tuple[Lab, Path]:
     """The base with the patches of a folder, and a work folder of its own for this size and half."""
-    lab = Lab(load_backbone(folder / "base", device="cpu", dtype=torch.bfloat16), registry=Registry([folder / "patches"]))
+    base = folder / "base" if (folder / "base").is_dir() else converted(SMOLLM2)
+    lab = Lab(load_backbone(base, device="cpu", dtype=torch.bfloat16), registry=Registry([folder / "patches"]))
     return lab, work / f"smollm2-{lab.base.identity.fingerprint[3:15]}-{size.n}-{size.tokens}-{part}"
 
 
@@ -173,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few prompts and tokens, to see that it runs; judges nothing")
     parser.add_argument("--brief", action="store_true", help="only the numbers of exchanges of the real model, and not pocket")
-    parser.add_argument("--smollm2", type=Path, help="folder with base/ and patches/; without it only pocket is read")
+    parser.add_argument("--smollm2", type=Path, help="folder with patches/, and base/ if not SmolLM2; else only pocket is read")
     parser.add_argument("--data", type=Path, help="folder of public safety data, needed with --smollm2")
     parser.add_argument("--part", choices=("dev", "test"), default="test", help="half of the prompts (default: test)")
     parser.add_argument("--work", type=Path, default=WORK, help="where replies and models lie")

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read and print; there is no bar to miss, so 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few prompts and tokens, to see that it runs")
-    parser.add_argument("--smollm2", type=Path, required=True, help="folder with base/ and patches/")
+    parser.add_argument("--smollm2", type=Path, required=True, help="folder with patches/")
     parser.add_argument("--data", type=Path, required=True, help="folder of public safety data")
     parser.add_argument("--n", type=int, default=60, help="prompts a probe (default: 60)")
     parser.add_argument("--work", type=Path, default=WORK, help="where replies lie")

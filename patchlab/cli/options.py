@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
+from patchlab.cli.output import tell
 from patchlab.patches.stack import MODES, PLACEMENTS, Stack
 from patchlab.registry import Installed, lookup
 
@@ -19,10 +20,11 @@ FILES = ("FILE is a path (JSON Lines, JSON, CSV or TSV, also with gzip, or Parqu
          "hub:OWNER/DATASET[#SPLIT]")
 
 
-def add_models(parser: argparse.ArgumentParser) -> None:
+def add_models(parser: argparse.ArgumentParser, *, preset: str = "pocket, which is included") -> None:
     """Add the options that choose the models: a preset, or any base with an optional reference."""
     parser.add_argument("--preset", metavar="NAME",
-                        help="load this preset, a base with its reference (default: pocket, which is included)")
+                        help="load this preset, a base with its reference; `patchlab doctor` lists them (default: "
+                             f"{preset})")
     parser.add_argument("--base", metavar="MODEL", help="load any base instead: a folder, a GGUF file or a Hub id")
     parser.add_argument("--reference", metavar="MODEL",
                         help="safer model to compare with: a folder, a GGUF file or a Hub id of a model, or of a LoRA adapter of "
@@ -40,7 +42,10 @@ def read_models(args: argparse.Namespace, *, device: str | None = None) -> Lab:
         args.refuse("--preset and --base both name a base: give one of them")
     from patchlab.engine import load
 
-    return load(args.preset, base=args.base, reference=args.reference, device=device or args.device, bits=args.bits)
+    lab = load(args.preset, base=args.base, reference=args.reference, device=device or args.device, bits=args.bits)
+    if args.preset and lab.reference is None:
+        tell([f"preset {args.preset} has no reference here: base and patched are compared"])
+    return lab
 
 
 def add_measuring(parser: argparse.ArgumentParser, *, n: int) -> None:

@@ -151,7 +151,7 @@ def load(name: str | None = None, *, base: str | Path | None = None, reference: 
                          expected="a preset, a base, or a model with its tokenizer", do="give one of them")
     if model is None and base is None:
         chosen = preset(name or "pocket")
-        reference = reference or chosen.source("reference")
+        reference = reference or chosen.reference_source()
         backbone, words = load_backbone(chosen.source("base"), **options), {"name": chosen.name, "about": chosen.about}
     else:
         backbone, words = wrap(model, tokenizer) if base is None else load_backbone(base, **options), {}

@@ -22,6 +22,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import get_session
 
 from patchlab.errors import MissingExtraError, ModelError
+from patchlab.models.architectures import check_gguf
+from patchlab.models.gguf_files import architecture_of
 
 HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 GGUF = "gguf==0.19.0"
@@ -81,7 +83,7 @@ def find_adapter(source: str | Path, revision: str | None = None) -> tuple[Path,
         return path.resolve(), _printable(path.resolve().name)
     if path.is_file() or not HUB_ID.fullmatch(str(source)):
         return None
-    cached = not _reachable()
+    cached = not reachable()
     try:
         config = Path(hf_hub_download(str(source), ADAPTER, revision=revision, local_files_only=cached))
     except (HFValidationError, EntryNotFoundError, OSError):  # `find_source` gives the reason, if it is no model either
@@ -126,12 +128,13 @@ def _gguf(path: Path) -> Source:
         _refuse(path, "it is a file, but not a GGUF file", do="name the model's folder")
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtraError("the package gguf is not installed", expected=f"{GGUF} for a GGUF file", do=f"pip install {GGUF}")
-    return Source(str(path.resolve().parent), _printable(path.stem), {}, gguf=path.name)
+    check_gguf(architecture_of(path), name=_printable(path.name))
+    return Source(str(path.parent.resolve()), _printable(path.stem), {}, gguf=path.name)
 
 
 def _repository(source: str, revision: str | None) -> Source:
     """A repository at the commit of its config.json, so that all files are of the same commit."""
-    cached = not _reachable()
+    cached = not reachable()
     try:
         config = Path(hf_hub_download(source, CONFIG, revision=revision, local_files_only=cached))
     except GatedRepoError:
@@ -156,7 +159,8 @@ def _repository(source: str, revision: str | None) -> Source:
     _refuse(source, f"it holds an adapter, {ADAPTER}", expected="a repository with one model", do="load the model it adapts")
 
 
-def _reachable() -> bool:
+def reachable() -> bool:
+    """Whether the Hub answers within WAIT seconds."""
     try:
         get_session().head(constants.ENDPOINT, timeout=WAIT)
     except Exception:  # offline mode, or an error of the HTTP client

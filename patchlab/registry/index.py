@@ -116,8 +116,8 @@ class Registry:
 
 
 def default_registry() -> Registry:
-    """The patches that ship with PatchLab and those installed under `home_folder`."""
-    return _registry((ASSETS / PATCHES, home_folder() / PATCHES))
+    """The patches that ship with PatchLab, those of pocket first, and those installed under `home_folder`."""
+    return _registry((ASSETS / PATCHES, *sorted(ASSETS.glob(f"*/{PATCHES}")), home_folder() / PATCHES))
 
 
 @lru_cache

@@ -92,11 +92,14 @@ class Results:
         return [self.status, self.warning, *self.lanes, *self.charts.values(), self.rows, self.table]
 
 
-def build(lab: Lab, scorers: Sequence[Scorer]) -> Compare:
-    """Place the tab's components in the open Blocks, connect them, and give back their handlers."""
+def build(lab: Lab, scorers: Sequence[Scorer], signals: dict[str, Event] | None = None) -> Compare:
+    """Place the tab's components in the open Blocks, connect them, and give back their handlers.
+
+    `signals` are those of the visitors' runs, where several tabs share them.
+    """
     controls, line = _controls(lab)
     results = _results(lab, scorers, line, controls.panel.warning)
-    tab = Compare(lab, scorers, controls, results)
+    tab = Compare(lab, scorers, controls, results, {} if signals is None else signals)
     gr.on([controls.run.click, controls.prompt.submit], tab.run, controls.inputs | {results.rows}, results.outputs,
           js=SAY_ASKING, trigger_mode="multiple", **QUIET)
     controls.stop.click(tab.stop, None, results.status, js=SAY_STOPPING, queue=False, **QUIET)
@@ -106,9 +109,10 @@ def build(lab: Lab, scorers: Sequence[Scorer]) -> Compare:
 class Compare:
     """The tab's handlers: plain methods from component values to component values."""
 
-    def __init__(self, lab: Lab, scorers: Sequence[Scorer], controls: Controls, results: Results) -> None:
+    def __init__(self, lab: Lab, scorers: Sequence[Scorer], controls: Controls, results: Results,
+                 signals: dict[str, Event]) -> None:
         self.lab, self.scorers, self.controls, self.results = lab, scorers, controls, results
-        self.signals: dict[str, Event] = {}  # of each visitor whose run is going, by gradio's session name: set it to end the run
+        self.signals = signals  # of each visitor whose run is going, by gradio's session name: set it to end the run
 
     def run(self, values: Mapping[Any, Any], request: gr.Request) -> Iterator[dict[Any, Any]]:
         """Stream one run to the page; an error becomes one line in the status and leaves the rest as it was.
@@ -224,7 +228,7 @@ def _controls(lab: Lab) -> tuple[Controls, gr.HTML]:
                 run = gr.Button(copy.RUN, variant="primary", elem_id="run", min_width=120, scale=0)
                 stop = gr.Button(copy.STOP, elem_id="stop", min_width=120, scale=0)
             line = gr.HTML(status(copy.READY), apply_default_css=False, elem_id="status")
-            _examples(prompt, kind)
+            _examples(prompt, kind, copy.groups(lab.name))
         with gr.Column(scale=2, min_width=320, elem_classes=["patches"]):
             panel = _panel(lab)
             curve_panel.build(lab, panel)
@@ -252,9 +256,9 @@ def _settings() -> tuple[gr.Slider, gr.Slider, gr.Textbox, gr.Slider]:
     return temperature, length, seeds, samples
 
 
-def _examples(prompt: gr.Textbox, kind: gr.Radio) -> None:
+def _examples(prompt: gr.Textbox, kind: gr.Radio, groups: Mapping[str, Sequence[copy.Example]]) -> None:
     heading(copy.EXAMPLES_TITLE, classes="examples-title")
-    for domain, examples in copy.groups().items():
+    for domain, examples in groups.items():
         with gr.Row(elem_classes=["examples"]):
             gr.HTML(f"<h3>{escaped(copy.DOMAINS[domain])}</h3>", apply_default_css=False, min_width=40)
             for example in examples:

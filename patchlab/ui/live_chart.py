@@ -49,7 +49,7 @@ const later = () => { waiting ??= setTimeout(() => { waiting = null; draw(); }, 
 draw();
 watch('value', later);
 new MutationObserver(later).observe(document.body, {attributes: true, attributeFilter: ['class']});
-new ResizeObserver(() => { if (node.data) window.Plotly.Plots.resize(node); }).observe(element);
+new ResizeObserver(() => { if (node.data && node.offsetWidth) window.Plotly.Plots.resize(node); }).observe(element);
 """
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
 from patchlab.engine import Sampling
-from patchlab.errors import PatchLabError
+from patchlab.errors import ModelError, PatchLabError
 from patchlab.patches import Stack
 from patchlab.records import Prompt
 from patchlab.scoring.table import load_scorer
 from patchlab.ui import compare, copy, session
 from patchlab.ui.compare import Compare
 from patchlab.ui.diff import escaped
+from patchlab.ui.offered import Offered
 from patchlab.ui.proxies import no_proxies
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ STYLE = Path(__file__).with_name("style.css")
 SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 SCORERS = ("toxicity", "refusal")
 VISITORS = 64  # who run at once; the scheduler shares its batch among them
+SESSIONS = 512  # visits of which the server keeps what they see; one that switched presets has components of its own
 
 # gradio sums up its queue with pandas after every event, which costs a busy page more than the event; nobody reads it
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
@@ -38,7 +41,7 @@ class Tab(NamedTuple):
     """A tab: its label, and the function that places its components."""
 
     label: str
-    build: Callable[[Lab, Sequence[Scorer]], Compare]
+    build: Callable[[Lab, Sequence[Scorer], dict[str, Event]], Compare]
 
 
 TABS: tuple[Tab, ...] = (Tab("Compare", compare.build),)
@@ -68,25 +71,76 @@ def theme() -> gr.themes.Base:
 def models_note(lab: Lab) -> str:
     """What the header says of the models: the preset's own words, or the names of base and reference."""
     if lab.about:
-        return copy.POCKET_NOTE if lab.name == "pocket" else lab.about
+        words = {"pocket": copy.POCKET_NOTE, "smollm2": copy.SMOLLM2_NOTE}.get(lab.name, lab.about)
+        return words if lab.reference else f"{words} {copy.NO_REFERENCE}"
     beside = copy.REFERENCE_NOTE.format(reference=lab.reference.name) if lab.reference else copy.NO_REFERENCE
     return f"{copy.BASE_NOTE.format(base=lab.base.name)} {beside}"
 
 
-def build(lab: Lab) -> gr.Blocks:
-    """The page for a base, with or without a reference, ready to launch."""
+def head(lab: Lab, notice: str = "") -> str:
+    """The page's header as HTML, with what there is to say of the models."""
+    more = f'<p class="models">{escaped(notice)}</p>' if notice else ""
+    return (f'<header class="page-head"><h1>{copy.TITLE}</h1><p class="lead">{copy.LEAD}</p>'
+            f'<p class="models"><strong>About these models.</strong> {escaped(models_note(lab))}</p>{more}</header>')
+
+
+def build(models: Lab | Offered, *, notice: str = "") -> gr.Blocks:
+    """The page for a base, with or without a reference, ready to launch; of several presets a visitor chooses one."""
+    offered = models if isinstance(models, Offered) else Offered(models, (), load_nothing)
     scorers = [load_scorer(name) for name in SCORERS]
+    signals: dict[str, Event] = {}
     with gr.Blocks(title=copy.TITLE, analytics_enabled=False) as page:
-        gr.HTML(
-            f'<header class="page-head"><h1>{copy.TITLE}</h1><p class="lead">{copy.LEAD}</p>'
-            f'<p class="models"><strong>About these models.</strong> {escaped(models_note(lab))}</p></header>',
-            apply_default_css=False,
-        )
-        with gr.Tabs():
-            for tab in TABS:
-                with gr.Tab(tab.label):
-                    page.unload(tab.build(lab, scorers).leave)
+        top = gr.HTML(head(offered.first, notice), apply_default_css=False)
+        several = len(offered.titles) > 1
+        with gr.Row(elem_classes=["presets"], visible=several):
+            chosen = gr.Dropdown([(title, name) for name, title in offered.titles.items()], value=offered.first.name,
+                                 label=copy.PRESET_LABEL, elem_id="preset", filterable=False, scale=0, min_width=240)
+            line = gr.HTML("", apply_default_css=False, elem_id="preset-status")
+        with gr.Column(elem_classes=["tabs-of-preset"]) as opened:
+            tabs = _tabs(offered.first, scorers, signals)
+        page.unload(tabs[0].leave)
+        if several:
+            _connect(offered, tabs[0], scorers, signals, chosen, [line, top, opened, chosen])
     return page.queue(default_concurrency_limit=VISITORS, max_size=VISITORS)
+
+
+def _tabs(lab: Lab, scorers: Sequence[Scorer], signals: dict[str, Event]) -> list[Compare]:
+    placed = []
+    with gr.Tabs(selected=TABS[0].label):  # named: tabs that are placed later have none selected
+        for tab in TABS:
+            with gr.Tab(tab.label, id=tab.label):
+                placed.append(tab.build(lab, scorers, signals))
+    return placed
+
+
+def _connect(offered: Offered, tab: Compare, scorers: Sequence[Scorer], signals: dict[str, Event], chosen: gr.Dropdown,
+             outputs: Sequence[Any]) -> None:
+    """Let a visitor switch presets: the tabs of the first one are on the page, those of another are placed when it is chosen."""
+    line, top, opened, _ = outputs
+    shown = gr.State("")  # the name of the placed preset; none until the first switch
+
+    def switch(name: str, before: str, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        tab.stop(request)
+        if not offered.loaded(name):
+            yield {line: compare.status(copy.LOADING.format(title=offered.titles[name]))}
+        try:
+            lab = offered.get(name)
+        except PatchLabError as error:
+            yield {line: compare.status(copy.sentence(str(error)), problem=True),
+                   chosen: gr.update(value=before or offered.first.name)}
+            return
+        yield {line: "", top: head(lab), opened: gr.update(visible=False), shown: name}
+
+    chosen.input(switch, [chosen, shown], [*outputs, shown], show_progress="hidden", api_visibility="private")
+
+    @gr.render(inputs=shown, triggers=[shown.change], show_progress="hidden")
+    def place(name: str) -> None:
+        _tabs(offered.get(name), scorers, signals)
+
+
+def load_nothing(name: str) -> Lab:
+    """The loader of a page without presets to switch to."""
+    raise ModelError(f"preset {name!r}", expected="the models the page was started with", do="start the page with --presets")
 
 
 def warm_up(lab: Lab) -> None:
@@ -104,7 +158,8 @@ def warm_up(lab: Lab) -> None:
 def launch(page: gr.Blocks, *, host: str = "127.0.0.1", port: int | None = None, block: bool = True) -> str:
     """Serve the page and return its address; with `block` this returns when the server is stopped."""
     options: dict[str, Any] = {
-        "theme": theme(), "css_paths": STYLE, "footer_links": [], "run_history": False, "share": False,
+        "theme": theme(), "css_paths": STYLE, "state_session_capacity": SESSIONS,
+        "footer_links": [], "run_history": False, "share": False,
         "enable_monitoring": False, "ssr_mode": False, "pwa": False, "quiet": not block, "max_threads": VISITORS + 16,
     }
     with no_proxies():  # gradio asks its own server whether it runs, which a proxy cannot tell

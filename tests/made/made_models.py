@@ -44,6 +44,9 @@ OWN: dict[str, dict[str, Any]] = {
     "gpt_neox": {},
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32, "init_std": 0.2},
     "granite": {"attention_multiplier": 0.35},
+    "granitemoehybrid": {"attention_multiplier": 0.35, "layer_types": ["attention", "attention"], "num_local_experts": 0,
+                         "num_experts_per_tok": 0, "shared_intermediate_size": 64, "position_embedding_type": "rope",
+                         "mamba_n_heads": 4},  # without any Mamba layer or expert: the dense Granite 4.0
     "stablelm": {},
     "olmo2": {},
     "cohere": {"logit_scale": 1.0},

@@ -60,7 +60,8 @@ def test_any_base_is_served_also_where_a_proxy_is_down(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("options", "words"), [
     (["--preset", "poket"], "did you mean 'pocket'"), (["--preset", "pocket", "--base", "."], "give one of them"),
-    (["--base", "no/such/folder"], "no/such/folder")])
+    (["--base", "no/such/folder"], "no/such/folder"),
+    (["--preset", "pocket", "--presets", "smolm2"], "did you mean 'smollm2'")])
 def test_a_mistake_is_one_line(options: list[str], words: str) -> None:
     with pytest.raises(SystemExit) as caught:
         main(options)
@@ -74,4 +75,4 @@ def test_a_port_that_is_taken_is_one_line() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(SystemExit, match="cannot be listened on; expected a free port"):
-            main(["--port", str(taken.getsockname()[1])])
+            main(["--preset", "pocket", "--port", str(taken.getsockname()[1])])

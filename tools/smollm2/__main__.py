@@ -23,11 +23,11 @@ def parser() -> argparse.ArgumentParser:
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
     for name, about in (("reference", "train the safer release, a low-rank adapter, into DIR/reference"),
                         *((name, f"train the patch {name!r}, with gate and strength, into DIR/patches") for name in RECIPES)):
-        verb = verbs.add_parser(name, allow_abbrev=False, help=about, description=f"{about.capitalize()}. The base is "
-                                "dequantised once into DIR/base. After Ctrl-C the same command resumes.")
+        verb = verbs.add_parser(name, allow_abbrev=False, help=about, description=f"{about.capitalize()}. After Ctrl-C the "
+                                "same command resumes.")
         verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of public safety data")
         verb.add_argument("--work", type=Path, default=Path("runs/smollm2"), metavar="DIR",
-                          help="folder of the base, of unfinished work and of what is made (default: runs/smollm2)")
+                          help="folder of unfinished work and of what is made (default: runs/smollm2)")
         verb.set_defaults(run=_make, what=name)
     return top
 

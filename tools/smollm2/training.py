@@ -11,13 +11,14 @@ from patchlab.engine import Lab
 from patchlab.errors import InputError
 from patchlab.models import load_backbone
 from patchlab.models.adapter import pin
+from patchlab.models.converted import converted
+from patchlab.models.open_weights import SMOLLM2
 from patchlab.records import Progress
 from patchlab.training.candidates import read_candidates
 from tools.smollm2.patches import RECIPES, patch
 from tools.smollm2.reference import ReferenceTrainer, merged
 from tools.smollm2.reference_data import examples, gathered
 from tools.smollm2.release import released
-from tools.smollm2.weights import dequantized
 
 
 def reference(data: Path, work: Path) -> Iterator[Progress]:
@@ -25,7 +26,7 @@ def reference(data: Path, work: Path) -> Iterator[Progress]:
 
     Weights are bfloat16, in which a processor that multiplies it natively trains three times as fast; what is trained is float32.
     """
-    folder, drawn = dequantized(work / "base"), work / "reference-work"
+    folder, drawn = converted(SMOLLM2), work / "reference-work"
     base = load_backbone(folder, device="cpu", dtype=torch.bfloat16)
     drawn.mkdir(parents=True, exist_ok=True)
     yield from gathered(Lab(base), data, drawn)
@@ -39,7 +40,7 @@ def reference(data: Path, work: Path) -> Iterator[Progress]:
 
 def released_patch(name: str, data: Path, work: Path) -> Iterator[Progress]:
     """Train a patch, with gate and strength, into `work`/patches; the reference has to be there. Yields progress; resumes."""
-    base = load_backbone(dequantized(work / "base"), device="cpu", dtype=torch.bfloat16)
+    base = load_backbone(converted(SMOLLM2), device="cpu", dtype=torch.bfloat16)
     if not (work / "merged").is_dir():
         raise InputError(f"no reference in {work}", expected="the folder that the reference was trained in",
                          do="train it first: python -m tools.smollm2 reference")

