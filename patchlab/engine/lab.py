@@ -20,6 +20,7 @@ from patchlab.models import Backbone, load_backbone, preset, wrap
 from patchlab.patches import Stack
 from patchlab.records import Delta, Message, Prompt, Reply
 from patchlab.registry import Registry
+from patchlab.scoring import JudgeSet, judge_set
 
 Asked = str | Prompt | Sequence[str | Prompt] | Sequence[Message | Mapping[str, str]]
 
@@ -28,7 +29,8 @@ class Lab:
     """A base, an optional reference, and one scheduler for each; the lanes are base, patched and reference, in this order."""
 
     def __init__(self, base: Backbone, reference: Backbone | None = None, *, registry: Registry | None = None,
-                 name: str = "", about: str = "") -> None:
+                 name: str = "", about: str = "", judges: str = "") -> None:
+        self._judges = judges
         self.base, self.reference = base, reference
         self.name, self.about = name or base.name, about
         self.planner = Planner(base, registry)
@@ -40,6 +42,11 @@ class Lab:
     def registry(self) -> Registry:
         """The registry that patches are loaded from."""
         return self.planner.registry
+
+    @property
+    def judges(self) -> JudgeSet:
+        """The scorers that judge replies: those that the preset names, else the default of the scorer table."""
+        return judge_set(self._judges)
 
     @property
     def lane_names(self) -> tuple[str, ...]:
@@ -146,6 +153,6 @@ def load(name: str | None = None, *, base: str | Path | None = None, reference: 
         chosen = preset(name or "pocket")
         safer = reference or chosen.source("reference")
         return Lab(load_backbone(chosen.source("base"), **options), load_backbone(safer, **options) if safer else None,
-                   registry=registry, name=chosen.name, about=chosen.about)
+                   registry=registry, name=chosen.name, about=chosen.about, judges=chosen.judges)
     backbone = wrap(model, tokenizer) if base is None else load_backbone(base, **options)
     return Lab(backbone, load_backbone(reference, **options) if reference else None, registry=registry)

@@ -11,7 +11,10 @@ from patchlab.storage import ASSETS
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A base and, optionally, its reference; both are folders under assets/ (`embedded`) or Hub ids."""
+    """A base and, optionally, its reference; both are folders under assets/ (`embedded`) or Hub ids.
+
+    `judges` names the set of judges that its replies are scored by; without one it is the default of the scorer table.
+    """
 
     name: str
     title: str
@@ -19,6 +22,7 @@ class Preset:
     reference: str | None
     about: str
     embedded: bool = False
+    judges: str = ""
 
     def source(self, lane: str) -> str | Path:
         """The folder or Hub id of lane `base` or `reference`. Raises ModelError for a preset without a reference."""
@@ -38,7 +42,7 @@ PRESETS = {preset.name: preset for preset in (
     Preset("pocket", "Pocket (embedded)", "pocket/base", "pocket/reference",
            "Two models of 4 million parameters, trained by PatchLab on generated text only: they demonstrate how patching "
            "works and are no evidence about the safety of real models.",
-           embedded=True),
+           embedded=True, judges="coarse"),  # the words of its made world are what the coarse judges were fitted on
     Preset("qwen2.5-0.5b", "Qwen2.5 0.5B", "Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B-Instruct",
            "A raw base model and the same model after instruction and safety training."),
     Preset("qwen2.5-1.5b", "Qwen2.5 1.5B", "Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-1.5B-Instruct",

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 STYLE = Path(__file__).with_name("style.css")
 SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
-SCORERS = ("toxicity", "refusal")
 VISITORS = 64  # who run at once; the scheduler shares its batch among them
 
 # gradio sums up its queue with pandas after every event, which costs a busy page more than the event; nobody reads it
@@ -75,7 +74,7 @@ def models_note(lab: Lab) -> str:
 
 def build(lab: Lab) -> gr.Blocks:
     """The page for a base, with or without a reference, ready to launch."""
-    scorers = [load_scorer(name) for name in SCORERS]
+    scorers = [load_scorer(name) for name in lab.judges.first.values()]
     with gr.Blocks(title=copy.TITLE, analytics_enabled=False) as page:
         gr.HTML(
             f'<header class="page-head"><h1>{copy.TITLE}</h1><p class="lead">{copy.LEAD}</p>'
@@ -91,7 +90,7 @@ def build(lab: Lab) -> gr.Blocks:
 
 def warm_up(lab: Lab) -> None:
     """One short run, so that the first visitor does not wait for what only the first run has to do."""
-    scorers = [load_scorer(name) for name in SCORERS]
+    scorers = [load_scorer(name) for name in lab.judges.first.values()]
     stack = Stack.parse(",".join(installed.manifest.name for installed in lab.planner.installed()))
     request = session.RunRequest(Prompt("Hello"), stack, Sampling(temperature=0.8, max_new_tokens=4, seed=0))
     try:
