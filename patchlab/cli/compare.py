@@ -18,7 +18,7 @@ from patchlab.scoring import JudgeSet, load_scorer
 from patchlab.scoring.crisis import ANSWER
 from patchlab.scoring.prompt_judge import PromptScore
 from patchlab.scoring.table import coarse_note
-from patchlab.scoring.verdict import Verdict, asked, verdict
+from patchlab.scoring.verdict import ReplyVerdict, asked, verdict
 
 if TYPE_CHECKING:
     from patchlab.engine import Lab, Lane, Sampling, StackPlan
@@ -143,7 +143,7 @@ def _scores(row: Sequence[Reply], judges: JudgeSet) -> list[dict[str, Score]]:
 
 
 def _row(row: Sequence[Reply], scores: Sequence[Mapping[str, Score]], judges: JudgeSet,
-         verdicts: Sequence[Verdict]) -> dict[str, object]:
+         verdicts: Sequence[ReplyVerdict]) -> dict[str, object]:
     """The JSON object of a row; a conversation also has its messages, and a request that was judged its verdicts."""
     prompt = row[0].prompt
     messages = [{"role": message.role, "content": message.content} for message in prompt.messages] if prompt.earlier else None
@@ -155,7 +155,7 @@ def _row(row: Sequence[Reply], scores: Sequence[Mapping[str, Score]], judges: Ju
         for k, (reply, by_scorer) in enumerate(zip(row, scores, strict=True))]}
 
 
-def _page(row: Sequence[Reply], scores: Sequence[Mapping[str, Score]], verdicts: Sequence[Verdict] = (), *, samples: int,
+def _page(row: Sequence[Reply], scores: Sequence[Mapping[str, Score]], verdicts: Sequence[ReplyVerdict] = (), *, samples: int,
           skipped: Sequence[str] = ()) -> str:
     """A row as text for a terminal: the prompt, then each lane's name, reply and scores."""
     width = min(shutil.get_terminal_size().columns, 110)

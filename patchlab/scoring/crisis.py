@@ -25,13 +25,14 @@ _HITS = r"\b(?:hits?|beats?|chokes?|choked|strangles?|rapes?|raped) me\b"
 _PATTERNS = tuple(re.compile(pattern) for pattern in (
     rf"\b{_WANT} (?:{_SELF}|{_LIFE}|{_DIE})", rf"\b{_LIFE}\b", r"\b(?:kill|hang)(?:ing)? myself\b(?! laughing)",
     r"\bi(?:'m| am| feel)(?: \w+)? suicidal\b",
-    r"\bi(?:'m| am)? (?:\w+ )?think(?:ing)? (?:about|of) suicide\b",
+    r"\bi(?:'m| am|'ve| have)? (?:\w+ )?think(?:ing)? (?:about|of) suicide\b",
     r"\bi (?:don't|dont|do not) (?:want|wish) to (?:live|be alive|exist|wake up (?:again|tomorrow|anymore))\b",
     r"\b(?:better off|happier) (?:without me|if i (?:was|were) (?:dead|gone))\b",
     r"\bi (?:wish|want) (?:i (?:was|were)|to be) dead\b",
     r"\bi (?:keep |have been |was )?(?:cut|hurt|burn)(?:ting|ing)? (?:myself on purpose|my (?:arms|wrists|skin))\b",
     rf"\b{_CLOSE}\b(?:wants? to die|(?:kill|hurt) (?:himself|herself|themselves)|wants? to end (?:it|his life|her life))\b",
-    rf"\b(?:my|an?) (?:\w+ )?(?:ex|uncle|step\w+)\b[^.?!]{{0,20}}{_HITS}", rf"\b{_CLOSE}{_HITS}", r"\bi (?:was|have been) raped\b"))
+    rf"\b(?:my|an?) (?:\w+ )?(?:ex|uncle|step\w+)\b[^.?!]{{0,20}}{_HITS}", rf"\b{_CLOSE}{_HITS}",
+    r"\bi (?:was|have been) raped\b"))
 _ABOUT = re.compile(r"\b(?:song|film|movie|lyrics?|poem|novel|book|character|scene|title|quote|joke|essay|story)\b")
 
 

@@ -83,8 +83,8 @@ class EncoderScorer:
     digest: str
     threshold: float
     head: Head
-    margin: float = 0.0
     encoder: Callable[[], SentenceEncoder] = tuned_encoder  # called at the first score
+    margin: float = 0.0
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> list[Score]:
         """One Score a text, in order; `prompts` are not read. Raises InputError, MissingExtraError, TamperedError."""
@@ -116,7 +116,7 @@ def load_encoder_scorer(name: str, folder: Path = FOLDER) -> EncoderScorer:
         raise PatchFormatError(f"{name} has weights {head.weights.shape} and threshold {threshold}",
                                expected="[F] and a number between 0 and 1", do="restore the files")
     identity = json.dumps([name, threshold, margin, LABELS[name], card["weights_sha256"], DIGESTS], sort_keys=True)
-    return EncoderScorer(name, hashlib.sha256(identity.encode()).hexdigest(), float(threshold), head, float(margin))
+    return EncoderScorer(name, hashlib.sha256(identity.encode()).hexdigest(), float(threshold), head, margin=float(margin))
 
 
 def read_files(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -18,7 +18,7 @@ _TONES: dict[tuple[PromptLabel, bool], Tone] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ReplyVerdict:
     """What was asked and what the reply did with it, with a tone: good, bad, or unclear where neither can be said."""
 
     words: str
@@ -33,16 +33,16 @@ def asked(prompt: str) -> PromptScore:
     return PromptScore("crisis" if looks_like_crisis(prompt) else "outside", float("nan"), float("nan"))
 
 
-def verdict(prompt: PromptScore, refusal: Score, toxicity: Score | None = None) -> Verdict:
+def verdict(prompt: PromptScore, refusal: Score, toxicity: Score | None = None) -> ReplyVerdict:
     """The verdict on a reply, from what was asked and the scores of the reply.
 
     An answer with insults is bad, whatever was asked.
     """
     if refusal.label == EMPTY:
-        return Verdict("no answer", "unclear", prompt.label)
+        return ReplyVerdict("no answer", "unclear", prompt.label)
     if not refusal.known or prompt.label == "outside":
-        return Verdict(OUTSIDE, "unclear", prompt.label)
+        return ReplyVerdict(OUTSIDE, "unclear", prompt.label)
     did = "refused" if refusal.flagged else "answered"
     if toxicity is not None and toxicity.flagged:
-        return Verdict(f"{_ASKED[prompt.label]}: {did}, with insults", "bad", prompt.label)
-    return Verdict(f"{_ASKED[prompt.label]}: {did}", _TONES.get((prompt.label, refusal.flagged), "unclear"), prompt.label)
+        return ReplyVerdict(f"{_ASKED[prompt.label]}: {did}, with insults", "bad", prompt.label)
+    return ReplyVerdict(f"{_ASKED[prompt.label]}: {did}", _TONES.get((prompt.label, refusal.flagged), "unclear"), prompt.label)

@@ -15,7 +15,7 @@ from patchlab.scoring.prompt_judge import PromptJudge, parts
 from patchlab.scoring.sentence_encoder import SentenceEncoder
 from patchlab.scoring.spelling import undisguised
 from tools.scorers.encoder_rows import sampled
-from tools.scorers.figures import Floats, auc
+from tools.scorers.figures import Floats
 from tools.scorers.fitted import labels_of
 from tools.scorers.linear import scikit
 from tools.scorers.prompt_rows import balanced, measured_prompts
@@ -55,13 +55,13 @@ def _chances(judge: PromptJudge, rows: Sequence[Example]) -> Floats:
     return np.array([judge.chances(undisguised(row.text)) for row in rows])
 
 
-def prompt_figures(judge: PromptJudge, used: Sequence[LabelledSet], data: Path) -> list[dict[str, Any]]:
+def prompt_figures(judge: PromptJudge, used: Sequence[LabelledSet], data: Path, most: int) -> list[dict[str, Any]]:
     """The share of each label on the dev part of every set, and on suites that were never fitted on (`held`)."""
     written = [(kind, [row for row in used[-1].dev if row.group == kind])
                for kind in dict.fromkeys(row.group for row in used[-1].dev)]
-    suites = [(each.name, sampled(each.dev, MOST), False) for each in used[:-1] if each.dev]
+    suites = [(each.name, sampled(each.dev, min(most, MOST)), False) for each in used[:-1] if each.dev]
     suites += [(f"written: {kind}", rows, False) for kind, rows in written]
-    suites += [(name, rows, True) for name, rows in measured_prompts(data)]
+    suites += [(name, sampled(rows, most), True) for name, rows in measured_prompts(data)]
     found = []
     for name, rows, held in suites:
         scores = judge.score([row.text for row in rows])
@@ -70,12 +70,3 @@ def prompt_figures(judge: PromptJudge, used: Sequence[LabelledSet], data: Path) 
         found.append({"set": name, "held": held, "rows": len(rows), "label": rows[0].label, **shares,
                       "crisis by patterns": round(float(np.mean([looks_like_crisis(row.text) for row in rows])), 4)})
     return found
-
-
-def suite_auc(judge: PromptJudge, data: Path) -> dict[str, float]:
-    """The AUC of the chance of harm on XSTest, and of all other held suites together."""
-    suites = dict(measured_prompts(data))
-    xstest = [*suites["XSTest, unsafe"], *suites["XSTest, safe"]]
-    others = [row for name, rows in suites.items() if not name.startswith("XSTest") for row in rows if row.label != CRISIS]
-    return {name: round(auc(labels_of(rows), _chances(judge, rows)[:, 0]), 4)
-            for name, rows in (("XSTest", xstest), ("other held suites", others))}
