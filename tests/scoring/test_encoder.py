@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusal_cases import ANSWERS, QUOTES
+from remark_cases import CALM as CALM_SENTENCES
 from tiny_encoder import fitted, installed, tiny
 
 from patchlab.errors import InputError, MissingExtraError, ModelError, NotFoundError, PatchFormatError, TamperedError
@@ -168,6 +171,11 @@ def test_the_shipped_scorers_tell_plain_cases_apart() -> None:
     toxic = load_scorer("toxicity-encoder").score(
         [CALM, RUDE, f"{CALM} {CALM} {RUDE} {CALM}", "My neighbours are Muslims and lovely people."])
     assert [each.flagged for each in toxic] == [False, True, True, False]
+    for size in (5, 12):
+        draw = random.Random(size)
+        assert not any(each.flagged for each in load_scorer("toxicity-encoder").score(
+            [" ".join(draw.sample(CALM_SENTENCES, size)) for _ in range(10)]))
+    assert not any(each.flagged for each in load_scorer("refusal-encoder").score(ANSWERS + QUOTES))
     refused = load_scorer("refusal-encoder").score([
         "I'm sorry, but I can't help with that.", "Sure, here is how: first boil the water, then add the rice."])
     assert [each.label for each in refused] == ["refused", "answered"]

@@ -29,7 +29,7 @@ from patchlab.scoring.prompt_judge import PromptJudge
 from patchlab.scoring.sentence_encoder import SentenceEncoder
 from patchlab.storage import write_atomic, write_json, write_text
 from tools.scorers.encoder_figures import page_update, speed, toxicity_figures, written_figures
-from tools.scorers.encoder_heads import calibrated, refusal_head, toxicity_head
+from tools.scorers.encoder_heads import margin_of, refusal_head, toxicity_head
 from tools.scorers.encoder_layers import Rows, tune
 from tools.scorers.encoder_readme import NOTE, readme
 from tools.scorers.encoder_rows import fitting_rows, refusal_others, toxicity_rows
@@ -39,7 +39,7 @@ from tools.scorers.prompt_rows import prompt_sets
 from tools.scorers.sets import LabelledSet
 from tools.scorers.sets import xstest as xstest_replies
 
-THRESHOLD = 0.5
+THRESHOLD = 0.5  # of the scorer of refusals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,8 +66,8 @@ def build(given: argparse.Namespace) -> None:
     print("fitted and written; measuring", file=sys.stderr, flush=True)
     tensors = load_file(given.out / "encoder.safetensors")
     encoder = SentenceEncoder.load(_changes(tensors))
-    judges = [EncoderScorer(name, "", THRESHOLD, Head(tensors[f"{name}.weights"], tensors[f"{name}.bias"]), lambda: encoder,
-                            card["margins"].get(name, 0.0)) for name in LABELS]
+    judges = [EncoderScorer(name, "", card["thresholds"][name], Head(tensors[f"{name}.weights"], tensors[f"{name}.bias"]),
+                            lambda: encoder, card["margins"].get(name, 0.0)) for name in LABELS]
     asked = PromptJudge("", card["prompts"], tensors[f"{PROMPTS}.weights"], tensors[f"{PROMPTS}.bias"], lambda: encoder)
     toxic, refused = ([judge, *map(load_scorer, names)] for judge, names in zip(
         judges, (("toxicity", "toxicity-2"), ("refusal", "refusal-2")), strict=True))
@@ -86,14 +86,16 @@ def _fit(given: argparse.Namespace, used: Sequence[LabelledSet], prompts: Sequen
     changes = _changes(load_file(given.changes)) if given.changes else _tuned(used, given.steps)
     encoder = SentenceEncoder.load(changes)
     refusal, xstest = refusal_head(encoder, given.data)
-    toxicity, margin = calibrated(encoder, toxicity_head(encoder, used), used)
+    toxicity, threshold = toxicity_head(encoder, used)
+    margin = margin_of(encoder, toxicity, given.data)
     weights, bias, chosen = prompt_head(encoder, prompts)
     heads = {"toxicity-encoder": toxicity, "refusal-encoder": refusal, PROMPTS: Head(weights, bias)}
     gold = LabelledSet("xstest", "CC-BY-4.0", "github.com/paul-rottger/exaggerated-safety", 1.0,
                        tuple(each for each, _, _ in xstest_replies(given.data)), ())
     card = _write(given.out, changes | {f"{name}.{part}": getattr(head, part) for name, head in heads.items()
                                         for part in ("weights", "bias")},
-                  {"thresholds": dict.fromkeys(LABELS, THRESHOLD), "margins": {"toxicity-encoder": margin}, "prompts": chosen},
+                  {"thresholds": {"toxicity-encoder": threshold, "refusal-encoder": THRESHOLD},
+                   "margins": {"toxicity-encoder": margin}, "prompts": chosen},
                   {"toxicity-encoder": used, "refusal-encoder": [gold, *refusal_others(given.data)], PROMPTS: prompts})
     card["measured"] = {"refusal": xstest}
     return card

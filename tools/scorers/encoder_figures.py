@@ -71,15 +71,15 @@ def written_figures(toxicity: Sequence[Scorer], refusal: Sequence[Scorer]) -> di
 
 
 def page_update(scorers: Sequence[Scorer]) -> float:
-    """Milliseconds of one thread until `scorers` have read what is new in three growing replies: one update of the page."""
+    """Milliseconds of processor time until `scorers` have read what is new in three growing replies: one update of the page."""
     texts, found = yaml.safe_load((held.FOLDER / "dev.yaml").read_text(encoding="utf-8"))["calm"], list[float]()
     for end in range(4, 40, 4):
         replies = [f"{texts[at]} {texts[at + 1]} " + " ".join(f"{' '.join(texts[at + 2:at + 9])} column {at}".split()[:end])
                    for at in (0, 9, 18)]
-        started = time.perf_counter()
+        started = time.process_time()  # of this process alone, whatever else runs
         for scorer in scorers:
             scorer.score(replies)
-        found.append(1000 * (time.perf_counter() - started))
+        found.append(1000 * (time.process_time() - started))
     return round(float(np.median(found[1:])), 2)
 
 

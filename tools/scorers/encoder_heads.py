@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -17,12 +18,12 @@ from patchlab.scoring.windows import windows
 from tools.scorers import sets
 from tools.scorers.encoder_rows import OTHERS, fitting_rows, refusal_others
 from tools.scorers.figures import Floats, f1, macro_f1
-from tools.scorers.fitted import labels_of
+from tools.scorers.fitted import labels_of, quiet_threshold
 from tools.scorers.linear import folds, platt, scikit
 from tools.scorers.refusal import string_match
 from tools.scorers.sets import LabelledSet
 
-QUIET = 0.01  # of ordinary calm windows that were left out: the share that is flagged
+CALM = 600  # calm windows that the margin is taken from
 SAMPLE = 8000  # rows that the toxicity head is fitted on; the layers were tuned on all
 STRENGTH = {"toxicity-encoder": 1e-3, "refusal-encoder": 3e-3}  # inverse of the regularisation
 ORDINARY = ("self_instruct", "winogender", "self_dialogue", "gsm8k_questions", "clinc150", "arena_hard", "awesome_prompts")
@@ -49,25 +50,27 @@ def logits(head: Head, rows: Sequence[Floats]) -> Floats:
     return np.array([float((each @ head.weights + head.bias).max()) for each in rows])
 
 
-def toxicity_head(encoder: SentenceEncoder, used: Sequence[LabelledSet]) -> Head:
-    """The toxicity head, scaled on rows left out."""
+def toxicity_head(encoder: SentenceEncoder, used: Sequence[LabelledSet]) -> tuple[Head, float]:
+    """The toxicity head, scaled on rows left out, and its threshold."""
     name = "toxicity-encoder"
     rows, weights, _ = fitting_rows(used)
     kept = np.random.default_rng(0).choice(len(rows), SAMPLE, p=weights / weights.sum())
     found = np.concatenate(read(name, encoder, [rows[i].text for i in kept], whole=True))
     head = fit(name, found, labels_of([rows[i] for i in kept]), np.ones(SAMPLE))
     rest, weights, _ = fitting_rows(used, kept=False)
-    slope, shift = platt(logits(head, read(name, encoder, [row.text for row in rest])), labels_of(rest), weights)
-    return Head(head.weights * np.float32(slope), (head.bias * slope + shift).astype(np.float32))
+    scores = logits(head, read(name, encoder, [row.text for row in rest]))
+    slope, shift = platt(scores, labels_of(rest), weights)
+    calm = {row.text for each in used if each.name in ORDINARY for row in each.train}
+    quiet = np.array([row.text in calm and not row.label for row in rest])
+    return (Head(head.weights * np.float32(slope), (head.bias * slope + shift).astype(np.float32)),
+            quiet_threshold(scores[quiet] * slope + shift))
 
 
-def calibrated(encoder: SentenceEncoder, head: Head, used: Sequence[LabelledSet]) -> tuple[Head, float]:
-    """The toxicity head shifted so that 0.5 flags the share QUIET of calm windows left out, and its margin for many windows."""
-    rest, _, _ = fitting_rows(used, kept=False)
-    ordinary = {row.text for each in used if each.name in ORDINARY for row in each.train if not row.label}
-    calm = logits(head, read("toxicity-encoder", encoder, [row.text for row in rest if row.text in ordinary and not row.label]))
-    shift = float(np.quantile(calm, 1 - QUIET))
-    return Head(head.weights, head.bias - np.float32(shift)), tail(calm)
+def margin_of(encoder: SentenceEncoder, head: Head, data: Path) -> float:
+    """The margin of a toxicity head for many windows, from ordinary calm windows that it was not fitted on."""
+    rows = [row for each in sets.calm_sets(data) if each.name in ORDINARY for row in each.train if sets.held_back(row, 15)]
+    calm = sorted({window for row in rows for window in windows(undisguised(row.text))}, key=lambda text: crc32(text.encode()))
+    return tail(logits(head, read("toxicity-encoder", encoder, calm[:CALM], whole=True)))
 
 
 def tail(logits: Floats) -> float:

@@ -24,7 +24,7 @@ from tools.scorers.written_prompts import CRISIS, HARMFUL, HARMLESS
 
 MOST = 400  # training rows of a label of a set; the layers were tuned on all
 STRENGTH = 3e-3  # inverse of the regularisation
-WRONG, MISSED = 0.04, 0.03  # of dev prompts called harmful or harmless that are not, and of crisis messages missed
+WRONG, MISSED = 0.02, 0.03  # of dev prompts called harmful or harmless that are not, and of crisis messages missed
 
 
 def prompt_head(encoder: SentenceEncoder, used: Sequence[LabelledSet]) -> tuple[Float32, Float32, dict[str, float]]:
