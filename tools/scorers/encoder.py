@@ -29,7 +29,7 @@ from patchlab.scoring.prompt_judge import PromptJudge
 from patchlab.scoring.sentence_encoder import SentenceEncoder
 from patchlab.storage import write_atomic, write_json, write_text
 from tools.scorers.encoder_figures import page_update, speed, toxicity_figures, written_figures
-from tools.scorers.encoder_heads import margin_of, refusal_head, toxicity_head
+from tools.scorers.encoder_heads import refusal_head, toxicity_head
 from tools.scorers.encoder_layers import Rows, tune
 from tools.scorers.encoder_readme import NOTE, readme
 from tools.scorers.encoder_rows import fitting_rows, refusal_others, toxicity_rows
@@ -40,6 +40,7 @@ from tools.scorers.sets import LabelledSet
 from tools.scorers.sets import xstest as xstest_replies
 
 THRESHOLD = 0.5  # of the scorer of refusals
+MARGIN = 0.2  # the least tenth with which calm texts of 5 and 12 sentences of the dev part of `held` are flagged below 0.07 and 0.03
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,7 +88,6 @@ def _fit(given: argparse.Namespace, used: Sequence[LabelledSet], prompts: Sequen
     encoder = SentenceEncoder.load(changes)
     refusal, xstest = refusal_head(encoder, given.data)
     toxicity, threshold = toxicity_head(encoder, used)
-    margin = margin_of(encoder, toxicity, given.data)
     weights, bias, chosen = prompt_head(encoder, prompts)
     heads = {"toxicity-encoder": toxicity, "refusal-encoder": refusal, PROMPTS: Head(weights, bias)}
     gold = LabelledSet("xstest", "CC-BY-4.0", "github.com/paul-rottger/exaggerated-safety", 1.0,
@@ -95,7 +95,7 @@ def _fit(given: argparse.Namespace, used: Sequence[LabelledSet], prompts: Sequen
     card = _write(given.out, changes | {f"{name}.{part}": getattr(head, part) for name, head in heads.items()
                                         for part in ("weights", "bias")},
                   {"thresholds": {"toxicity-encoder": threshold, "refusal-encoder": THRESHOLD},
-                   "margins": {"toxicity-encoder": margin}, "prompts": chosen},
+                   "margins": {"toxicity-encoder": MARGIN}, "prompts": chosen},
                   {"toxicity-encoder": used, "refusal-encoder": [gold, *refusal_others(given.data)], PROMPTS: prompts})
     card["measured"] = {"refusal": xstest}
     return card

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import torch
@@ -23,7 +22,6 @@ from tools.scorers.linear import folds, platt, scikit
 from tools.scorers.refusal import string_match
 from tools.scorers.sets import LabelledSet
 
-CALM = 600  # calm windows that the margin is taken from
 SAMPLE = 8000  # rows that the toxicity head is fitted on; the layers were tuned on all
 STRENGTH = {"toxicity-encoder": 1e-3, "refusal-encoder": 3e-3}  # inverse of the regularisation
 ORDINARY = ("self_instruct", "winogender", "self_dialogue", "gsm8k_questions", "clinc150", "arena_hard", "awesome_prompts")
@@ -64,22 +62,6 @@ def toxicity_head(encoder: SentenceEncoder, used: Sequence[LabelledSet]) -> tupl
     quiet = np.array([row.text in calm and not row.label for row in rest])
     return (Head(head.weights * np.float32(slope), (head.bias * slope + shift).astype(np.float32)),
             quiet_threshold(scores[quiet] * slope + shift))
-
-
-def margin_of(encoder: SentenceEncoder, head: Head, data: Path) -> float:
-    """The margin of a toxicity head for many windows, from ordinary calm windows that it was not fitted on."""
-    rows = [row for each in sets.calm_sets(data) if each.name in ORDINARY for row in each.train if sets.held_back(row, 15)]
-    calm = sorted({window for row in rows for window in windows(undisguised(row.text))}, key=lambda text: crc32(text.encode()))
-    return tail(logits(head, read("toxicity-encoder", encoder, calm[:CALM], whole=True)))
-
-
-def tail(logits: Floats) -> float:
-    """The margin for many windows: how far the upper tenth of calm log-odds reaches beyond where it begins, on average.
-
-    The tail of an exponential distribution with this mean grows by it for each factor e in the number of windows.
-    """
-    begin = float(np.quantile(logits, 0.9))
-    return round(float((logits[logits > begin] - begin).mean()), 3)
 
 
 def refusal_head(encoder: SentenceEncoder, data: Path) -> tuple[Head, list[dict[str, float | str]]]:
