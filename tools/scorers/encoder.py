@@ -40,7 +40,7 @@ from tools.scorers.sets import LabelledSet
 from tools.scorers.sets import xstest as xstest_replies
 
 THRESHOLD = 0.5  # of the scorer of refusals
-MARGIN = 0.2  # the least tenth with which calm texts of 5 and 12 sentences of the dev part of `held` are flagged below 0.07 and 0.03
+MARGIN = 0.2  # the least tenth that keeps calm texts of 5 and 12 sentences (dev part of `held`) below 0.07 and 0.03 flagged
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
