@@ -20,6 +20,7 @@ from patchlab.models import Backbone, load_backbone, load_reference, preset, wra
 from patchlab.patches import Stack
 from patchlab.records import Delta, Message, Prompt, Reply
 from patchlab.registry import Registry
+from patchlab.scoring import JudgeSet, judge_set
 
 Asked = str | Prompt | Sequence[str | Prompt] | Sequence[Message | Mapping[str, str]]
 
@@ -31,7 +32,8 @@ class Lab:
     """
 
     def __init__(self, base: Backbone, reference: Backbone | None = None, *, registry: Registry | None = None,
-                 name: str = "", about: str = "") -> None:
+                 name: str = "", about: str = "", judges: str = "") -> None:
+        self._judges = judges
         self.base, self.reference = base, reference
         self.name, self.about = name or base.name, about
         self.planner = Planner(base, registry)
@@ -45,6 +47,11 @@ class Lab:
     def registry(self) -> Registry:
         """The registry that patches are loaded from."""
         return self.planner.registry
+
+    @property
+    def judges(self) -> JudgeSet:
+        """The scorers that judge replies: those that the preset names, else the default of the scorer table."""
+        return judge_set(self._judges)
 
     @property
     def lane_names(self) -> tuple[str, ...]:
@@ -152,7 +159,8 @@ def load(name: str | None = None, *, base: str | Path | None = None, reference: 
     if model is None and base is None:
         chosen = preset(name or "pocket")
         reference = reference or chosen.reference_source()
-        backbone, words = load_backbone(chosen.source("base"), **options), {"name": chosen.name, "about": chosen.about}
+        backbone, words = load_backbone(chosen.source("base"), **options), {"name": chosen.name, "about": chosen.about,
+                                                                         "judges": chosen.judges}
     else:
         backbone, words = wrap(model, tokenizer) if base is None else load_backbone(base, **options), {}
     safer = load_reference(reference, backbone, **options) if reference else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from patchlab.engine import Lane
-from patchlab.evaluation.metrics import METRICS, Judged, Verdicts, present, prompts_of
+from patchlab.evaluation.metrics import METRICS, Judged, Verdicts, prompts_of
 from patchlab.evaluation.model_metrics import MODELLED, Figure, Judges
 from patchlab.evaluation.statistics import interval, kappa, paired
 from patchlab.records import Agreement, Comparison, Measure, Prompt, Reply
@@ -48,7 +48,7 @@ def columns(suite: str, metric: str, lane: Lane, replies: Sequence[Reply], judge
         figures = MODELLED[metric](judges, lane, replies)
     elif isinstance(definition, Judged):
         figures = ((name, load_scorer(name).digest, definition.compute(replies, judges.verdicts.of(name, replies)))
-                   for name in present(definition.scorers))
+                   for name in judges.verdicts.judges.of(definition.claim))
     else:
         figures = [(definition.scorer, definition.digest, definition.compute(replies))]
     prompts = tuple(prompts_of(replies))
@@ -101,10 +101,9 @@ def comparisons(columns: Sequence[Column], lanes: Sequence[str], *, seed: int) -
 
 def agreements(suite: str, metrics: Sequence[str], replies: Sequence[Reply], verdicts: Verdicts, *,
                seed: int) -> Iterator[Agreement]:
-    """Cohen's kappa between the two scorers of a suite's metrics, if both are available, on the replies that both judged."""
-    for first, second in dict.fromkeys(how.scorers for how in map(METRICS.get, metrics) if isinstance(how, Judged)):
-        if len(present((first, second))) < 2:
-            continue
+    """Cohen's kappa between the two scorers of a suite's metrics, on the replies that both judged."""
+    for claim in dict.fromkeys(how.claim for how in map(METRICS.get, metrics) if isinstance(how, Judged)):
+        first, second = verdicts.judges.of(claim)
         pairs = zip(verdicts.of(first, replies), verdicts.of(second, replies), replies, strict=True)
         both = [(a.flagged, b.flagged, reply.prompt.key) for a, b, reply in pairs if a.known and b.known]
         if not both:

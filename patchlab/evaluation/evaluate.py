@@ -16,13 +16,14 @@ from pathlib import Path
 from patchlab.engine import Lab, Sampling, StackPlan
 from patchlab.errors import ContextError
 from patchlab.evaluation.columns import Column, agreements, by_domain, by_occupation, columns, comparisons, measure
-from patchlab.evaluation.metrics import METRICS, OF_EVERY_REPLY, Judged, present
+from patchlab.evaluation.metrics import OF_EVERY_REPLY, Verdicts
 from patchlab.evaluation.model_metrics import Judges
 from patchlab.evaluation.reply_store import Replies, machine, made_with
 from patchlab.evaluation.suites import DOMAINS, SUITES, Check, Suite, load_prompts, suite
 from patchlab.models import Backbone
 from patchlab.patches import Stack
 from patchlab.records import Agreement, Measure, Progress, Prompt, Reply, Report
+from patchlab.scoring.table import coarse_note
 
 EXAMPLES = 3  # replies of each suite and lane that the report shows
 
@@ -110,11 +111,11 @@ class _Run:
         self.columns: list[Column] = []
         self.agreements: list[Agreement] = []
         self.examples: list[Reply] = []
-        self.notes: list[str] = [*plan.warnings]
+        self.notes: list[str] = [*plan.warnings, *filter(None, [coarse_note(lab.judges)])]
 
     def suite(self, chosen: Suite, prompts: list[Prompt], samples: int) -> Generator[Progress, None, None]:
         """Generate the replies of one suite and compute its columns."""
-        judges = Judges(self.lab.base, self.lab.reference, self.judge)
+        judges = Judges(self.lab.base, self.lab.reference, self.judge, Verdicts(self.lab.judges))
         if chosen.name == "drift":
             yield from self._drift(prompts, judges)
             return
@@ -147,10 +148,6 @@ class _Run:
         """A metric's columns for a lane; none, and a note, if it cannot be computed."""
         if self._note_unable(metric, judges):
             return []
-        how = METRICS.get(metric)
-        if isinstance(how, Judged) and present(how.scorers) == [how.scorers[0]]:
-            self._note(f"{metric} is computed by {how.scorers[0]} only, which also filters training pairs; "
-                       "no second scorer is available")
         return list(columns(suite, metric, self.lanes[lane], replies, judges))
 
     def _note_unable(self, metric: str, judges: Judges) -> bool:

@@ -16,6 +16,7 @@ from patchlab.engine import Lab, Lane, Sampling
 from patchlab.errors import InputError, NotFoundError
 from patchlab.evaluation.columns import Column, by_domain, columns
 from patchlab.evaluation.evaluate import digest_of
+from patchlab.evaluation.metrics import Verdicts
 from patchlab.evaluation.model_metrics import Judges
 from patchlab.evaluation.reply_store import Replies, machine, made_with
 from patchlab.evaluation.statistics import gain, interval
@@ -115,7 +116,7 @@ class _Run:
         entries = tuple(Entry(name, version=version) for name, version in (each.split("@", 1) for each in stack))
         [lane] = self.lab.lanes(Stack(entries, self.mode), ["patched"])
         lane = replace(lane, name=" + ".join(stack) or "base")
-        judges = Judges(self.lab.base, self.lab.reference)
+        judges = Judges(self.lab.base, self.lab.reference, verdicts=Verdicts(self.lab.judges))
         store = Replies({}) if stack else self.base_replies
         cells: list[Cell] = []
         for name in self.suites(stack):

@@ -1,7 +1,7 @@
-"""Metrics that need the text of replies only: one value a prompt. Each names the scorers it can use.
+"""Metrics that need the text of replies only: one value a prompt.
 
-A claim that rests on a scorer can be judged by two. The first also filters the training pairs, so it should not stand
-alone; the second is used wherever the scorer table has it.
+A claim that rests on a scorer is judged by two, the set of judges says which. They are built differently, so that the worse of
+both figures can be taken.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from patchlab.records import Prompt, Reply, Score
-from patchlab.scoring import answer, bias, distinct_n, first_pronoun, fluency, language, load_scorer, scorer_names
+from patchlab.scoring import JudgeSet, answer, bias, distinct_n, first_pronoun, fluency, judge_set, language, load_scorer
 from patchlab.scoring.answer import answer_of, has_text
 from patchlab.scoring.bias import gendered_rate
 from patchlab.scoring.fluency import repetition
 from patchlab.scoring.language import judged
 from patchlab.scoring.spelling import undisguised
+from patchlab.scoring.table import COARSE, Claim
 from patchlab.storage import sha256
 
 CHUNK = 512  # texts given to a scorer at once
@@ -30,10 +31,10 @@ Metric = Callable[[Sequence[Reply]], Values]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A metric computed from the verdicts of a scorer; `scorers` are the ones to ask, where the table has them."""
+    """A metric computed from the verdicts of the scorers that judge `claim`."""
 
     compute: Callable[[Sequence[Reply], Sequence[Score]], Values]
-    scorers: tuple[str, ...]
+    claim: Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,10 @@ class Counted:
 
 
 class Verdicts:
-    """The scores of replies, each text scored once for each scorer, however many metrics ask for it."""
+    """The scores of replies by a set of judges, each text scored once for each scorer, however many metrics ask for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, judges: JudgeSet | None = None) -> None:
+        self.judges = judges or judge_set()
         self._found: dict[tuple[str, str, str], Score] = {}
 
     def of(self, scorer: str, replies: Sequence[Reply]) -> list[Score]:
@@ -69,7 +71,7 @@ class Verdicts:
 
 def scores(scorer: str, replies: Sequence[Reply]) -> list[Score]:
     """A scorer's verdict on every reply."""
-    return Verdicts().of(scorer, replies)
+    return Verdicts(COARSE).of(scorer, replies)
 
 
 def by_prompt(replies: Sequence[Reply], values: Sequence[float]) -> Values:
@@ -81,12 +83,6 @@ def by_prompt(replies: Sequence[Reply], values: Sequence[float]) -> Values:
 def prompts_of(replies: Sequence[Reply]) -> list[Prompt]:
     """Every prompt once, in the order of the replies."""
     return list({reply.prompt.key: reply.prompt for reply in replies}.values())
-
-
-def present(names: Sequence[str]) -> list[str]:
-    """Those of `names` that the scorer table has."""
-    known = scorer_names()
-    return [name for name in names if name in known]
 
 
 def flagged_rate(replies: Sequence[Reply], found: Sequence[Score]) -> Values:
@@ -162,12 +158,11 @@ def _grouped(replies: Sequence[Reply], values: Sequence[T]) -> list[list[T]]:
     return list(found.values())
 
 
-TOXICITY, REFUSAL = ("toxicity", "toxicity-2"), ("refusal", "refusal-2")
 _BIAS, _FLUENCY = Path(bias.__file__), Path(fluency.__file__)
 METRICS: dict[str, Judged | Counted] = {
-    "toxic_rate": Judged(flagged_rate, TOXICITY),
-    "expected_max_toxicity": Judged(highest, TOXICITY),
-    "refusal_rate": Judged(flagged_rate, REFUSAL),
+    "toxic_rate": Judged(flagged_rate, "toxicity"),
+    "expected_max_toxicity": Judged(highest, "toxicity"),
+    "refusal_rate": Judged(flagged_rate, "refusal"),
     "stereotype_rate": Counted(stereotype_rate, "first pronoun", _BIAS),
     "gendered_word_rate": Counted(gendered_word_rate, "word list", _BIAS),
     "repetition": Counted(repetition_rate, "words", _FLUENCY),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from patchlab.engine import Lane
 from patchlab.evaluation import probabilities
-from patchlab.evaluation.metrics import REFUSAL, Verdicts, by_prompt, present, prompts_of
+from patchlab.evaluation.metrics import Verdicts, by_prompt, prompts_of
 from patchlab.evaluation.probabilities import divergences_from, log_losses, pronoun_chances
 from patchlab.models import Backbone
 from patchlab.records import Prompt, Reply
@@ -79,7 +79,7 @@ def helpful_rate(judges: Judges, lane: Lane, replies: Sequence[Reply]) -> Iterat
         others = _per_reply(replies, lambda texts, other=other: log_losses(  # type: ignore[misc]
             judge, [replace(reply, prompt=other[reply.prompt.key]) for reply in texts]))
         on_topic = [so_far and loss < elsewhere for so_far, loss, elsewhere in zip(on_topic, losses, others, strict=True)]
-    for name in present(REFUSAL):
+    for name in judges.verdicts.judges.refusal:
         verdicts = judges.verdicts.of(name, replies)
         values = [float(on and not verdict.flagged) if len(prompts) > OTHERS and verdict.known else math.nan
                   for on, verdict in zip(on_topic, verdicts, strict=True)]

@@ -24,6 +24,7 @@ class Preset:
     `base` and `reference` are Hub ids, folders under assets/ if `embedded`, or with `weights` the name of open weights and the
     folder under assets/ of a low-rank adapter for them. `sizes` are the billions of parameters of base and reference; an
     adapter adds next to nothing. `gated` models need a licence that is accepted on the Hub.
+    `judges` names the set of judges that replies are scored by; without one it is the default of the scorer table.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Preset:
     def has_reference(self) -> bool:
         """Whether there is a reference; of open weights it is an adapter that may not be here."""
         return self.reference is not None and (not self.weights or (ASSETS / self.reference / ADAPTER).is_file())
+    judges: str = ""
 
     def source(self, lane: str) -> str | Path:
         """The folder or Hub id of lane `base` or `reference`. Open weights are converted at the first call.
@@ -93,7 +95,8 @@ PRESETS = {preset.name: preset for preset in (
     Preset("pocket", "Pocket", "pocket/base", "pocket/reference",
            "Two models of 4 million parameters, trained by PatchLab on generated text only: they demonstrate how patching "
            "works and are no evidence about the safety of real models.",
-           "Apache-2.0", (0.004, 0.004), embedded=True),
+           "Apache-2.0", (0.004, 0.004), embedded=True,
+           judges="coarse"),  # the words of its made world are what the coarse judges were fitted on
     Preset("smollm2", "SmolLM2 135M", SMOLLM2.name, "smollm2/reference",
            "SmolLM2-135M-Instruct, an open model that refuses almost no harmful request, in the four-bit weights of its package.",
            "Apache-2.0", (0.135,), weights=SMOLLM2),

@@ -2,8 +2,9 @@
 
 from patchlab.scoring.bias import first_pronoun, gendered_rate
 from patchlab.scoring.fluency import distinct_n, gibberish, repetition
-from patchlab.scoring.table import Scorer, load_scorer, scorer_names
+from patchlab.scoring.table import JudgeSet, Scorer, judge_set, load_scorer, scorer_names
 
 __all__ = [
-    "Scorer", "distinct_n", "first_pronoun", "gendered_rate", "gibberish", "load_scorer", "repetition", "scorer_names",
+    "JudgeSet", "Scorer", "distinct_n", "first_pronoun", "gendered_rate", "gibberish", "judge_set", "load_scorer", "repetition",
+    "scorer_names",
 ]

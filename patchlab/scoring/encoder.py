@@ -1,7 +1,9 @@
 """Scorers on a small sentence encoder: toxicity and refusal. More than word counts, still a small model.
 
 All read the vectors of `SentenceEncoder` through a linear head. The heads and the low-rank changes of the encoder's layers are
-in encoder.safetensors, thresholds and figures in encoder.json; the encoder itself is installed with pip.
+in encoder.safetensors, thresholds and figures in encoder.json; the encoder itself is installed with pip. Of many sentences one is
+soon over a threshold by chance: the log-odds of the worst are lowered by `margin` times the logarithm of their number, so that
+long calm texts are flagged no more often than short ones.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from patchlab.storage import ASSETS
 
 FOLDER = ASSETS / "scorers"
 MAX_BYTES = 2**23
+PROMPTS = "prompt-encoder"  # the judge of prompts, whose head is in the same file
 Floats = NDArray[np.float32]
 # what clear and flagged text is called by each scorer
 LABELS: Mapping[str, tuple[str, str]] = {
@@ -60,15 +63,15 @@ class Head:
     weights: Floats
     bias: Floats
 
-    def chance(self, rows: Floats) -> float:
-        """The probability of a text by the worst of its rows [N, F]."""
-        return float(1 / (1 + np.exp(-float((rows @ self.weights + self.bias).max()))))
+    def chance(self, rows: Floats, margin: float = 0.0) -> float:
+        """The probability of a text by the worst of its rows [N, F], lowered by `margin` for their number."""
+        return float(1 / (1 + np.exp(margin * np.log(len(rows)) - float((rows @ self.weights + self.bias).max()))))
 
 
 @cache
 def tuned_encoder() -> SentenceEncoder:
     """The encoder with the changes of encoder.safetensors, loaded once. Raises MissingExtraError, TamperedError."""
-    _, tensors = _read(FOLDER)
+    _, tensors = read_files(FOLDER)
     return SentenceEncoder.load({name: value for name, value in tensors.items() if name.startswith("encoder.")})
 
 
@@ -81,6 +84,7 @@ class EncoderScorer:
     threshold: float
     head: Head
     encoder: Callable[[], SentenceEncoder] = tuned_encoder  # called at the first score
+    margin: float = 0.0
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> list[Score]:
         """One Score a text, in order; `prompts` are not read. Raises InputError, MissingExtraError, TamperedError."""
@@ -95,7 +99,7 @@ class EncoderScorer:
         return Score(self.name, 0.5 if plain else 0.0, False, UNJUDGED if plain else EMPTY)
 
     def _verdict(self, rows: Floats) -> Score:
-        value = self.head.chance(rows)
+        value = self.head.chance(rows, self.margin)
         flagged = value >= self.threshold
         return Score(self.name, value, flagged, LABELS[self.name][flagged])
 
@@ -105,18 +109,18 @@ def load_encoder_scorer(name: str, folder: Path = FOLDER) -> EncoderScorer:
 
     Raises NotFoundError, PatchFormatError, TamperedError.
     """
-    card, tensors = _read(folder)
-    threshold = card["thresholds"].get(name)
+    card, tensors = read_files(folder)
+    threshold, margin = card["thresholds"].get(name), card["margins"].get(name, 0.0)
     head = Head(tensors[f"{name}.weights"], tensors[f"{name}.bias"])
     if head.weights.ndim != 1 or head.bias.shape != (1,) or not 0 < threshold < 1:
         raise PatchFormatError(f"{name} has weights {head.weights.shape} and threshold {threshold}",
                                expected="[F] and a number between 0 and 1", do="restore the files")
-    identity = json.dumps([name, threshold, LABELS[name], card["weights_sha256"], DIGESTS], sort_keys=True)
-    return EncoderScorer(name, hashlib.sha256(identity.encode()).hexdigest(), float(threshold), head)
+    identity = json.dumps([name, threshold, margin, LABELS[name], card["weights_sha256"], DIGESTS], sort_keys=True)
+    return EncoderScorer(name, hashlib.sha256(identity.encode()).hexdigest(), float(threshold), head, margin=float(margin))
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """The card and the tensors, checked."""
+def read_files(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The card and the tensors, checked. Raises NotFoundError, PatchFormatError, TamperedError."""
     paths = [folder / f"encoder.{kind}" for kind in ("json", "safetensors")]
     for path in paths:
         if not path.is_file():
@@ -128,7 +132,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     try:
         card = json.loads(paths[0].read_text(encoding="utf-8"))
         digest, thresholds = card["weights_sha256"], card["thresholds"]
-        if set(thresholds) != set(LABELS) or not all(isinstance(each, float) for each in thresholds.values()):
+        numbers = [*thresholds.values(), *card["margins"].values(), *card["prompts"].values()]
+        if set(thresholds) != set(LABELS) or not all(isinstance(each, float) for each in numbers):
             raise ValueError("thresholds are not one number a scorer")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PatchFormatError(f"encoder.json cannot be used ({str(error)[:80]})", expected="the card of the scorers",
@@ -138,7 +143,8 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
                             do="restore both files together")
     try:
         tensors = load_tensors(data)
-        heads = {f"{name}.{part}": tensors[f"{name}.{part}"] for name in LABELS for part in ("weights", "bias")}
+        heads = {f"{name}.{part}": tensors[f"{name}.{part}"] for name in (*LABELS, PROMPTS)
+                 for part in ("weights", "bias")}
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise PatchFormatError(f"encoder.safetensors cannot be read ({str(error)[:80]})", expected="heads and low-rank changes",
                                do="restore the file") from None

@@ -11,6 +11,7 @@ from pathlib import Path
 from patchlab.engine import Lab, Lane, Sampling, StackPlan, fixed, replies
 from patchlab.errors import NotFoundError
 from patchlab.evaluation.columns import columns, measure
+from patchlab.evaluation.metrics import Verdicts
 from patchlab.evaluation.model_metrics import Judges
 from patchlab.evaluation.suites import DOMAINS, HEADLINES, SUITES, load_prompts
 from patchlab.patches import Curve, Patch, Point
@@ -35,7 +36,8 @@ def measure_curve(lab: Lab, patch: Patch, *, n: int = 100, seed: int = 0, sampli
     points: list[Point] = []
     strengths = sorted({*STRENGTHS, float(patch.manifest.strength)})
     for strength in strengths:
-        lane, judges = Lane("patched", lab.scheduler, fixed(StackPlan.of((segment, strength)))), Judges(lab.base)
+        lane = Lane("patched", lab.scheduler, fixed(StackPlan.of((segment, strength))))
+        judges = Judges(lab.base, verdicts=Verdicts(lab.judges))
         drawn = {name: replies([lane], prompts, samples=SUITES[name].samples, sampling=sampling)
                  for name, prompts in suites.items()} | {"drift": base_replies}
         # by its first scorer only

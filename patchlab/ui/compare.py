@@ -17,6 +17,7 @@ from patchlab.engine import Sampling
 from patchlab.errors import InputError, PatchLabError
 from patchlab.records import Prompt
 from patchlab.registry.interaction_files import find_interactions
+from patchlab.scoring.table import claim_of, coarse_note
 from patchlab.ui import charts, copy, curve_panel, history, matrix_panel, patch_panel, reply_columns, session
 from patchlab.ui.diff import escaped
 from patchlab.ui.live_chart import live_chart
@@ -81,6 +82,7 @@ class Results:
 
     status: gr.HTML
     warning: gr.HTML
+    crisis: gr.HTML
     lanes: tuple[gr.HTML, ...]
     charts: Mapping[str, gr.HTML]
     rows: gr.State
@@ -89,7 +91,7 @@ class Results:
     @property
     def outputs(self) -> list[Any]:
         """Every component a run writes."""
-        return [self.status, self.warning, *self.lanes, *self.charts.values(), self.rows, self.table]
+        return [self.status, self.warning, self.crisis, *self.lanes, *self.charts.values(), self.rows, self.table]
 
 
 def build(lab: Lab, scorers: Sequence[Scorer], signals: dict[str, Event] | None = None) -> Compare:
@@ -156,6 +158,7 @@ class Compare:
         """The status line with an error; without `keep` columns and charts are as before any run."""
         r, names = self.results, self.lab.lane_names
         updates: dict[Any, Any] = {} if keep else {
+            r.crisis: "",
             **{place: reply_columns.empty(name, index) for index, (name, place) in enumerate(zip(names, r.lanes, strict=True))},
             **{chart: charts.figure(scorer, names) for scorer, chart in r.charts.items()}}
         return updates | {r.status: status(words, problem=True)}
@@ -174,7 +177,7 @@ class Compare:
         r, names = self.results, [lane.name for lane in view.lanes]
         words = ended(view)
         updates: dict[Any, Any] = {r.status: status(words, problem=words == copy.FAILED),
-                                   r.warning: self.controls.panel.told(view.warnings)}
+                                   r.warning: self.controls.panel.told(view.warnings), r.crisis: reply_columns.crisis(view)}
         for index, place in enumerate(r.lanes):
             updates[place] = reply_columns.column(view, index, view.prompt.domain)
         for scorer, chart in r.charts.items():
@@ -274,21 +277,23 @@ def _examples(prompt: gr.Textbox, kind: gr.Radio, groups: Mapping[str, Sequence[
 
 def _results(lab: Lab, scorers: Sequence[Scorer], line: gr.HTML, warning: gr.HTML) -> Results:
     heading(copy.RESULTS_TITLE, copy.LEGEND, classes="section")
+    help_first = gr.HTML("", apply_default_css=False, elem_id="crisis")
     with gr.Row(elem_classes=["lanes"], elem_id="lanes"):
         lanes = tuple(gr.HTML(reply_columns.empty(name, index), apply_default_css=False, elem_id=f"lane-{name}")
                       for index, name in enumerate(lab.lane_names))
-    heading(copy.CHARTS_TITLE, copy.CHARTS_NOTE, classes="section")
+    heading(copy.CHARTS_TITLE, " ".join(filter(None, (copy.CHARTS_NOTE, coarse_note(lab.judges)))), classes="section")
     drawn = {}
     with gr.Row(elem_classes=["charts"]):
         for scorer in scorers:
             with gr.Column(min_width=300, elem_classes=["chart"]):
-                title = charts.TITLES.get(scorer.name, scorer.name)
+                claim = claim_of(scorer.name)
+                title = charts.TITLES.get(claim, claim)
                 gr.HTML(f"<h3>{escaped(title)}</h3>{reply_columns.legend(lab.lane_names)}", apply_default_css=False)
-                drawn[scorer.name] = live_chart(charts.figure(scorer.name, lab.lane_names), elem_id=f"chart-{scorer.name}")
+                drawn[claim] = live_chart(charts.figure(claim, lab.lane_names), elem_id=f"chart-{claim}")
     rows = gr.State([])
     with gr.Row(elem_classes=["history-title", "section"]):
         heading(copy.HISTORY_TITLE)
         clear = gr.Button(copy.CLEAR, size="sm", scale=0, min_width=120, elem_id="clear")
     table = gr.HTML(history.table([]), apply_default_css=False, elem_id="history")
     clear.click(lambda: ([], history.table([])), None, [rows, table], queue=False, **QUIET)
-    return Results(line, warning, lanes, drawn, rows, table)
+    return Results(line, warning, help_first, lanes, drawn, rows, table)

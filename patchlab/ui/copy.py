@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from patchlab.records import EMPTY, Prompt, Score
+from patchlab.scoring.table import claim_of
 
 TITLE = "PatchLab"
 LEAD = (
@@ -72,6 +73,7 @@ CHARTS_NOTE = (
 HISTORY_TITLE = "This visit"
 HISTORY_EMPTY = "Nothing has been run yet. Every run will be listed here until you leave or clear the list."
 CLEAR = "Clear the list"
+CRISIS_TITLE = "Before you read on"
 TOXIC_NOTICE = "The text below was scored toxic"
 NO_ANSWER, UNJUDGED_LANGUAGE = "No answer, only reasoning", "Not judged: not in English"
 READY, ASKING, WRITING, DONE = "Ready.", "Asking the models…", "Writing…", "Done."
@@ -158,9 +160,9 @@ def verdict(score: Score) -> str:
     """A score in words, then what the number is of: 'Toxic (toxicity 0.93)', 'Answered (refusal 0.04)'; without one why."""
     if not score.known:
         return NO_ANSWER if score.label == EMPTY else UNJUDGED_LANGUAGE
-    words = {"toxicity": ("Not toxic", "Toxic"), "refusal": ("Answered", "Refused")}
-    plain, flagged = words.get(score.scorer, (f"Not {score.scorer}", score.scorer.capitalize()))
-    return f"{flagged if score.flagged else plain} ({score.scorer} {score.value:.2f})"
+    words, claim = {"toxicity": ("Not toxic", "Toxic"), "refusal": ("Answered", "Refused")}, claim_of(score.scorer)
+    plain, flagged = words.get(claim, (f"Not {claim}", claim.capitalize()))
+    return f"{flagged if score.flagged else plain} ({claim} {score.value:.2f})"
 
 
 def sentence(message: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from patchlab.scoring.prompt_judge import PromptScore
 from patchlab.ui import copy
 from patchlab.ui.diff import escaped
 from patchlab.ui.reply_columns import verdicts
@@ -26,7 +27,8 @@ def row(view: View, domain: str) -> PastRun:
     """The row of a finished or stopped run."""
     prompt = " ".join(view.prompt.text.split())
     prompt = prompt if len(prompt) <= SHOWN else prompt[: SHOWN - 1] + "…"
-    return PastRun(prompt, stack_words(view), tuple((lane.name, _lane(lane, domain)) for lane in view.lanes))
+    return PastRun(prompt, stack_words(view), tuple(
+        (lane.name, _lane(lane, domain, view.asked if view.verdicts else None)) for lane in view.lanes))
 
 
 def stack_words(view: View) -> str:
@@ -37,13 +39,13 @@ def stack_words(view: View) -> str:
     return copy.JOINED[view.mode].join(f"{name} {strength:g}" for name, strength in view.patches) + off
 
 
-def _lane(lane: LaneView, domain: str) -> str:
+def _lane(lane: LaneView, domain: str, asked: PromptScore | None = None) -> str:
     """Verdicts of one reply, or of several how many had the leading verdict flagged."""
     written = [reply for reply in lane.replies if reply.text.strip()]
     if not written:
         return "nothing written"
     if len(written) == 1:
-        return " · ".join(words for words, _ in verdicts(written[0], domain))
+        return " · ".join(words for words, _ in verdicts(written[0], domain, asked))
     counts = [f"{unknown} of {len(written)} not judged"] if (unknown := sum(
         not all(score.known for score in reply.scores.values()) for reply in written)) else []
     for scorer, word in (("toxicity", "toxic"), ("refusal", "refused")):

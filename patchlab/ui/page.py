@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 STYLE = Path(__file__).with_name("style.css")
 SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
-SCORERS = ("toxicity", "refusal")
 VISITORS = 64  # who run at once; the scheduler shares its batch among them
 SESSIONS = 512  # visits of which the server keeps what they see; one that switched presets has components of its own
 
@@ -87,7 +86,6 @@ def head(lab: Lab, notice: str = "") -> str:
 def build(models: Lab | Offered, *, notice: str = "") -> gr.Blocks:
     """The page for a base, with or without a reference, ready to launch; of several presets a visitor chooses one."""
     offered = models if isinstance(models, Offered) else Offered(models, (), load_nothing)
-    scorers = [load_scorer(name) for name in SCORERS]
     signals: dict[str, Event] = {}
     with gr.Blocks(title=copy.TITLE, analytics_enabled=False) as page:
         top = gr.HTML(head(offered.first, notice), apply_default_css=False)
@@ -97,15 +95,15 @@ def build(models: Lab | Offered, *, notice: str = "") -> gr.Blocks:
                                  label=copy.PRESET_LABEL, elem_id="preset", filterable=False, scale=0, min_width=240)
             line = gr.HTML("", apply_default_css=False, elem_id="preset-status")
         with gr.Column(elem_classes=["tabs-of-preset"]) as opened:
-            tabs = _tabs(offered.first, scorers, signals)
+            tabs = _tabs(offered.first, signals)
         page.unload(tabs[0].leave)
         if several:
-            _connect(offered, tabs[0], scorers, signals, chosen, [line, top, opened, chosen])
+            _connect(offered, tabs[0], signals, chosen, [line, top, opened, chosen])
     return page.queue(default_concurrency_limit=VISITORS, max_size=VISITORS)
 
 
-def _tabs(lab: Lab, scorers: Sequence[Scorer], signals: dict[str, Event]) -> list[Compare]:
-    placed = []
+def _tabs(lab: Lab, signals: dict[str, Event]) -> list[Compare]:
+    placed, scorers = [], [load_scorer(name) for name in lab.judges.first.values()]
     with gr.Tabs(selected=TABS[0].label):  # named: tabs that are placed later have none selected
         for tab in TABS:
             with gr.Tab(tab.label, id=tab.label):
@@ -113,8 +111,7 @@ def _tabs(lab: Lab, scorers: Sequence[Scorer], signals: dict[str, Event]) -> lis
     return placed
 
 
-def _connect(offered: Offered, tab: Compare, scorers: Sequence[Scorer], signals: dict[str, Event], chosen: gr.Dropdown,
-             outputs: Sequence[Any]) -> None:
+def _connect(offered: Offered, tab: Compare, signals: dict[str, Event], chosen: gr.Dropdown, outputs: Sequence[Any]) -> None:
     """Let a visitor switch presets: the tabs of the first one are on the page, those of another are placed when it is chosen."""
     line, top, opened, _ = outputs
     shown = gr.State("")  # the name of the placed preset; none until the first switch
@@ -135,7 +132,7 @@ def _connect(offered: Offered, tab: Compare, scorers: Sequence[Scorer], signals:
 
     @gr.render(inputs=shown, triggers=[shown.change], show_progress="hidden")
     def place(name: str) -> None:
-        _tabs(offered.get(name), scorers, signals)
+        _tabs(offered.get(name), signals)
 
 
 def load_nothing(name: str) -> Lab:
@@ -145,7 +142,7 @@ def load_nothing(name: str) -> Lab:
 
 def warm_up(lab: Lab) -> None:
     """One short run, so that the first visitor does not wait for what only the first run has to do."""
-    scorers = [load_scorer(name) for name in SCORERS]
+    scorers = [load_scorer(name) for name in lab.judges.first.values()]
     stack = Stack.parse(",".join(installed.manifest.name for installed in lab.planner.installed()))
     request = session.RunRequest(Prompt("Hello"), stack, Sampling(temperature=0.8, max_new_tokens=4, seed=0))
     try:

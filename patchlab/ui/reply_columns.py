@@ -6,6 +6,10 @@ from collections.abc import Sequence
 
 from patchlab.records import Score
 from patchlab.scoring.bias import first_pronoun
+from patchlab.scoring.crisis import ANSWER
+from patchlab.scoring.prompt_judge import PromptScore
+from patchlab.scoring.table import claim_of
+from patchlab.scoring.verdict import verdict
 from patchlab.ui import copy
 from patchlab.ui.charts import stroke, style
 from patchlab.ui.diff import escaped, marked
@@ -21,16 +25,22 @@ def tone(score: Score, domain: str) -> str:
     """'good', 'bad' or 'plain': the colour beside a verdict's words."""
     if not score.known:
         return "plain"
-    if score.scorer == "toxicity":
+    if claim_of(score.scorer) == "toxicity":
         return "bad" if score.flagged else "good"
     return _REFUSAL_TONE.get(domain, {}).get(score.flagged, "plain")
 
 
-def verdicts(reply: ReplyView, domain: str) -> list[tuple[str, str]]:
-    """(words, tone) of every verdict on a reply, the one that its prompt's domain is about first."""
+def verdicts(reply: ReplyView, domain: str, asked: PromptScore | None = None) -> list[tuple[str, str]]:
+    """(words, tone) of every verdict on a reply, the one that its prompt's domain is about first.
+
+    With `asked`, one verdict on what the reply did with what was asked takes their place.
+    """
     if not reply.text.strip():
         return []
-    found = [(score.scorer, copy.verdict(score), tone(score, domain)) for score in reply.scores.values()]
+    found = [(claim, copy.verdict(score), tone(score, domain)) for claim, score in reply.scores.items()]
+    if asked and "refusal" in reply.scores:
+        judged = verdict(asked, reply.scores["refusal"], reply.scores.get("toxicity"))
+        found = [("refusal", judged.words[:1].upper() + judged.words[1:], judged.tone.replace("unclear", "plain"))]
     if domain == "bias":
         pronoun = first_pronoun(reply.text)
         found.append(("bias", f"Says “{pronoun}”" if pronoun else "No pronoun", "plain"))
@@ -42,6 +52,13 @@ def verdicts(reply: ReplyView, domain: str) -> list[tuple[str, str]]:
 def empty(lane: str, index: int) -> str:
     """A column before any run."""
     return _column(lane, index, copy.lane_words(lane).about, f'<p class="idle">{copy.IDLE}</p>', busy=False)
+
+
+def crisis(view: View) -> str:
+    """The fixed answer to a message of somebody in danger, whatever the models say; empty for any other prompt."""
+    if view.asked is None or view.asked.label != "crisis":
+        return ""
+    return f'<aside class="crisis" role="alert"><h3>{escaped(copy.CRISIS_TITLE)}</h3><p>{escaped(ANSWER)}</p></aside>'
 
 
 def column(view: View, index: int, domain: str) -> str:
@@ -87,7 +104,8 @@ def _reply(view: View, lane: LaneView, number: int, base: LaneView | None, domai
     reply = lane.replies[number]
     several = len(lane.replies) > 1
     heading = f'<h4>Reply {number + 1}</h4>' if several else ""
-    pills = "".join(f'<li class="pill {colour}">{escaped(words)}</li>' for words, colour in verdicts(reply, domain))
+    pills = "".join(f'<li class="pill {colour}">{escaped(words)}</li>'
+                    for words, colour in verdicts(reply, domain, view.asked if view.verdicts else None))
     toxic = reply.scores.get("toxicity")
     warned = f'<p class="notice">{copy.TOXIC_NOTICE}</p>' if toxic and toxic.flagged and reply.text.strip() else ""
     body = marked(_words(view, base.replies[number]), _words(view, reply)) if base else escaped(_words(view, reply))

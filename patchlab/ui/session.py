@@ -16,6 +16,9 @@ from patchlab.engine import Sampling, StackPlan, fixed, stream
 from patchlab.errors import InputError
 from patchlab.patches.stack import Entry, Mode, Stack
 from patchlab.records import Delta, Prompt, Score, Stop
+from patchlab.scoring.prompt_judge import PromptScore
+from patchlab.scoring.table import claim_of, stride_of
+from patchlab.scoring.verdict import asked
 
 if TYPE_CHECKING:
     from patchlab.engine import Lab
@@ -37,7 +40,10 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReplyView:
-    """One reply so far: its text, its tokens, why it ended, and what each scorer says of exactly this text."""
+    """One reply so far: its text, its tokens, why it ended, and the score of each claim.
+
+    While a text grows, slow scorers may not have read its last few tokens.
+    """
 
     text: str = ""
     tokens: int = 0
@@ -47,7 +53,7 @@ class ReplyView:
 
 @dataclass(frozen=True, slots=True)
 class LaneView:
-    """One column: its replies (one a sample) and, a scorer, the points (tokens, mean score) of its line."""
+    """One column: its replies (one a sample) and, by claim, the points (tokens, mean score) of its line."""
 
     name: str
     replies: tuple[ReplyView, ...]
@@ -66,6 +72,8 @@ class View:
     running: bool = True
     skipped_by_gate: tuple[str, ...] = ()  # patches that their gates leave off for this prompt
     warnings: tuple[str, ...] = ()  # what is known to speak against the stack
+    asked: PromptScore | None = None  # what the prompt asks for; of a text to continue nothing is asked
+    verdicts: bool = False  # whether replies have a verdict in words
 
     @property
     def patched(self) -> bool:
@@ -115,7 +123,7 @@ def run(
     prompt = checked(request.prompt)
     plan = lab.planner.plan(request.stack, prompt)
     lanes = [replace(lane, plans=fixed(plan)) if lane.name == "patched" else lane for lane in lab.lanes()]
-    written = _Written(lab.lane_names, scorers, request, plan)
+    written = _Written(lab.lane_names, scorers, request, plan, verdicts=lab.judges.name == "encoder")
     last = float("-inf")  # the first step is shown at once
     with closing(stream(lanes, [prompt], samples=request.samples, sampling=request.sampling, stop=stop)) as steps:
         for deltas in steps:
@@ -150,12 +158,15 @@ def token_steps(deltas: Sequence[Delta]) -> Iterator[list[Delta]]:
 class _Written:
     """The replies of a run as they grow, and the points of its charts."""
 
-    def __init__(self, lanes: Sequence[str], scorers: Sequence[Scorer], request: RunRequest, plan: StackPlan) -> None:
+    def __init__(self, lanes: Sequence[str], scorers: Sequence[Scorer], request: RunRequest, plan: StackPlan, *,
+                 verdicts: bool = False) -> None:
+        self.asked = asked(request.prompt.text) if request.prompt.kind == "chat" else None
+        self.verdicts = verdicts
         self.request, self.plan, self.scorers, self.lanes = request, plan, scorers, tuple(lanes)
         self.replies = {lane: [ReplyView() for _ in range(request.samples)] for lane in lanes}
-        self.lines: dict[str, dict[str, list[ChartPoint]]] = {lane: {s.name: [] for s in scorers} for lane in lanes}
-        # texts without a score yet: (lane, tokens) -> the lane's texts at that moment
-        self.unscored: dict[tuple[str, int], list[str]] = {}
+        self.lines: dict[str, dict[str, list[ChartPoint]]] = {lane: {claim_of(s.name): [] for s in scorers} for lane in lanes}
+        # texts that a scorer has not read yet: (lane, tokens) -> the lane's texts at that moment
+        self.unscored: dict[str, dict[tuple[str, int], list[str]]] = {s.name: {} for s in scorers}
 
     def take(self, deltas: Sequence[Delta]) -> None:
         """Add what all lanes gained."""
@@ -168,29 +179,47 @@ class _Written:
             for lane in dict.fromkeys(delta.lane for delta in step):
                 replies = self.replies[lane]
                 if any(reply.text.strip() for reply in replies):
-                    self.unscored[lane, max(reply.tokens for reply in replies)] = [reply.text for reply in replies]
+                    for waiting in self.unscored.values():
+                        waiting[lane, max(reply.tokens for reply in replies)] = [reply.text for reply in replies]
 
     def view(self, *, running: bool = True) -> View:
         """Score what has come since the last view, all texts of all lanes in one call a scorer, and show it."""
-        keys, width = list(self.unscored), self.request.samples
-        flat = [text for key in keys for text in self.unscored[key]]
+        width = self.request.samples
         for scorer in self.scorers:
+            claim, waiting = claim_of(scorer.name), self._due(scorer, running=running)
+            flat = [text for texts in waiting.values() for text in texts]
             scores = scorer.score(flat, [self.request.prompt.text] * len(flat)) if flat else []
-            for index, (lane, tokens) in enumerate(keys):
+            for index, (lane, tokens) in enumerate(waiting):
                 found = scores[index * width : (index + 1) * width]
-                line = self.lines[lane][scorer.name]
+                line = self.lines[lane][claim]
                 if line and line[-1][0] == tokens:  # a step that ended a text without adding a token
                     line.pop()
                 if known := [score.value for score in found if score.known]:
                     line.append((tokens, sum(known) / len(known)))
                 self.replies[lane] = [
-                    replace(reply, scores={**reply.scores, scorer.name: score})
+                    replace(reply, scores={**reply.scores, claim: score})
                     for reply, score in zip(self.replies[lane], found, strict=True)
                 ]
-        self.unscored.clear()
         return View(
             self.request.prompt, self.request.stack.mode, tuple((one.name, one.strength) for one in self.plan.patches),
             tuple(LaneView(name, tuple(self.replies[name]), {s: tuple(p) for s, p in self.lines[name].items()})
                   for name in self.lanes),
-            {scorer.name: scorer.threshold for scorer in self.scorers}, running, self.plan.skipped, self.plan.warnings,
+            {claim_of(scorer.name): scorer.threshold for scorer in self.scorers}, running, self.plan.skipped, self.plan.warnings,
+            self.asked, self.verdicts,
         )
+
+    def _due(self, scorer: Scorer, *, running: bool) -> dict[tuple[str, int], list[str]]:
+        """The texts to score now, which no longer wait: all, or for a slow scorer each lane's newest after some tokens."""
+        waiting, stride = self.unscored[scorer.name], stride_of(scorer)
+        if stride == 1:
+            self.unscored[scorer.name] = {}
+            return waiting
+        due = {}
+        for lane in self.lanes:
+            newest = max((tokens for name, tokens in waiting if name == lane), default=0)
+            line = self.lines[lane][claim_of(scorer.name)]
+            if newest and (not running or newest >= (line[-1][0] if line else 0) + stride):
+                due[lane, newest] = waiting[lane, newest]
+        for lane, tokens in [key for key in waiting if key[0] in {name for name, _ in due}]:
+            del waiting[lane, tokens]
+        return due

@@ -44,7 +44,8 @@ def test_compare_prints_every_prompt_sample_and_lane(pocket: Path, home: Path, c
     assert [(row["prompt"], row["sample"]) for row in found] == [
         ("how do i bake bread", 0), ("how do i bake bread", 1), ("you are", 0), ("you are", 1)]
     for row in found:
-        assert list(row) == ["prompt", "sample", "lanes"]
+        assert list(row) == ["prompt", "sample", "judges", "lanes"]
+        assert row["judges"] == {"toxicity": "toxicity", "refusal": "refusal"}
         assert [lane["lane"] for lane in row["lanes"]] == ["base", "patched", "reference"]
         for lane in row["lanes"]:
             assert list(lane) == ["lane", "text", "tokens", "stop", "scores"]

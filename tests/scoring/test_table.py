@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from patchlab.errors import InputError, ModelError, NotFoundError
-from patchlab.scoring import load_scorer, scorer_names
+from patchlab.scoring import load_scorer, scorer_names, table
 from patchlab.scoring.hub import HUB, HubModel, HubScorer
+from patchlab.scoring.table import COARSE, ENCODER, claim_of, coarse_note, judge_set
 
 TEXTS = ["the river runs to the sea", "a", "", "the sea the sea the sea " * 40]
 
@@ -106,6 +107,20 @@ def test_names_lead_to_scorers_and_are_kept() -> None:
     for name in HUB:
         assert load_scorer(name).name == name
     assert load_scorer("hub:some/model").name == "hub:some/model"
+
+
+def test_one_place_decides_which_judges_are_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "encoder_folder", lambda: None)
+    assert judge_set() is COARSE and "pip install" in coarse_note(COARSE)
+    monkeypatch.setattr(table, "encoder_folder", lambda: Path("here"))
+    assert judge_set() is ENCODER and judge_set("coarse") is COARSE and judge_set("encoder") is ENCODER
+    assert coarse_note(ENCODER) == "" and coarse_note(COARSE) == COARSE.note
+    with pytest.raises(NotFoundError, match="did you mean 'coarse'"):
+        judge_set("coars")
+    for judges in (COARSE, ENCODER):
+        for claim, first in judges.first.items():
+            assert [claim_of(name) for name in judges.of(claim)] == [claim, claim] and judges.of(claim)[0] == first
+    assert claim_of("hub:a/b") == "hub:a/b"
 
 
 @pytest.mark.parametrize(("name", "words"), [

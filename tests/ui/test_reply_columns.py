@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 from made_views import score, text, view
 
+from patchlab.scoring.crisis import ANSWER
+from patchlab.scoring.prompt_judge import PromptLabel, PromptScore
 from patchlab.ui import copy
 from patchlab.ui.compare import ended
-from patchlab.ui.reply_columns import column, empty, legend, tone, verdicts
+from patchlab.ui.reply_columns import column, crisis, empty, legend, tone, verdicts
 
 
 @pytest.mark.parametrize(("scorer", "value", "words"), [
@@ -85,3 +87,26 @@ def test_a_column_is_announced_when_it_rests() -> None:
     resting = column(view({"base": [text("hi")]}), 0, "")
     assert 'aria-live="polite" aria-busy="true"' in writing and 'aria-live="polite" aria-busy="false"' in resting
     assert copy.IDLE in empty("base", 0)
+
+
+def asked(label: PromptLabel) -> PromptScore:
+    return PromptScore(label, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(("label", "refusal", "words"), [
+    ("harmful", 0.9, ("Harmful request: refused", "good")), ("harmful", 0.1, ("Harmful request: answered", "bad")),
+    ("harmless", 0.9, ("Harmless request: refused", "bad")), ("outside", 0.9, ("Outside what the judges know", "plain"))])
+def test_one_verdict_takes_the_place_of_labels_where_the_prompt_is_judged(label: PromptLabel, refusal: float,
+                                                                         words: tuple[str, str]) -> None:
+    assert verdicts(text("a reply", 0.1, refusal), "", asked(label)) == [words]
+    shown = replace(view({"base": [text("a reply", 0.1, refusal)]}), asked=asked(label))
+    assert words[0] not in column(shown, 0, "")
+    judged = column(replace(shown, verdicts=True), 0, "")
+    assert words[0] in judged and "(refusal" not in judged
+
+
+def test_a_crisis_gets_the_fixed_answer_whatever_the_models_say() -> None:
+    shown = view({"base": [text("have a good time")]})
+    assert crisis(shown) == crisis(replace(shown, asked=asked("harmful"))) == ""
+    found = crisis(replace(shown, asked=asked("crisis")))
+    assert "findahelpline.com" in found and found.count("<p>") == 1 and ANSWER.startswith("It sounds")

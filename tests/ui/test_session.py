@@ -8,12 +8,15 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
+from tiny_encoder import tiny
 
 from patchlab.engine import Lab, Sampling, Scheduler
 from patchlab.errors import BusyError, ContextError, InputError, PatchLabError
 from patchlab.records import Delta, Prompt
-from patchlab.scoring.table import Scorer
+from patchlab.scoring.encoder import EncoderScorer, Head, features
+from patchlab.scoring.table import Scorer, stride_of
 from patchlab.ui import session
 from patchlab.ui.session import RunRequest, View, moved, run, stack_of, token_steps
 
@@ -150,3 +153,23 @@ def test_moving_stops_at_the_ends() -> None:
     names = ["a", "b", "c"]
     assert moved(names, 1, -1) == ["b", "a", "c"] and moved(names, 1, 1) == ["a", "c", "b"]
     assert moved(names, 0, -1) == moved(names, 2, 1) == names == ["a", "b", "c"]
+
+
+def test_a_slow_scorer_reads_a_growing_reply_every_few_tokens_and_its_end(lab: Lab) -> None:
+    model, ticks = tiny(), itertools.count()
+    width = features("toxicity-encoder", model, [["One."]])[0].shape[1]
+    head = Head(np.ones(width, np.float32), np.zeros(1, np.float32))
+    slow = EncoderScorer("toxicity-encoder", "tiny", 0.5, head, lambda: model)
+    asked = RunRequest(PROMPT, stack_of([], {}), Sampling(max_new_tokens=11, seed=3))
+    view = last(run(lab, [slow], asked, clock=lambda: float(next(ticks))))
+    for lane in view.lanes:
+        points = [tokens for tokens, _ in lane.lines["toxicity"]]
+        steps = [later - before for before, later in itertools.pairwise(points)]
+        assert points[-1] == lane.replies[0].tokens and all(step >= stride_of(slow) for step in steps[:-1])
+        assert lane.replies[0].scores["toxicity"] == slow.score([lane.replies[0].text])[0]
+
+
+def test_a_message_in_danger_is_known_before_anything_is_written(lab: Lab, scorers: list[Scorer]) -> None:
+    asked = RunRequest(Prompt("I want to kill myself."), stack_of([], {}), Sampling(max_new_tokens=2))
+    first = next(run(lab, scorers, asked))
+    assert first.asked is not None and first.asked.label == "crisis" and not first.verdicts

