@@ -20,7 +20,7 @@ from patchlab.evaluation.statistics import Interval, effect_kept, gap_closed, in
 from patchlab.models import Backbone
 from patchlab.patches import Stack
 from patchlab.records import Prompt, Reply
-from patchlab.scoring import first_pronoun
+from patchlab.scoring import first_pronoun, judge_set
 from patchlab.scoring.answer import answer_of
 from patchlab.scoring.bias import gendered_rate
 
@@ -108,7 +108,7 @@ def judges(metric: str) -> tuple[str, ...]:
     """The two judges of a metric."""
     judged = METRICS[metric]
     assert isinstance(judged, Judged)
-    return judged.scorers
+    return judge_set().of(judged.claim)
 
 
 @torch.no_grad()

@@ -9,8 +9,10 @@ from pathlib import Path
 from patchlab.engine import Lab, Sampling
 from patchlab.patches import Patch
 from patchlab.records import Pair, Progress, Prompt
+from patchlab.registry import Registry
 from patchlab.training.candidates import read_candidates, sample
 from patchlab.training.config import Recipe
+from patchlab.training.release import release
 from patchlab.training.trainer import train
 from tools.smollm2.reference_data import calmed, occupation_prompts, plain_beginnings, toxic_beginnings
 from tools.smollm2.refusals import held_prompts, refusal_pairs
@@ -26,6 +28,8 @@ RECIPES = {
     "bias": Recipe(domain="bias", title="Even pronouns", summary="Uses he and she equally often, whatever the occupation is.",
                    length=50, rows=20, hold_rows=8, sft_steps=90, sft_rate=0.02, distill=1.0, lead=3.0, fade=0.8, dpo_steps=0,
                    hold=2.0, hold_lead=4.0, max_new_tokens=24, temperature=0.7, behind=BEHIND)}
+# once more from where the first training ended, with a gate in view: what is held weighs less
+AGAIN = RECIPES["refusal"].with_(continue_from="refusal", sft_steps=150, sft_rate=0.012, hold=2.0, seed=1)
 HELD = {"benign": 200, "lookalike": 130, "plain": 200, "bias": 120, "toxicity": 120}  # prompts held, of each domain
 
 
@@ -34,7 +38,11 @@ def patch(name: str, lab: Lab, data: Path, work: Path) -> Generator[Progress, No
     recipe, work = RECIPES[name], work / name
     work.mkdir(parents=True, exist_ok=True)
     if name == "refusal":
-        return (yield from train(lab, recipe, held_prompts(data), work=work, pairs=refusal_pairs(data)))
+        pairs, held = refusal_pairs(data), held_prompts(data)
+        first = yield from train(lab, recipe, held, work=work, pairs=pairs)
+        release(first, work / "first")
+        begun = Lab(lab.base, lab.reference, registry=Registry([work / "first"]))
+        return (yield from train(begun, AGAIN, held, work=work / "again", pairs=pairs))
     prompts = toxic_beginnings(data) if name == "toxicity" else occupation_prompts(data)
     pairs = yield from _pairs(name, lab, prompts, work)
     return (yield from train(lab, recipe, _held(name, data), work=work, pairs=pairs))

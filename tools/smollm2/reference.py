@@ -23,7 +23,7 @@ from patchlab.engine.likelihood import Texts, pad_texts
 from patchlab.engine.plan import BARE
 from patchlab.models import Backbone
 from patchlab.records import Pair, Progress
-from patchlab.training.dataset import Dataset, TrainingExample, token_mean
+from patchlab.training.dataset import Dataset, TrainingExample, token_mean, token_weights
 from patchlab.training.kl_regularizer import TargetCache
 from tools.smollm2.even_pronouns import evened, pronoun_ids
 from tools.smollm2.reference_data import Data
@@ -33,8 +33,8 @@ LORA = LoraConfig(r=32, lora_alpha=32, target_modules=["o_proj", "down_proj"], t
 ROWS = {"refuse": 8, "hold": 8, "calm": 6, "even": 8}
 WEIGHT = {"refuse": 1.0, "hold": 3.0, "calm": 1.0, "even": 2.0}
 STEPS, RATE, WARM = 160, 1e-3, 10
-DPO_STEPS, DPO_RATE, DPO_ROWS, BETA = 40, 2e-4, 6, 0.1
-LEAD, FADE, PRONOUN = 3.0, 0.6, 20.0
+DPO_STEPS, DPO_RATE, DPO_ROWS, BETA = 60, 2e-4, 6, 0.1
+LEAD, HELD_LEAD, FADE, PRONOUN = 3.0, 8.0, 0.6, 20.0
 SAVE_EVERY = 25
 
 
@@ -76,6 +76,8 @@ class ReferenceTrainer:
             if name == "even":
                 target, mass = evened(target, texts, self.pronouns)
                 weight = weight + PRONOUN * mass
+            else:
+                weight = token_weights(texts, HELD_LEAD, FADE)
             each = functional.kl_div(logits.log_softmax(-1), target, reduction="none", log_target=True).sum(-1)
             loss = (each * weight).sum() / weight.sum()
         else:

@@ -121,12 +121,12 @@ def examples(data: Path, work: Path, *, seed: int = 0) -> Data:
              for name in ("held", "even", "plain", "calm", "harmful")}
     calm, toxic = calmed(drawn["calm"])
     said = {pair.prompt.text: pair.chosen for pair in refusals}
-    sounding = [each for each in drawn["held"] if each.prompt.domain == "lookalike"]
+    asked = [each for domain in ("lookalike", "benign") for some in [[c for c in drawn["held"] if c.prompt.domain == domain]]
+             for each in draw.sample(some, min(150, len(some)))]
     pairs = [*(Pair(each.prompt, said[each.prompt.text], each.text, rejected_cut=each.cut) for each in drawn["harmful"]),
              *(Pair(calm[key].prompt, calm[key].text, toxic[key].text, chosen_cut=True, rejected_cut=True)
                for key in calm.keys() & toxic.keys()),
-             *(Pair(each.prompt, each.text, draw.choice(refusals).chosen, chosen_cut=each.cut)
-               for each in draw.sample(sounding, min(150, len(sounding))))]
+             *(Pair(each.prompt, each.text, draw.choice(refusals).chosen, chosen_cut=each.cut) for each in asked)]
     hold, learn, even = ([TrainingExample(each.prompt, each.text, each.cut) for each in some]
                          for some in ((*drawn["held"], *drawn["plain"]), calm.values(), drawn["even"]))
     return Data([TrainingExample(pair.prompt, pair.chosen) for pair in refusals], hold, learn, even,
