@@ -49,10 +49,10 @@ class ChatFormat:
 
     `source` is the template, "" without one. With `folds_system` the template has no system turn, so a system message is
     placed before the first user message; with a `default_system` it demands one, and a conversation without is given that text.
-    `pinned_date` is the date given to a template that uses today's, "" for others.
-    `end` is the token id written after an assistant message, None without one. `marks` are strings that no message may
-    contain, `reserved` the token ids of those that are tokens, `lines` what no line of a message may begin with or be. Templates are rendered with `enable_thinking=False`. Raises
-    ModelError for a template that cannot render a user message.
+    `pinned_date` is the date given to a template that uses today's, "" for others. `end` is the token id written after an
+    assistant message, None without one. `marks` are strings that no message may contain, `reserved` the token ids of those
+    that are tokens, `lines` matches what no line of a message may begin with or be. Templates are rendered with
+    `enable_thinking=False`. Raises ModelError for a template that cannot render a user message.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
