@@ -129,6 +129,12 @@ def test_a_row_beyond_the_cap_is_passed_over_in_little_memory(name: str, before:
         read(tmp_path / name, strict=True)
 
 
+@pytest.mark.parametrize("data", [",a,b\n0,1,2\n", "a;b\n1;2\n", "a\tb\n1\t2\n", 'a;b\n"1";"2"\n'])
+def test_an_index_and_other_delimiters_of_csv_are_read(data: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(data)
+    assert read(tmp_path / "a.csv", strict=True) == [{"a": "1", "b": "2"}]
+
+
 def test_a_long_field_is_read_and_the_librarys_own_limit_stays(tmp_path: Path) -> None:
     before, text = csv.field_size_limit(), "x" * 200_000
     (tmp_path / "a.csv").write_text(f"a,b\n{text},1\n")
