@@ -118,7 +118,7 @@ def _delimiter(header: bytes, suffix: str) -> str:
     """What is between the columns: by the file's name, else by its header; a CSV file without commas may have semicolons."""
     if suffix == ".tsv" or (suffix != ".csv" and b"\t" in header):
         return "\t"
-    return next((mark for mark in ",;\t" if mark.encode() in header), ",")
+    return next((mark for mark in ",;\t" if mark.encode() in header.strip()), ",")
 
 
 def _hub(source: str) -> Found:
