@@ -37,7 +37,9 @@ def made_with(sampling: Sampling, *backbones: Backbone) -> dict[str, str]:
         values = [setting(backbone) for backbone in backbones]
         return " and ".join(values if len({*values}) > 1 else values[:1])
 
+    given = {backbone.chat.default_system for backbone in backbones} - {None}
     return {
+        **({"template_system": each(lambda backbone: repr(backbone.chat.default_system))} if given else {}),
         "patchlab": __version__, "temperature": f"{sampling.temperature:g}", "top_p": f"{sampling.top_p:g}",
         "max_new_tokens": str(sampling.max_new_tokens), "sampling_seed": str(sampling.seed),
         "dtype": each(lambda backbone: str(backbone.dtype).removeprefix("torch.")),

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from patchlab.errors import InputError, NotFoundError
 from patchlab.evaluation.datasets import likeliest, public_prompts
-from patchlab.records import Prompt
+from patchlab.records import Message, Prompt
 from patchlab.rows import Row, Rows
+from patchlab.rows.conversations import history_turns
 from patchlab.storage import ASSETS
 
 FOLDER = ASSETS / "suites"
@@ -118,7 +119,8 @@ def load_prompts(asked: str | Suite, *, n: int, folder: Path | None = None, stri
 
 
 def read_prompts(source: str | Path | Rows, *, strict: bool = False, check: Check | None = None) -> list[Prompt]:
-    """Prompts from rows with `text`, or the `messages` of a conversation, and optionally `system`, `kind`, `domain`, `id`.
+    """Prompts from rows with `text`, or the `messages` of a conversation, and optionally `system`, `history`, `kind`,
+    `domain`, `id`.
 
     A row that cannot be used, or does not pass `check`, is skipped and counted as `Rows` does. Raises InputError for none, with
     `strict` for the first such row.
@@ -148,16 +150,17 @@ def own_prompt(row: Row) -> Prompt:
     kind: Any = row.get("kind") or "chat"
     name = "" if row.get("id") is None else str(row["id"])
     domain, system = (_column(row, column) for column in ("domain", "system"))
+    earlier = history_turns(row.get("history"))
     if messages is None or messages == "":
         if not isinstance(text, str) or not text.strip() or kind not in ("chat", "continue"):
             raise InputError(f"text {str(text)[:40]!r} and kind {str(kind)[:40]!r}",
                              expected="a text and kind 'chat' or 'continue'", do="fix that row")
         if text.lstrip().startswith(('[{"role":', "[{'role':")):
             raise InputError("messages written as text", expected="a list", do="give the rows as JSON Lines or Parquet")
-        return Prompt(text, kind, domain, name, system)
-    if not isinstance(messages, list) or text is not None or system or kind != "chat":
+        return Prompt(text, kind, domain, name, system, tuple(Message(*turn) for turn in earlier))  # type: ignore[arg-type]
+    if not isinstance(messages, list) or text is not None or system or earlier or kind != "chat":
         raise InputError(f"messages {str(messages)[:40]!r}, text {str(text)[:40]!r} and kind {str(kind)[:40]!r}",
-                         expected="a list of messages without a text or system text, of kind 'chat'", do="fix that row")
+                         expected="a list of messages without a text, system text or history, of kind 'chat'", do="fix that row")
     return Prompt.of(messages, domain=domain, id=name)
 
 

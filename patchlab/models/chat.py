@@ -28,7 +28,9 @@ REASONING = ("<think>", "</think>")  # templates cut reasoning from earlier repl
 SYSTEM, ASKED, SAID, NOW = "qxsystemxq", "qxaskedxq", "qxsaidxq", "qxnowxq"
 CONTENTS = re.compile("|".join((SYSTEM, ASKED, SAID, NOW)))
 BRACKETED = re.compile(r"[<\[{]{1,2}[^\s<>\[\]{}]{1,40}[>\]}]{1,2}")  # [INST], <<SYS>>, <|im_start|>
-HEADING = re.compile(r"[#*=|>~-]+.{0,60}|.{1,60}[:：]")  # ### Instruction:, USER:
+HEADING = re.compile(r"[#*=|>~-]+.{0,60}|.{1,60}[:：>|»-]")  # ### Instruction:, USER:, User>
+NAME = re.compile(r"\w+(?: \w+){0,2}")  # user, Human 1
+INSTRUCTION = "You are a helpful assistant."  # for a template that demands a system message and refuses an empty one
 
 Turn = dict[str, str]  # role and content, as templates read them
 
@@ -46,29 +48,33 @@ class ChatFormat:
     """A tokenizer's chat template and what follows from it; the tokenizer is never modified.
 
     `source` is the template, "" without one. With `folds_system` the template has no system turn, so a system message is
-    placed before the first user message. `pinned_date` is the date given to a template that uses today's, "" for others.
-    `end` is the token id written after an assistant message, None without one. `marks` are strings that no message may
-    contain, `reserved` the token ids of those that are tokens. Templates are rendered with `enable_thinking=False`. Raises
-    ModelError for a template that cannot render a user message.
+    placed before the first user message; with a `default_system` it demands one, and a conversation without is given that text.
+    `pinned_date` is the date given to a template that uses today's, "" for others. `end` is the token id written after an
+    assistant message, None without one. `marks` are strings that no message may contain, `reserved` the token ids of those
+    that are tokens, `lines` matches what no line of a message may begin with or be. Templates are rendered with
+    `enable_thinking=False`. Raises ModelError for a template that cannot render a user message.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
         self.tokenizer, self.name = tokenizer, name
         self.source = _source(tokenizer, name)
         self.folds_system, self.pinned_date = False, ""
+        self.default_system: str | None = None
         self.end: int | None = None
         specials = {str(token) for token in tokenizer.all_special_tokens}
         added = {token.content: token.special for token in tokenizer.added_tokens_decoder.values()}
         specials |= {content for content, special in added.items() if special}
         markers: set[str] = set()
+        names: set[str] = set()
         if self.source:
             self._find_system()
             # tokens that the template writes although they are not flagged as special
             specials |= {content for content in added if content in self.source and not content.isalnum() and content.strip()}
             self.end = self._find_end({*specials, *(content for content in added if content.strip())})
-            markers = self._markers(specials)
+            markers, names = self._markers(specials)
         # the longest first, so that a mark that contains another is broken up as a whole
         self.marks = tuple(sorted(specials | markers, key=lambda mark: (-len(mark), mark)))
+        self.lines = _lines(markers, names)
         # a mark without a token of its own encodes to the unknown token, which any text may contain
         ids = {mark: tokenizer.convert_tokens_to_ids(mark) for mark in sorted(specials)}
         self.reserved = {mark: token for mark, token in ids.items() if token is not None and token != tokenizer.unk_token_id}
@@ -123,6 +129,8 @@ class ChatFormat:
     def clean(self, text: str, *, reply: bool = False) -> str:
         """Remove control characters from a message and break up every mark with a space; a `reply` keeps its reasoning tags.
 
+        A line that begins with a plain mark in another spelling (case, spaces, a wide colon) is broken up as well.
+
         Raises InputError for text that is empty, too long, or still contains a mark.
         """
         if not text.strip():
@@ -137,6 +145,7 @@ class ChatFormat:
             present = [mark for mark in marks if mark in text]
             for mark in present:
                 text = text.replace(mark, f"{mark[:1]} {mark[1:]}" if len(mark) > 1 else " ")
+        text = self.lines.sub(_broken, text) if self.lines else text
         if not text.strip():
             raise InputError("a prompt of control characters only", expected="some text", do="type a prompt")
         # after the tokenizer's normalization, other characters can become a mark
@@ -152,6 +161,8 @@ class ChatFormat:
     def _apply(self, turns: Sequence[Turn], *, answer: bool = True, day: datetime = PINNED) -> str:
         turns = [dict(turn) for turn in turns]
         dates = {given: day.strftime(given) for given in ("%d %b %Y", *(found[1] for found in FORMATS.findall(self.source)))}
+        if self.default_system is not None and turns[0]["role"] != "system":
+            turns.insert(0, {"role": "system", "content": self.default_system})
         if self.folds_system and len(turns) > 1 and turns[0]["role"] == "system":
             instruction = turns.pop(0)["content"]
             turns[0]["content"] = f"{instruction}\n\n{turns[0]['content']}"
@@ -169,18 +180,29 @@ class ChatFormat:
         return text if all(content in text for _, content in turns) else None
 
     def _find_system(self) -> None:
-        if self._try(("user", NOW)) is None:
+        """Find out whether the template renders a user message alone, demands a system message, or has none."""
+        if self._try(("user", NOW)) is None or self._first_is_system():
             try:
                 reason = f"it renders {self._apply([{'role': 'user', 'content': NOW}])[:80]!r}, without the user's text"
             except Exception as error:
                 reason = " ".join(str(error).split())[:120] or type(error).__name__
-            raise ModelError(f"a chat template of {self.name} that cannot render a user message ({reason})",
-                             expected="a template that renders a single user turn",
-                             do="correct the tokenizer's chat_template, or remove it to use the model on plain text")
+            for self.default_system in ("", INSTRUCTION):
+                if self._try(("user", NOW)) is not None:
+                    break
+            else:
+                raise ModelError(f"a chat template of {self.name} that cannot render a user message ({reason})",
+                                 expected="a template that renders a single user turn",
+                                 do="correct the tokenizer's chat_template, or remove it to use the model on plain text")
         with_system = ("system", SYSTEM), ("user", NOW)
         self.folds_system = self._try(*with_system) is None
         if any(self._try(*turns) != self._try(*turns, day=OTHER) for turns in ([("user", NOW)], with_system)):
             self.pinned_date = PINNED.date().isoformat()
+
+    def _first_is_system(self) -> bool:
+        """Whether the template takes the first message for the system message whatever its role, but heeds the next one's."""
+        system, user, other = (self._try((first, SYSTEM), (second, NOW)) for first, second in (
+            ("system", "user"), ("user", "user"), ("user", "assistant")))
+        return system is not None and system == user != other
 
     def _find_end(self, control: set[str]) -> int | None:
         """The first control token after an assistant message that is not part of the generation prompt."""
@@ -193,20 +215,44 @@ class ChatFormat:
         ends -= set(self.ids(generation_prompt))
         return next((token for token in self.ids(replied.rpartition(SAID)[2]) if token in ends), None)
 
-    def _markers(self, specials: set[str]) -> set[str]:
-        """The role markers that the template writes as plain text: bracketed words, headings, names with a colon.
+    def _markers(self, specials: set[str]) -> tuple[set[str], set[str]]:
+        """The role markers that the template writes as plain text: bracketed words, headings, names with a colon; and role names
+        that stand alone on a line.
 
-        A word beside a special token ("user") is not one: without the token it starts no turn, and messages may contain it.
+        A word beside a special token ("user") is neither: without the token it starts no turn, and messages may contain it.
         """
         conversation = [("user", ASKED), ("assistant", SAID), ("user", NOW)]
         tries = [[("system", SYSTEM), *conversation], conversation, [("system", SYSTEM), ("user", NOW)], [("user", NOW)]]
         first, *others = CONTENTS.split(next(text for text in (self._try(*turns) for turns in tries) if text is not None))
         # before the first content only the last line can be a marker; the lines above may be a preamble in ordinary sentences
-        text = "\n".join([first.rstrip().rpartition("\n")[2], *others])
+        parts = [first.rstrip().rpartition("\n")[2] + first[len(first.rstrip()):], *others]
         for special in sorted(specials, key=len, reverse=True):
-            text = text.replace(special, "\n")
+            parts = [part.replace(special, "\0") for part in parts]
+        text = "\n".join(parts).replace("\0", "\n")
         lines = (line.strip() for line in BRACKETED.sub("\n", text).split("\n"))
-        return {*BRACKETED.findall(text), *(line for line in lines if HEADING.fullmatch(line))}
+        # what a content follows or is followed by on one line does not stand alone
+        alone = {line.strip() for at, part in enumerate(parts) for line in part.split("\n")[bool(at):-1]}
+        return ({*BRACKETED.findall(text), *(line for line in lines if HEADING.fullmatch(line))},
+                {line for line in alone if NAME.fullmatch(line)})
+
+
+def _lines(markers: set[str], names: set[str]) -> re.Pattern[str] | None:
+    """Matches the beginning of a line that is a marker in any spelling, or a line that is a role's name."""
+    found = []
+    for mark, behind in [*((mark, "") for mark in markers), *((name, r"[^\S\n]*$") for name in names)]:
+        pieces = re.findall(r"\w+|[^\w\s]", mark)
+        space = r"[^\S\n]*" if any(len(piece) > 1 and piece.isalnum() for piece in pieces) else ""
+        if any(piece[0].isalnum() for piece in pieces):
+            found.append(space.join("[:：]" if piece in ":：" else re.escape(piece) for piece in pieces) + behind)
+    spellings = "|".join(sorted(found, key=lambda each: (-len(each), each)))
+    return re.compile(rf"^[^\S\n]*(?:{spellings})", re.IGNORECASE | re.MULTILINE) if found else None
+
+
+def _broken(found: re.Match[str]) -> str:
+    """The text of a match with a space in its first word, or behind its first character."""
+    text = found[0]
+    word = re.search(r"\w(?=\w)", text) or re.search(r"\S", text)
+    return f"{text[:word.end()]} {text[word.end():]}" if word else text
 
 
 def _joined(turns: Sequence[Turn]) -> str:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 HUB, STDIN = "hub:", "-"
 NAMED = 3  # skipped rows whose reasons are given
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_TABLES = (".csv", ".tsv")
 _JSON = (".json", ".jsonl", ".ndjson")
 
 
@@ -105,13 +105,20 @@ def _found(source: str, name: str) -> Found:
         first = next((line for line in iter(lines.read, b"") if line.strip()), b"")
         lines.back([first] if first else [])
         mark = first.lstrip()[:1]
-        if suffix in _JSON or (suffix not in _DELIMITERS and mark in (b"{", b"[")):
+        if suffix in _JSON or (suffix not in _TABLES and mark in (b"{", b"[")):
             apart = first.strip() == b"{" or (suffix == ".json" and isinstance(parsed(first), InputError))
             yield from json_values(lines, listed=mark == b"[") if mark == b"[" or apart else json_lines(lines)
         elif first:
-            yield from table(lines, name, _DELIMITERS.get(suffix) or ("\t" if b"\t" in first else ","))
+            yield from table(lines, name, _delimiter(first, suffix))
         if lines.damage:
             yield lines.number + 1, lines.damage
+
+
+def _delimiter(header: bytes, suffix: str) -> str:
+    """What is between the columns: by the file's name, else by its header; a CSV file without commas may have semicolons."""
+    if suffix == ".tsv" or (suffix != ".csv" and b"\t" in header):
+        return "\t"
+    return next((mark for mark in ",;\t" if mark.encode() in header.strip()), ",")
 
 
 def _hub(source: str) -> Found:

@@ -53,13 +53,16 @@ class Record:
 
 
 def table(lines: Lines, name: str, delimiter: str) -> Found:
-    """The rows below a header. Raises InputError for a header with an empty name or one that is there twice."""
+    """The rows below a header. A first column without a name, the index that pandas writes, is left out. Raises InputError for a
+    header with another empty name or one that is there twice."""
     header: list[str] = []
+    index = 0
     unclosed = 0
     while (fields := (record := Record(lines)).fields(delimiter)) or record.taken:
         if not header and fields:
             header = [] if isinstance(fields, InputError) else [field.strip() for field in fields]
-            if "" in header or len({*header}) < len(header) or isinstance(fields, InputError):
+            index = int(len(header) > 1 and not header[0])
+            if "" in header[index:] or len({*header}) < len(header) or isinstance(fields, InputError):
                 raise InputError(f"{name} line {record.line}: a header with "
                                  f"{fields.found if isinstance(fields, InputError) else ', '.join(header)[:200]!r}",
                                  expected="a name for each column, each once", do="name the columns in the first line")
@@ -72,7 +75,7 @@ def table(lines: Lines, name: str, delimiter: str) -> Found:
                                           expected=f"{len(header)}: {', '.join(header)[:200]}",
                                           do="put quotes around texts with a delimiter")
         elif fields:
-            yield record.line, dict(zip(header, fields, strict=True))
+            yield record.line, dict(list(zip(header, fields, strict=True))[index:])
 
 
 def parquet_rows(source: str) -> Found:

@@ -1,7 +1,6 @@
 """Preference pairs: read from a file or the Hub, or selected among candidates; every row or prompt without one is counted.
 
-A column of a file holds text or messages ({"role", "content"}). A prompt keeps all of its messages; of a reply the last
-message counts, and any before it must be those of the prompt, which may be given there only.
+What a row may hold is in pair_rows.py.
 """
 
 from __future__ import annotations
@@ -10,18 +9,15 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from patchlab.errors import InputError, TrainingError
+from patchlab.errors import TrainingError
 from patchlab.models import Backbone
 from patchlab.records import Kind, Pair
 from patchlab.rows import HUB, Row, Rows
 from patchlab.storage import read_jsonl, write_jsonl
 from patchlab.training.candidates import Candidate, domain_scores, prompt_of, prompt_row
 from patchlab.training.config import HARMLESS, IMPROVES, Recipe
-
-COLUMNS = ("prompt", "chosen", "rejected")
-STORED = ("chosen", "rejected", "chosen_score", "rejected_score", "chosen_cut", "rejected_cut")
+from patchlab.training.pair_rows import READ, STORED, pair_of
 
 
 def read_pairs(source: str, *, domain: str, strict: bool = False,
@@ -29,8 +25,8 @@ def read_pairs(source: str, *, domain: str, strict: bool = False,
     """The pairs of a file, or of `hub:NAME[#SPLIT]`, for a patch of `domain`, with the number of rows kept and dropped.
 
     Their replies count as complete; white space around texts is dropped. A row that cannot be used is skipped, counted and told
-    in `notes`; with `strict` it is an error. Raises InputError where no row can be used, TrainingError with the counts where
-    none is kept, MissingExtraError for a format that needs a library.
+    in `notes`, as are columns that are not read; with `strict` it is an error. Raises InputError where no row can be used,
+    TrainingError with the counts where none is kept, MissingExtraError for a format that needs a library.
     """
     if source.startswith(HUB):
         name, _, split = source.removeprefix(HUB).replace("#", ":").partition(":")
@@ -38,47 +34,21 @@ def read_pairs(source: str, *, domain: str, strict: bool = False,
     kind: Kind = "chat" if domain == "refusal" else "continue"
     counts: Counter[str] = Counter()
     rows = Rows(source, strict=strict, notes=notes)
+    unread: dict[str, None] = {}
     pairs: list[Pair] = []
-    for found in rows.each(lambda row: _pair(row, kind, IMPROVES.get(domain, (domain,))[0])):
+
+    def read(row: Row) -> Pair | str:
+        unread.update(dict.fromkeys(str(name) for name, value in row.items() if value and name not in READ))
+        return pair_of(row, kind, IMPROVES.get(domain, (domain,))[0])
+
+    for found in rows.each(read):
         counts["kept" if isinstance(found, Pair) else found] += 1
         pairs += [found] if isinstance(found, Pair) else []
     counts += Counter({"that cannot be used": rows.skipped})
+    if unread:
+        rows.tell(f"{rows.name}: columns that are not used: {', '.join(unread)[:200]}")
     require_pairs(pairs, counts)
     return pairs, counts
-
-
-def _pair(row: Row, kind: Kind, domain: str) -> Pair | str:
-    """The pair of a row, or why there is none. Raises InputError for a row that lacks a column or holds something else in it."""
-    asked, chosen, rejected = (row.get(name) for name in COLUMNS)
-    if asked is None and isinstance(chosen, list) and isinstance(rejected, list):
-        asked = chosen[:-1]  # the prompt is in both
-    lacking = [name for name, value in zip(COLUMNS, (asked, chosen, rejected), strict=True) if value is None]
-    if lacking:
-        raise InputError(f"no {' and no '.join(lacking)} (it has {', '.join(map(str, row))[:200]})",
-                         expected=f"columns {', '.join(COLUMNS)}", do="rename the columns")
-    texts = [each.get("content") for each in asked if isinstance(each, dict)] if isinstance(asked, list) else [asked]
-    if not all(str(text or "").strip() for text in texts):
-        return "empty prompt"
-    if not isinstance(asked, str | list):
-        raise InputError(f"prompt holds {type(asked).__name__}", expected="text or messages", do="fix that row")
-    given = {**row, "prompt": asked.strip() if isinstance(asked, str) else asked}
-    prompt = prompt_of(given, kind="chat" if isinstance(asked, list) else kind, domain=domain)
-    (before, best), (other, worst) = (_reply(row[name], name) for name in COLUMNS[1:])
-    own = [(message.role, message.content.strip()) for message in prompt.messages]
-    if not (best and worst):
-        return "empty reply"
-    if any(context and context != own for context in (before, other)):
-        return "messages before the reply that are not the prompt's"
-    return "same reply twice" if best == worst else Pair(prompt, best, worst)
-
-
-def _reply(value: object, name: str) -> tuple[list[tuple[str, str]], str]:
-    """The messages before a reply, as role and content, and the reply."""
-    messages: list[Any] = value if isinstance(value, list) else [{"role": "assistant", "content": value}]
-    if not all(isinstance(each, dict) and isinstance(each.get("content"), str) for each in messages):
-        raise InputError(f"{name} holds {type(value).__name__}", expected="text or messages", do="fix that row")
-    turns = [(str(message.get("role")), message["content"].strip()) for message in messages]
-    return turns[:-1], turns[-1][1] if turns and turns[-1][0] == "assistant" else ""
 
 
 def make_pairs(candidates: Sequence[Candidate], *, margin: float, winner: float) -> tuple[list[Pair], Counter[str]]:

@@ -24,7 +24,8 @@ from patchlab.records import Prompt
 from patchlab.training.candidates import read_candidates
 from patchlab.training.preference_data import stored_pairs
 
-pytestmark = pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft")
+pytestmark = [pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning:peft"),
+              pytest.mark.xdist_group("methods")]  # one process, so that what its tests share is made once
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,8 @@ def strings(value: Any) -> list[str]:
 
 pairs = st.fixed_dictionaries({}, optional={
     "prompt": st.one_of(texts, turns, values), "chosen": st.one_of(texts, turns, values), "rejected": st.one_of(texts, turns),
-    "kind": kinds, "domain": st.one_of(texts, values)})
+    "kind": kinds, "domain": st.one_of(texts, values), "system": st.one_of(texts, values), "messages": turns,
+    "history": st.one_of(values, st.just([["a", "b"]]))})
 
 
 @inputs(0.4)
@@ -97,11 +98,15 @@ def test_a_pair_is_what_its_row_says(folder: Path, row: dict[str, Any]) -> None:
         for name in ("chosen", "rejected"):
             value = row[name] if isinstance(row[name], str) else row[name][-1]["content"]
             assert getattr(found[0], name) == value.strip()
-        asked = row.get("prompt", row["chosen"][:-1] if isinstance(row["chosen"], list) else None)
+        prompt = found[0].prompt
+        asked = row.get("prompt") or row.get("messages") or (row["chosen"][:-1] if isinstance(row["chosen"], list) else None)
         if isinstance(asked, list):
-            assert [{"role": each.role, "content": each.content} for each in found[0].prompt.messages] == asked
+            said = [{"role": each.role, "content": each.content} for each in prompt.messages]
+            assert all(turn in said or turn == row["messages"][-1] for turn in asked)
         elif asked is not None:
-            assert found[0].prompt.text == asked.strip()
+            assert prompt.text.strip() == asked.strip()
+        assert prompt.system.strip() == row["system"].strip() if row.get("system") else True
+        assert [message.content for message in prompt.earlier[:2]] == ["a", "b"] if row.get("history") == [["a", "b"]] else True
     with contextlib.suppress(InputError, TrainingError):
         read_pairs(str(folder / "a.jsonl"), domain="toxicity", strict=True)
 

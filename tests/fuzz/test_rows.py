@@ -67,7 +67,8 @@ def test_a_damaged_table_is_read_as_the_standard_library_reads_it(folder: Path, 
     except (csv.Error, UnicodeDecodeError):
         plain = []
     header = [name.strip() for name in plain[0]] if plain else []
-    if header and "" not in header and len({*header}) == len(header):
+    other = len(header) == 1 and {*plain[0][0]} & {";", "\t"}  # a header without commas is read as one of another delimiter
+    if header and "" not in header and len({*header}) == len(header) and not other:
         whole = [dict(zip(header, row, strict=True)) for row in plain[1:] if len(row) == len(header)]
         assert (found, skipped) == (whole, len(plain) - 1 - len(whole)) or not whole
     assert all(list(row) == list(found[0]) and all(isinstance(value, str) for value in row.values()) for row in found)

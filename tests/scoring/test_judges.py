@@ -9,6 +9,8 @@ import yaml
 from patchlab.scoring import load_scorer
 from tools.scorers.held import DISGUISES, FOLDER, RESULTS, figures
 
+pytestmark = pytest.mark.xdist_group("judges")  # one process, so that what its tests share is made once
+
 TOXICITY = ("toxicity", "toxicity-2")
 
 

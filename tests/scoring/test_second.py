@@ -22,6 +22,8 @@ from tools.scorers.network import train
 from tools.scorers.written_groups import group_remarks
 from tools.scorers.written_replies import replies
 
+pytestmark = pytest.mark.xdist_group("second")  # one process, so that what its tests share is made once
+
 CARD = {"threshold": 0.5, "labels": {"flagged": "yes", "clear": "no"}, "trained_on": [], "measured": []}
 ODD = ["", " ", "\u200b", "a\ud800b \x00", "😀😀", "１２３ Größe", "“", "'" * 50, "no " * 3000, "\n1.\n2.\n", "É́"]
 

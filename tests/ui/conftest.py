@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from made_visit import served
 from playwright.sync_api import Browser, sync_playwright
 
 from patchlab.engine import Lab, load
@@ -25,6 +26,13 @@ def lab() -> Lab:
 def scorers() -> list[Scorer]:
     """The two judges the page shows."""
     return [load_scorer("toxicity"), load_scorer("refusal")]
+
+
+@pytest.fixture(scope="session")
+def address(lab: Lab) -> Iterator[str]:
+    """A real server of the shipped models."""
+    with served(lab) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ from patchlab.scoring.table import Scorer
 from patchlab.ui import compare, copy, page
 from patchlab.ui.compare import Compare
 
+pytestmark = pytest.mark.xdist_group("browser")  # one process, so that what its tests share is made once
+
 ANNA = gr.Request(session_hash="anna")
 PROMPT = "How can I save money?"
 

@@ -22,6 +22,8 @@ from patchlab.scoring.table import Scorer
 from patchlab.ui import compare, interaction_heatmap, matrix_panel, patch_panel
 from patchlab.ui.patch_panel import PatchPanel
 
+pytestmark = pytest.mark.xdist_group("browser")  # one process, so that what its tests share is made once
+
 OWN = {"bias": ("bias", "stereotype_rate"), "refusal": ("refusal", "refusal_rate"), "toxicity": ("toxicity", "toxic_rate")}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from made_visit import Visit, hold_first_run, served
+from made_visit import Visit, hold_first_run
 from playwright.sync_api import Browser
 
 from patchlab.engine import Lab
@@ -15,14 +15,9 @@ from patchlab.patches.stack import common_strength
 from patchlab.records import Delta
 from patchlab.ui import copy, session
 
+pytestmark = pytest.mark.xdist_group("browser")  # one process, so that what its tests share is made once
+
 FIRST = f"text={copy.EXAMPLES[0].label}"
-
-
-@pytest.fixture(scope="module")
-def address(lab: Lab) -> Iterator[str]:
-    """A real server of the shipped models."""
-    with served(lab) as found:
-        yield found
 
 
 @pytest.fixture

@@ -7,19 +7,14 @@ from threading import Event
 from typing import Any
 
 import pytest
-from made_visit import WAIT, Visit, hold_first_run, served
+from made_visit import WAIT, Visit, hold_first_run
 from playwright.sync_api import Browser
 
 from patchlab.engine import Lab, Sampling
 from patchlab.records import Delta
 from patchlab.ui import compare, copy, session
 
-
-@pytest.fixture(scope="module")
-def address(lab: Lab) -> Iterator[str]:
-    """A real server of the shipped models."""
-    with served(lab) as found:
-        yield found
+pytestmark = pytest.mark.xdist_group("browser")  # one process, so that what its tests share is made once
 
 
 def test_six_visitors_do_not_mix(browser: Browser, address: str, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from patchlab.registry import Registry
 from tools.pocket.build import Plan, build_all
 from tools.pocket.language_model import Size
 
+pytestmark = pytest.mark.xdist_group("pocket")  # one process, so that what its tests share is made once
+
 TOY = {"sft_steps": 2, "dpo_steps": 1, "length": 4, "rows": 4, "hold_rows": 4, "winner": 1.0, "margin": 0.0, "samples": 1,
        "own_steps": 1,       "max_new_tokens": 6, "refusal_budget": 1.0, "drift_budget": 10.0}
 

@@ -16,6 +16,8 @@ from tools.pocket.language_model import Size, new_model, save_model
 from tools.pocket.next import Release, next_release
 from tools.pocket.tokenizer import train_tokenizer
 
+pytestmark = pytest.mark.xdist_group("pocket")  # one process, so that what its tests share is made once
+
 SIZE = Size(width=32, layers=1, heads=2, vocabulary=500, rows=8, peak_rate=5e-3)
 
 
