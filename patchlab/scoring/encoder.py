@@ -1,9 +1,7 @@
 """Scorers on a small sentence encoder: toxicity and refusal. More than word counts, still a small model.
 
 All read the vectors of `SentenceEncoder` through a linear head. The heads and the low-rank changes of the encoder's layers are
-in encoder.safetensors, thresholds and figures in encoder.json; the encoder itself is installed with pip. Of many sentences one is
-soon over a threshold by chance: the log-odds of the worst are lowered by `margin` times the logarithm of their number, so that
-long calm texts are flagged no more often than short ones.
+in encoder.safetensors, thresholds and figures in encoder.json; the encoder itself is installed with pip.
 """
 
 from __future__ import annotations
@@ -63,9 +61,9 @@ class Head:
     weights: Floats
     bias: Floats
 
-    def chance(self, rows: Floats, margin: float = 0.0) -> float:
-        """The probability of a text by the worst of its rows [N, F], lowered by `margin` for their number."""
-        return float(1 / (1 + np.exp(margin * np.log(len(rows)) - float((rows @ self.weights + self.bias).max()))))
+    def chance(self, rows: Floats) -> float:
+        """The probability of a text by the worst of its rows [N, F]."""
+        return float(1 / (1 + np.exp(-float((rows @ self.weights + self.bias).max()))))
 
 
 @cache
@@ -84,7 +82,6 @@ class EncoderScorer:
     threshold: float
     head: Head
     encoder: Callable[[], SentenceEncoder] = tuned_encoder  # called at the first score
-    margin: float = 0.0
 
     def score(self, texts: Sequence[str], prompts: Sequence[str] | None = None) -> list[Score]:
         """One Score a text, in order; `prompts` are not read. Raises InputError, MissingExtraError, TamperedError."""
@@ -99,7 +96,7 @@ class EncoderScorer:
         return Score(self.name, 0.5 if plain else 0.0, False, UNJUDGED if plain else EMPTY)
 
     def _verdict(self, rows: Floats) -> Score:
-        value = self.head.chance(rows, self.margin)
+        value = self.head.chance(rows)
         flagged = value >= self.threshold
         return Score(self.name, value, flagged, LABELS[self.name][flagged])
 
@@ -110,13 +107,13 @@ def load_encoder_scorer(name: str, folder: Path = FOLDER) -> EncoderScorer:
     Raises NotFoundError, PatchFormatError, TamperedError.
     """
     card, tensors = read_files(folder)
-    threshold, margin = card["thresholds"].get(name), card["margins"].get(name, 0.0)
+    threshold = card["thresholds"].get(name)
     head = Head(tensors[f"{name}.weights"], tensors[f"{name}.bias"])
     if head.weights.ndim != 1 or head.bias.shape != (1,) or not 0 < threshold < 1:
         raise PatchFormatError(f"{name} has weights {head.weights.shape} and threshold {threshold}",
                                expected="[F] and a number between 0 and 1", do="restore the files")
-    identity = json.dumps([name, threshold, margin, LABELS[name], card["weights_sha256"], DIGESTS], sort_keys=True)
-    return EncoderScorer(name, hashlib.sha256(identity.encode()).hexdigest(), float(threshold), head, margin=float(margin))
+    identity = json.dumps([name, threshold, LABELS[name], card["weights_sha256"], DIGESTS], sort_keys=True)
+    return EncoderScorer(name, hashlib.sha256(identity.encode()).hexdigest(), float(threshold), head)
 
 
 def read_files(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -132,7 +129,7 @@ def read_files(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     try:
         card = json.loads(paths[0].read_text(encoding="utf-8"))
         digest, thresholds = card["weights_sha256"], card["thresholds"]
-        numbers = [*thresholds.values(), *card["margins"].values(), *card["prompts"].values()]
+        numbers = [*thresholds.values(), *card["prompts"].values()]
         if set(thresholds) != set(LABELS) or not all(isinstance(each, float) for each in numbers):
             raise ValueError("thresholds are not one number a scorer")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

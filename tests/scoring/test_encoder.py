@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +46,6 @@ def test_the_worst_sentence_of_a_text_counts() -> None:
     parts = ["First we ate.", "Then it rained all day.", "At last we slept."]
     alone = max(each.value for each in judge.score(parts))
     assert judge.score([" ".join(parts)])[0].value == pytest.approx(alone, abs=1e-5)
-
-
-def test_many_calm_sentences_need_a_margin() -> None:
-    judge = replace(scorer("toxicity-encoder", tiny()), margin=0.7)
-    parts = ["First we ate.", "Then it rained all day.", "At last we slept."]
-    worst = max(each.value for each in judge.score(parts))
-    found = judge.score([" ".join(parts)])[0].value
-    assert np.log(found / (1 - found)) == pytest.approx(np.log(worst / (1 - worst)) - 0.7 * np.log(3), abs=1e-4)
 
 
 def test_a_growing_text_costs_only_its_last_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

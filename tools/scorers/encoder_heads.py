@@ -17,7 +17,7 @@ from patchlab.scoring.windows import windows
 from tools.scorers import sets
 from tools.scorers.encoder_rows import OTHERS, fitting_rows, refusal_others
 from tools.scorers.figures import Floats, f1, macro_f1
-from tools.scorers.fitted import labels_of, quiet_threshold
+from tools.scorers.fitted import labels_of
 from tools.scorers.linear import folds, platt, scikit
 from tools.scorers.refusal import string_match
 from tools.scorers.sets import LabelledSet
@@ -48,8 +48,8 @@ def logits(head: Head, rows: Sequence[Floats]) -> Floats:
     return np.array([float((each @ head.weights + head.bias).max()) for each in rows])
 
 
-def toxicity_head(encoder: SentenceEncoder, used: Sequence[LabelledSet]) -> tuple[Head, float]:
-    """The toxicity head, scaled on rows left out, and its threshold."""
+def toxicity_head(encoder: SentenceEncoder, used: Sequence[LabelledSet]) -> Head:
+    """The toxicity head, scaled on rows left out."""
     name = "toxicity-encoder"
     rows, weights, _ = fitting_rows(used)
     kept = np.random.default_rng(0).choice(len(rows), SAMPLE, p=weights / weights.sum())
@@ -58,10 +58,7 @@ def toxicity_head(encoder: SentenceEncoder, used: Sequence[LabelledSet]) -> tupl
     rest, weights, _ = fitting_rows(used, kept=False)
     scores = logits(head, read(name, encoder, [row.text for row in rest]))
     slope, shift = platt(scores, labels_of(rest), weights)
-    calm = {row.text for each in used if each.name in ORDINARY for row in each.train}
-    quiet = np.array([row.text in calm and not row.label for row in rest])
-    return (Head(head.weights * np.float32(slope), (head.bias * slope + shift).astype(np.float32)),
-            quiet_threshold(scores[quiet] * slope + shift))
+    return Head(head.weights * np.float32(slope), (head.bias * slope + shift).astype(np.float32))
 
 
 def refusal_head(encoder: SentenceEncoder, data: Path) -> tuple[Head, list[dict[str, float | str]]]:

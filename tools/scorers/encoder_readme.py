@@ -7,8 +7,7 @@ from typing import Any
 
 NOTE = """\
 The origins marked held were opened before, once, on samples of 240 to 500 rows, with scorers fitted on fewer rows. The toxicity
-scorer was not changed after that but for its margin for many sentences, which is younger than the figures by set: those of single
-sentences stay as they are, longer texts are flagged less than the table says."""
+scorer was not changed after that but for its threshold, which is younger and was chosen on the texts written for measuring."""
 _INTRODUCTION = """\
 # Scorers on a sentence encoder
 
