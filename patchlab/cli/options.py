@@ -76,9 +76,9 @@ def add_stack(parser: argparse.ArgumentParser) -> None:
                         help="how several patches are combined: parallel, side by side, where order has no effect; sequential, "
                              "embeddings concatenated; blend, changes to the log-probabilities added, at the cost of one more "
                              f"forward row per patch (default: {MODES[0]})")
-    parser.add_argument("--gates", default="off", choices=("off", "on"),
-                        help="on: a patch that has a gate is used only for prompts that its gate selects (default: off, every "
-                             "patch of the stack is used for every prompt)")
+    parser.add_argument("--gates", choices=("off", "on"),
+                        help="on: a patch that has a gate is used only for prompts that its gate selects; off: every patch of "
+                             "the stack is used for every prompt (default: on with preset smollm2, else off)")
     parser.add_argument("--placement", default=PLACEMENTS[0], choices=PLACEMENTS,
                         help="where the patches stand in a conversation: turn, right before the current turn, where they keep "
                              "their effect; front, before the whole conversation, for comparison (default: turn)")
@@ -97,11 +97,20 @@ def add_strict(parser: argparse.ArgumentParser) -> None:
 
 def read_stack(args: argparse.Namespace) -> Stack:
     """The stack of --stack, --mode, --gates and --placement. Raises StackError, or NotFoundError before any model is loaded."""
-    stack = Stack.parse(args.stack, mode=args.mode, gates=args.gates == "on", placement=args.placement)
+    stack = Stack.parse(args.stack, mode=args.mode, gates=(args.gates or _usual_gates(args)) == "on", placement=args.placement)
     patches = [lookup(entry.name, entry.version) for entry in stack.entries]
-    if stack.gates and not any(patch.manifest.gated for patch in patches):
+    if args.gates == "on" and not any(patch.manifest.gated for patch in patches):
         print("patchlab: --gates on has no effect: no patch of the stack has a gate", file=sys.stderr)
     return stack
+
+
+def _usual_gates(args: argparse.Namespace) -> str:
+    """Whether gates are on for the models that are asked for, where --gates does not say."""
+    if not getattr(args, "preset", None):
+        return "off"
+    from patchlab.models.presets import PRESETS  # loads torch, which the models need anyway
+
+    return "on" if args.preset in PRESETS and PRESETS[args.preset].gates else "off"
 
 
 def find_patch(text: str) -> Installed:

@@ -32,8 +32,8 @@ class Lab:
     """
 
     def __init__(self, base: Backbone, reference: Backbone | None = None, *, registry: Registry | None = None,
-                 name: str = "", about: str = "", judges: str = "") -> None:
-        self._judges = judges
+                 name: str = "", about: str = "", judges: str = "", gates: bool = False) -> None:
+        self._judges, self.gates = judges, gates
         self.base, self.reference = base, reference
         self.name, self.about = name or base.name, about
         self.planner = Planner(base, registry)
@@ -160,7 +160,7 @@ def load(name: str | None = None, *, base: str | Path | None = None, reference: 
         chosen = preset(name or "pocket")
         reference = reference or chosen.reference_source()
         backbone, words = load_backbone(chosen.source("base"), **options), {"name": chosen.name, "about": chosen.about,
-                                                                         "judges": chosen.judges}
+                                                                         "judges": chosen.judges, "gates": chosen.gates}
     else:
         backbone, words = wrap(model, tokenizer) if base is None else load_backbone(base, **options), {}
     safer = load_reference(reference, backbone, **options) if reference else None

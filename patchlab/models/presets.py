@@ -63,6 +63,7 @@ class Preset:
         """Whether there is a reference; of open weights it is an adapter that may not be here."""
         return self.reference is not None and (not self.weights or (ASSETS / self.reference / ADAPTER).is_file())
     judges: str = ""
+    gates: bool = False  # whether its patches are used with their gates unless asked otherwise
 
     def source(self, lane: str) -> str | Path:
         """The folder or Hub id of lane `base` or `reference`. Open weights are converted at the first call.
@@ -99,7 +100,7 @@ PRESETS = {preset.name: preset for preset in (
            judges="coarse"),  # the words of its made world are what the coarse judges were fitted on
     Preset("smollm2", "SmolLM2 135M", SMOLLM2.name, "smollm2/reference",
            "SmolLM2-135M-Instruct, an open model that refuses almost no harmful request, in the four-bit weights of its package.",
-           "Apache-2.0", (0.135,), weights=SMOLLM2),
+           "Apache-2.0", (0.135,), weights=SMOLLM2, gates=True),
     Preset("smollm2-360m", "SmolLM2 360M", "HuggingFaceTB/SmolLM2-360M", "HuggingFaceTB/SmolLM2-360M-Instruct",
            f"{RAW} {RELEASED}", "Apache-2.0", (0.36, 0.36)),
     Preset("smollm2-1.7b", "SmolLM2 1.7B", "HuggingFaceTB/SmolLM2-1.7B", "HuggingFaceTB/SmolLM2-1.7B-Instruct",

@@ -242,7 +242,7 @@ def _controls(lab: Lab) -> tuple[Controls, gr.HTML]:
 
 def _panel(lab: Lab) -> PatchPanel:
     """The controls of the stack, and the measured interactions of its patches."""
-    panel = patch_panel.build(lab.planner)
+    panel = patch_panel.build(lab.planner, gates=lab.gates)
     interactions, broken = find_interactions(lab.registry, fingerprints=lab.base.fingerprints)
     for words in broken:
         log.warning(words)

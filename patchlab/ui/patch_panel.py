@@ -104,8 +104,8 @@ class PatchPanel:
         return "".join(f'<p class="warning">{escaped(words)}</p>' for words in titled)
 
 
-def build(planner: Planner) -> PatchPanel:
-    """Place the components of the patches that are installed for the planner's base, and connect them."""
+def build(planner: Planner, *, gates: bool = False) -> PatchPanel:
+    """Place the components of the patches that are installed for the planner's base, with gates on or off, and connect them."""
     known = {installed.manifest.name: installed.manifest for installed in planner.installed()}
     gr.HTML(f"<h2>{copy.PATCHES_TITLE}</h2><p class='note'>{copy.PATCHES_NOTE if known else copy.NO_PATCHES}</p>",
             apply_default_css=False)
@@ -115,10 +115,11 @@ def build(planner: Planner) -> PatchPanel:
     mode = gr.Radio(copy.MODES, value="parallel", label=copy.MODE_LABEL, visible=several, elem_id="mode")
     shared = gr.Slider(0, MAX_STRENGTH, value=1.0, step=0.01, label=copy.SHARED_STRENGTH, visible=False,
                        elem_id="shared", buttons=[])
-    gates = gr.Checkbox(False, label=copy.GATES_LABEL, info=copy.GATES_NOTE, elem_id="gates",
-                         visible=any(manifest.gated for manifest in known.values()))
+    gated = any(manifest.gated for manifest in known.values())
+    use_gates = gr.Checkbox(gates and gated, label=copy.GATES_LABEL, info=copy.GATES_NOTE, elem_id="gates",
+                            visible=gated)
     warning = gr.HTML("", apply_default_css=False, elem_id="warning")
-    panel = PatchPanel(order, slots, mode, shared, gates, warning, planner, known)
+    panel = PatchPanel(order, slots, mode, shared, use_gates, warning, planner, known)
     shared.value, warning.value = panel.common(panel.begun), panel.warned(panel.begun)
     _connect(panel, known)
     return panel
