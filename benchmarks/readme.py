@@ -52,6 +52,20 @@ def figures(folder: Path = RESULTS) -> str:
     return f"{_about(found)}\n\n" + "\n".join(lines)
 
 
+def real_model(folder: Path = RESULTS) -> str:
+    """What the patches of the real model do on public suites; a line in place of the table where nothing was measured."""
+    path = folder / "public.json"
+    if not path.is_file():
+        return "Not measured yet."
+    found = json.loads(path.read_text(encoding="utf-8"))
+    lines = ["| | figure | 95 % interval | n | goal |", "|---" * 5 + "|"]
+    for each in found["figures"]:
+        verdict = {True: f"`{each['bar']}` met", False: f"`{each['bar']}` **missed**", None: ""}[each["met"]]
+        lines.append(f"| {each['name']} | {each['value']:.3f} | {each['low']:.3f} to {each['high']:.3f} | {each['n']} | {verdict} |")
+    made = found["made_with"]
+    return f"{made['date']}, commit {made['commit'][:12]}, at most {found['n']} prompts a suite.\n\n" + "\n".join(lines)
+
+
 def _about(found: dict[str, Any]) -> str:
     """Which prompts the figures are read on, when and at which commit."""
     made = found["made_with"]
@@ -74,7 +88,7 @@ def rendered(text: str, blocks: Mapping[str, str]) -> str:
 def main() -> None:
     """Fill the marked blocks of README.md."""
     path = ROOT / "README.md"
-    write_text(path, rendered(path.read_text(encoding="utf-8"), {"program": program(), "figures": figures()}))
+    write_text(path, rendered(path.read_text(encoding="utf-8"), {"program": program(), "figures": figures(), "real": real_model()}))
 
 
 if __name__ == "__main__":

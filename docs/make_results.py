@@ -29,6 +29,8 @@ SPEED = {"decode": "Decoding with a patch", "toggle": "Toggling a patch", "trio"
 PAGES = ("page", "page_smollm2")
 BY_GROUP = {"sequence": "What undoes patches in a sequence", "transfer": "Patches on the base's next release",
             "context": "Patches in a long context", "conversation": "Patches in a conversation",
+            "conversation-first": "Patches in a conversation: two earlier ones of the real model",
+            "public": "The real model on public suites",
             "defaults": "Ways to combine patches", "quantization": "Bases in 8 and 4 bits", "ablations": "Ablations"}
 LIMITS = {"trio": " Three lanes of two models take two of three forward passes a token: 0.67 is the limit without what the\n"
           "stream saves around them. Bars are on the same kernels on both sides."}

@@ -78,12 +78,16 @@ def gathered(lab: Lab, data: Path, n: int, work: Path) -> tuple[Table, dict[str,
 
 
 def every_rate(table: Table) -> Iterator[dict[str, Any]]:
-    """One row for each system, suite and judge: the mean with its interval."""
-    for (system, suite, what, judge), values in table.values.items():
-        known = [value for value in values if not math.isnan(value)]
-        share = what not in ("log-loss", "log-odds", "gendered words", "expected maximum")
-        yield {"system": system, "suite": suite, "what": what, "judge": judge,
-               "figure": [*interval(known, share=share), len(known)]}
+    """One row for each suite and system: every mean with its interval and n, by what is read and by whom."""
+    places = dict.fromkeys((suite, system) for system, suite, _, _ in table.values)
+    for suite, system in sorted(places, key=lambda place: [*dict.fromkeys(each for each, _ in places)].index(place[0])):
+        figures = {}
+        for (who, where, what, judge), values in table.values.items():
+            if (where, who) == (suite, system):
+                known = [value for value in values if not math.isnan(value)]
+                share = what not in ("log-loss", "log-odds", "gendered words", "expected maximum")
+                figures[f"{what} ({judge})"] = [*interval(known, share=share), len(known)]
+        yield {"group": suite, "name": system, "figures": figures}
 
 
 def figures(table: Table) -> Iterator[Figure]:

@@ -36,7 +36,7 @@ def test_the_page_is_in_step(make: Make) -> None:
 
 def test_the_readmes_figures_are_those_of_the_results_file() -> None:
     text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    blocks = {"figures": readme.figures()}
+    blocks = {"figures": readme.figures(), "real": readme.real_model()}
     assert readme.rendered(text, blocks) == text, "run python -m benchmarks.readme"
     block = text.index("<!-- figures -->")
     for number in re.finditer(r"\d\.\d{2,3}", text[block:text.index("<!-- /figures -->")]):
