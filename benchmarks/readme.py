@@ -58,10 +58,11 @@ def real_model(folder: Path = RESULTS) -> str:
     if not path.is_file():
         return "Not measured yet."
     found = json.loads(path.read_text(encoding="utf-8"))
-    lines = ["| | figure | 95 % interval | n | goal |", "|---" * 5 + "|"]
+    lines = ["| what | figure | 95 % interval | n | goal |", "|---" * 5 + "|"]
     for each in found["figures"]:
         verdict = {True: f"`{each['bar']}` met", False: f"`{each['bar']}` **missed**", None: ""}[each["met"]]
-        lines.append(f"| {each['name']} | {each['value']:.3f} | {each['low']:.3f} to {each['high']:.3f} | {each['n']} | {verdict} |")
+        reach = f"{each['low']:.3f} to {each['high']:.3f}"
+        lines.append(f"| {each['name']} | {each['value']:.3f} | {reach} | {each['n']} | {verdict} |")
     made = found["made_with"]
     return f"{made['date']}, commit {made['commit'][:12]}, at most {found['n']} prompts a suite.\n\n" + "\n".join(lines)
 
@@ -88,7 +89,8 @@ def rendered(text: str, blocks: Mapping[str, str]) -> str:
 def main() -> None:
     """Fill the marked blocks of README.md."""
     path = ROOT / "README.md"
-    write_text(path, rendered(path.read_text(encoding="utf-8"), {"program": program(), "figures": figures(), "real": real_model()}))
+    blocks = {"program": program(), "figures": figures(), "real": real_model()}
+    write_text(path, rendered(path.read_text(encoding="utf-8"), blocks))
 
 
 if __name__ == "__main__":
