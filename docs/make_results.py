@@ -163,7 +163,8 @@ def _speeds(found: dict[str, Any]) -> Iterator[Section]:
             figures = _page_figures(found[name]) if name in PAGES else found[name]["figures"]
             judged = tuple(figure for figure in figures if figure.get("bar"))
             what = "The slowest of n runs, and the range of all" if name in PAGES else "Medians with quartiles over n repeats"
-            about = f"`{found[name]['made_with'].get('command', f'python -m benchmarks.speed.{name}')}`. {what}.{LIMITS.get(name, '')}"
+            asked = found[name]["made_with"].get("command", f"python -m benchmarks.speed.{name}")
+            about = f"`{asked}`. {what}.{LIMITS.get(name, '')}"
             yield Section(title, (about, bars(figures), _made(found[name])), judged)
 
 
