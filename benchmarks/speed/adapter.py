@@ -25,17 +25,17 @@ from patchlab.engine import BARE, Bank, Lane, Sampling, Scheduler, StackPlan, fi
 from patchlab.engine.decode import Batch, BatchRow
 from patchlab.errors import MissingExtraError
 from patchlab.models import Adapter, Backbone, load_backbone, read_adapter, with_adapter
-from tools.smollm2.weights import dequantized
+from patchlab.models.converted import converted
+from patchlab.models.open_weights import SMOLLM2
 
 RANK, TARGETS = 32, ("o_proj", "down_proj")
 ALONE, BOTH, THREE, TRIO = "base alone", "base and patched", "three bare rows", "base, patched and reference"
 STREAM, STOCK, NARROW = "trio streamed", "three stock generate calls", "three stock generate calls in bfloat16"
 
 
-def smollm2(work: Path = Path("runs/smollm2")) -> Backbone:
-    """The stock model in float32; the weights are dequantised once into the work folder. Raises MissingExtraError."""
-    work.mkdir(parents=True, exist_ok=True)
-    return endless(load_backbone(dequantized(work / "base"), device="cpu", kernels=False))
+def smollm2() -> Backbone:
+    """The stock model in float32. Raises MissingExtraError."""
+    return endless(load_backbone(converted(SMOLLM2), device="cpu", kernels=False))
 
 
 def drawn(backbone: Backbone, folder: Path) -> Adapter:
