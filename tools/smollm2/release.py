@@ -23,7 +23,7 @@ from tools.smollm2.reference_data import occupation_prompts, plain_beginnings, t
 from tools.smollm2.refusals import dev_prompts, held_prompts, refusal_pairs
 
 STRENGTHS = (1.0, 1.5, 2.0)
-MOST = {"train": 300, "dev": 110}  # prompts of a domain that a gate is fitted on
+MOST = {"train": 420, "dev": 110}  # prompts of a domain that a gate is fitted on
 ASKED = 110  # prompts a strength is tried on
 ENOUGH = 0.02  # a lower strength that is worse by no more than this is taken
 DEARER = 1.12  # perplexity of the patched replies under the base, relative to that of the base's own, at most
