@@ -159,8 +159,8 @@ def load(name: str | None = None, *, base: str | Path | None = None, reference: 
     if model is None and base is None:
         chosen = preset(name or "pocket")
         reference = reference or chosen.reference_source()
-        backbone, words = load_backbone(chosen.source("base"), **options), {"name": chosen.name, "about": chosen.about,
-                                                                         "judges": chosen.judges, "gates": chosen.gates}
+        backbone = load_backbone(chosen.source("base"), **options)
+        words: dict[str, Any] = {"name": chosen.name, "about": chosen.about, "judges": chosen.judges, "gates": chosen.gates}
     else:
         backbone, words = wrap(model, tokenizer) if base is None else load_backbone(base, **options), {}
     safer = load_reference(reference, backbone, **options) if reference else None
