@@ -36,6 +36,19 @@ STEPS, RATE, WARM = 160, 1e-3, 10
 DPO_STEPS, DPO_RATE, DPO_ROWS, BETA = 60, 2e-4, 6, 0.1
 LEAD, HELD_LEAD, FADE, PRONOUN = 3.0, 8.0, 0.6, 20.0
 SAVE_EVERY = 25
+BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
+CARD = f"""# A safer release of SmolLM2-135M-Instruct
+
+A low-rank adapter of {BASE} (Apache-2.0), made by PatchLab with `python -m tools.smollm2 reference`. It refuses requests for
+help with harm, continues rude texts more calmly and is even on pronouns. It is the reference that patches of the base are
+compared with. It is a small model made in an hour: a demonstration, and no protection.
+
+Trained by SFT and DPO on requests of public sets, with refusals composed by PatchLab and replies drawn from the base itself:
+CatQA and HarmfulQA (Apache-2.0), DangerousQA, FigStep SafeBench, CyberSecEval and Davidson et al. (MIT), OR-Bench, banking77,
+ConvAbuse, Winogenerated and Wikipedia talk pages of the Unintended Bias sets (CC-BY-4.0), CLINC150 (CC-BY-3.0), Arena-Hard,
+self-instruct seeds, DiaSafety and GAP (Apache-2.0), GSM8K (MIT), awesome-chatgpt-prompts (CC0). Texts of Wikipedia (in the
+Unintended Bias sets and in GAP) served as beginnings that the base continued; only its continuations were learned.
+"""
 
 
 class ReferenceTrainer:
@@ -118,10 +131,13 @@ class ReferenceTrainer:
         save_file({"logprobs": torch.cat(found)}, self.work / "before.safetensors")
 
     def save(self, folder: Path) -> None:
-        """The adapter as PEFT saves it, in half precision."""
+        """The adapter as PEFT saves it, in half precision, with a card of its own."""
+        self.model.peft_config["default"].base_model_name_or_path = BASE
         self.model.save_pretrained(folder)
         file = folder / "adapter_model.safetensors"
         save_file({name: tensor.to(torch.float16) for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+        file.chmod(0o644)  # safetensors writes files that only their owner may read
+        (folder / "README.md").write_text(CARD, encoding="utf-8")
 
     def _update(self, rate: float, found: dict[str, Tensor]) -> None:
         if not all(torch.isfinite(value) for value in found.values()):
