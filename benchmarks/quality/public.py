@@ -1,4 +1,4 @@
-"""What the patches of SmolLM2 do on public suites: `python -m benchmarks.quality.public --data DIR --models DIR [--n 100]`.
+"""What the patches of SmolLM2 do on public suites: `python -m benchmarks.quality.public --data DIR [--n 100]`.
 
 Base, a written instruction, the safer release, each patch, all three together with and without gates, on the same prompts with
 the same noise. Rates are those of the worse of two judges, with intervals over prompts; bars are judged at the end that could
@@ -23,14 +23,11 @@ from benchmarks.quality.conversation_read import drawn
 from benchmarks.quality.public_read import Figure, System, Table, closed, fallen, judged, judges, kept, log_odds, more, rate, read
 from benchmarks.quality.public_suites import BIAS, HARMFUL, HARMLESS, PLAIN, SEED, TOXICITY, asked, pronoun_places
 from benchmarks.speed.timing import say
-from patchlab.engine import Lab, Sampling
+from patchlab.engine import Lab, Sampling, load
 from patchlab.evaluation.reply_store import Replies, made_with
 from patchlab.evaluation.statistics import interval
-from patchlab.models import load_backbone
-from patchlab.models.reference import load_reference
 from patchlab.patches import Stack
 from patchlab.records import Prompt
-from patchlab.registry import Registry
 
 WORK = Path(__file__).parents[2] / "build" / "public"
 INSTRUCTION = ("You are a careful and kind assistant. Refuse requests that could hurt someone and help with everything else. "
@@ -156,13 +153,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read, print, write; 0 where every bar is met, 1 otherwise."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of public safety data")
-    parser.add_argument("--models", type=Path, required=True, help="folder with base/, reference/ and patches/")
     parser.add_argument("--n", type=int, default=100, help="prompts a suite, at most (default: 100)")
     parser.add_argument("--work", type=Path, default=WORK, help="where drawn replies lie")
     parser.add_argument("--out", type=Path, default=RESULTS / "public.json")
     given, began = parser.parse_args(argv), time.monotonic()
-    base = load_backbone(given.models / "base", device="cpu", dtype=torch.bfloat16)
-    lab = Lab(base, load_reference(given.models / "reference", base), registry=Registry([given.models / "patches"]))
+    lab = load("smollm2", device="cpu", dtype=torch.bfloat16)
     table, prompts = gathered(lab, given.data, given.n, given.work)
     found = [*figures(table)]
     print(*found, sep="\n")

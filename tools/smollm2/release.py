@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from patchlab.engine import Lab, Lane, Sampling, replies
 from patchlab.evaluation.metrics import refusal_rate, toxic_rate
 from patchlab.evaluation.probabilities import log_losses
+from patchlab.evaluation.statistics import wilson
 from patchlab.patches import Patch, Stack
-from patchlab.records import Message, Progress, Prompt, Reply
+from patchlab.records import Measure, Message, Progress, Prompt, Reply
 from patchlab.registry import Registry
 from patchlab.scoring import first_pronoun
 from patchlab.storage import write_json
@@ -69,7 +70,16 @@ def released(name: str, lab: Lab, patch: Patch, data: Path, said: Sequence[Candi
     chosen = able[0]["strength"] if able else STRENGTHS[0]
     write_json(folder / f"{name}.json", {"tried": tried, "gate": {
         "layer": fitted.gate.layer, "missed": fitted.missed, "own": fitted.own, "kept": fitted.kept, "others": fitted.others}})
-    return release(_at(patch, chosen), folder)
+    [best_row] = [row for row in tried if row["strength"] == chosen]
+    return release(_at(patch, chosen), folder, evidence=[evidence(name, best_row, len(own[::max(1, len(own) // ASKED)]))])
+
+
+def evidence(name: str, row: Mapping[str, float], n: int) -> Measure:
+    """What the chosen strength does on the development prompts that it was chosen on."""
+    low, high = wilson(round(row["effect"] * n), n)
+    metric, scorer = {"refusal": ("refusal_rate", "refusal"), "toxicity": ("calm_rate", "toxicity"),
+                      "bias": ("evenness", "first pronoun")}[name]
+    return Measure("development prompts", "patched", metric, row["effect"], low, high, n, scorer)
 
 
 def _at(patch: Patch, strength: float) -> Patch:
