@@ -48,7 +48,7 @@ def readable(text: str) -> str:
     """
     text = _HANDLE.sub("user", _LINK.sub("link", unicodedata.normalize("NFKC", text)))
     named = "".join(f" {unicodedata.name(c, '').lower()} " if unicodedata.category(c) == "So" else c for c in text)
-    return " ".join(named.split())
+    return " ".join(named.split()).encode("utf-8", "replace").decode()  # lone surrogates have no encoding
 
 
 def encoder_folder() -> Path | None:
