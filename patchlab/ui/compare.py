@@ -225,8 +225,8 @@ def _controls(lab: Lab) -> tuple[Controls, gr.HTML]:
     with gr.Row(elem_classes=["top"]):
         with gr.Column(scale=3, min_width=320, elem_classes=["ask"]):
             prompt = gr.Textbox(label=copy.PROMPT_LABEL, placeholder=copy.PROMPT_PLACEHOLDER, lines=1, max_lines=6,
-                                elem_id="prompt", autofocus=True)
-            kind = gr.Radio(copy.KINDS, value="chat", label=copy.KIND_LABEL, elem_id="kind")
+                                elem_id="prompt", autofocus=True, interactive=True)
+            kind = gr.Radio(copy.KINDS, value="chat", label=copy.KIND_LABEL, interactive=True, elem_id="kind")
             with gr.Row(elem_classes=["buttons"]):
                 run = gr.Button(copy.RUN, variant="primary", elem_id="run", min_width=120, scale=0)
                 stop = gr.Button(copy.STOP, elem_id="stop", min_width=120, scale=0)
@@ -251,11 +251,11 @@ def _panel(lab: Lab) -> PatchPanel:
 
 
 def _settings() -> tuple[gr.Slider, gr.Slider, gr.Textbox, gr.Slider]:
-    temperature = gr.Slider(0, 1.5, value=0.8, step=0.05, label=copy.TEMPERATURE[0], info=copy.TEMPERATURE[1])
-    length = gr.Slider(8, 128, value=48, step=8, label=copy.LENGTH[0], info=copy.LENGTH[1], elem_id="length")
-    samples = gr.Slider(1, 4, value=1, step=1, label=copy.SAMPLES[0], info=copy.SAMPLES[1], elem_id="samples")
+    temperature = gr.Slider(0, 1.5, value=0.8, step=0.05, label=copy.TEMPERATURE[0], info=copy.TEMPERATURE[1], interactive=True)
+    length = gr.Slider(8, 128, value=48, step=8, label=copy.LENGTH[0], info=copy.LENGTH[1], interactive=True, elem_id="length")
+    samples = gr.Slider(1, 4, value=1, step=1, label=copy.SAMPLES[0], info=copy.SAMPLES[1], interactive=True, elem_id="samples")
     # a field of text: a browser's numbers are exact up to 2^53 only, and what was typed is what an error repeats
-    seeds = gr.Textbox("0", max_lines=1, label=copy.SEED[0], info=copy.SEED[1], elem_id="seed")
+    seeds = gr.Textbox("0", max_lines=1, label=copy.SEED[0], info=copy.SEED[1], interactive=True, elem_id="seed")
     return temperature, length, seeds, samples
 
 

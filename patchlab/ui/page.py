@@ -128,7 +128,8 @@ def _connect(offered: Offered, tab: Compare, signals: dict[str, Event], chosen: 
             return
         yield {line: "", top: head(lab), opened: gr.update(visible=False), shown: name}
 
-    chosen.input(switch, [chosen, shown], [*outputs, shown], show_progress="hidden", api_visibility="private")
+    chosen.select(switch, [chosen, shown], [*outputs, shown], trigger_mode="once", show_progress="hidden",
+                  api_visibility="private")
 
     @gr.render(inputs=shown, triggers=[shown.change], show_progress="hidden")
     def place(name: str) -> None:

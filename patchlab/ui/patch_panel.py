@@ -112,12 +112,12 @@ def build(planner: Planner, *, gates: bool = False) -> PatchPanel:
     order = gr.State(list(known))
     slots = tuple(_slot(manifest, index, len(known)) for index, manifest in enumerate(known.values()))
     several = len(known) > 1
-    mode = gr.Radio(copy.MODES, value="parallel", label=copy.MODE_LABEL, visible=several, elem_id="mode")
+    mode = gr.Radio(copy.MODES, value="parallel", label=copy.MODE_LABEL, visible=several, interactive=True, elem_id="mode")
     shared = gr.Slider(0, MAX_STRENGTH, value=1.0, step=0.01, label=copy.SHARED_STRENGTH, visible=False,
-                       elem_id="shared", buttons=[])
+                       elem_id="shared", buttons=[], interactive=True)
     gated = any(manifest.gated for manifest in known.values())
     use_gates = gr.Checkbox(gates and gated, label=copy.GATES_LABEL, info=copy.GATES_NOTE, elem_id="gates",
-                            visible=gated)
+                            visible=gated, interactive=True)
     warning = gr.HTML("", apply_default_css=False, elem_id="warning")
     panel = PatchPanel(order, slots, mode, shared, use_gates, warning, planner, known)
     shared.value, warning.value = panel.common(panel.begun), panel.warned(panel.begun)
@@ -128,9 +128,9 @@ def build(planner: Planner, *, gates: bool = False) -> PatchPanel:
 def _slot(manifest: Manifest, index: int, count: int) -> PatchControls:
     with gr.Column(elem_classes=["patch-slot"], min_width=0):
         with gr.Row():
-            on = gr.Checkbox(True, label=manifest.title, info=manifest.summary, scale=1, min_width=170)
+            on = gr.Checkbox(True, label=manifest.title, info=manifest.summary, interactive=True, scale=1, min_width=170)
             strength = gr.Slider(0, MAX_STRENGTH, value=manifest.strength, step=0.05, label=_strength_label(manifest),
-                                 scale=1, min_width=170, buttons=[])
+                                 scale=1, min_width=170, buttons=[], interactive=True)
         with gr.Row(visible=False, elem_classes=["moves"]) as moves:
             up = gr.Button("Move earlier", size="sm", scale=0, min_width=110, interactive=index > 0)
             down = gr.Button("Move later", size="sm", scale=0, min_width=110, interactive=index < count - 1)

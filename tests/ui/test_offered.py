@@ -96,17 +96,17 @@ def test_patches_examples_and_columns_follow_the_choice(browser: Browser, tiny: 
             assert visit.page.locator(f"#{name}").count() == 1, name
         visit.page.click(f"text={copy.REAL_EXAMPLES[0].label}")
         assert visit.page.input_value("#prompt textarea") == copy.REAL_EXAMPLES[0].prompt.text
-        visit.page.fill("#prompt textarea", "hi")
+        visit.page.fill("#prompt textarea", "tell me a story")
         visit.run(tokens=8)
         assert visit.text("reference") and visit.page.locator("#history tbody tr").count() == 1
         assert other.page.locator("#lane-reference").count() == 0 and "The first models." in other.page.inner_text(".page-head")
-        other.page.fill("#prompt textarea", "hi")
+        other.page.fill("#prompt textarea", "tell me a story")
         other.run(tokens=8)
         choose(visit, "The first")
         visit.page.wait_for_selector(".page-head:has-text('The first models.')")
         visit.page.wait_for_function("document.querySelectorAll('#lane-reference').length === 0")
         visit.page.wait_for_selector("#chart-refusal .main-svg")
-        visit.page.fill("#prompt textarea", "hi")
+        visit.page.fill("#prompt textarea", "tell me a story")
         visit.run(tokens=8)
         assert visit.text("base") == other.text("base")
         for each in (visit, other):

@@ -6,13 +6,14 @@ base's distribution with even pronouns (KL). The base's log-probabilities are co
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,6 +24,7 @@ from patchlab.engine.likelihood import Texts, pad_texts
 from patchlab.engine.plan import BARE
 from patchlab.models import Backbone
 from patchlab.records import Pair, Progress
+from patchlab.storage import write_json
 from patchlab.training.dataset import Dataset, TrainingExample, token_mean, token_weights
 from patchlab.training.kl_regularizer import TargetCache
 from tools.smollm2.even_pronouns import evened, pronoun_ids
@@ -132,8 +134,9 @@ class ReferenceTrainer:
 
     def save(self, folder: Path) -> None:
         """The adapter as PEFT saves it, in half precision, with a card of its own."""
-        self.model.peft_config["default"].base_model_name_or_path = BASE
         self.model.save_pretrained(folder)
+        settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        write_json(folder / "adapter_config.json", settings | {"base_model_name_or_path": BASE})  # not a folder of this machine
         file = folder / "adapter_model.safetensors"
         save_file({name: tensor.to(torch.float16) for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
         file.chmod(0o644)  # safetensors writes files that only their owner may read
@@ -186,7 +189,10 @@ def _texts(base: Backbone, pairs: Sequence[Pair]) -> Texts:
 def merged(folder: Path, adapter: Path, out: Path, *, share: float = 1.0) -> Path:
     """The base with the adapter merged into its weights at a share of its strength, saved as a model of its own."""
     if not out.is_dir():
-        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), adapter)
+        settings = PeftConfig.from_pretrained(adapter)
+        settings.base_model_name_or_path = str(folder)
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), adapter,
+                                          config=settings)
         layers: Any = [module for module in model.modules() if isinstance(module, LoraLayer)]
         for layer in layers:
             layer.scaling = {name: value * share for name, value in layer.scaling.items()}
