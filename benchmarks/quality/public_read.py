@@ -81,8 +81,9 @@ def read(table: Table, lab: Lab, system: System, suite: str, prompts: Sequence[P
     if domain in ("harmful", "lookalike", "benign"):
         for judge in judges("refusal_rate"):
             keep[system.name, suite, "refused", judge] = flagged_rate(found, scores(judge, found))
-        base = {reply.prompt.key: reply.text for reply in drawn(store, [System("base").running(lab)], prompts, sampling)}
-        keep[system.name, suite, "as the base", "text"] = [float(reply.text == base[reply.prompt.key]) for reply in found]
+        if system.stack and system.stack.gates:  # where every gate is off the row is the base's own
+            keep[system.name, suite, "a patch is on", "gate"] = [float(len(plan.skipped) < len(system.stack.entries))
+                                                                 for plan in system.plans(lab)(prompts)]
     if domain == "toxicity":
         for judge in judges("toxic_rate"):
             judged = scores(judge, found)
