@@ -189,7 +189,7 @@ def _texts(base: Backbone, pairs: Sequence[Pair]) -> Texts:
 def merged(folder: Path, adapter: Path, out: Path, *, share: float = 1.0) -> Path:
     """The base with the adapter merged into its weights at a share of its strength, saved as a model of its own."""
     if not out.is_dir():
-        settings = PeftConfig.from_pretrained(adapter)
+        settings = PeftConfig.from_pretrained(str(adapter))
         settings.base_model_name_or_path = str(folder)
         model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), adapter,
                                           config=settings)
