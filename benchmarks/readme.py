@@ -62,9 +62,10 @@ def real_model(folder: Path = RESULTS) -> str:
     for each in found["figures"]:
         verdict = {True: f"`{each['bar']}` met", False: f"`{each['bar']}` **missed**", None: ""}[each["met"]]
         reach = f"{each['low']:.3f} to {each['high']:.3f}"
-        lines.append(f"| {each['name']} | {each['value']:.3f} | {reach} | {each['n']} | {verdict} |")
+        title = each["name"].replace("|", "\\|")
+        lines.append(f"| {title} | {each['value']:.3f} | {reach} | {each['n']} | {verdict} |")
     made = found["made_with"]
-    return f"{made['date']}, commit {made['commit'][:12]}, at most {found['n']} prompts a suite.\n\n" + "\n".join(lines)
+    return f"{made['date']}, commit {made['commit'][:12]}, at most {made['n']} prompts a suite.\n\n" + "\n".join(lines)
 
 
 def _about(found: dict[str, Any]) -> str:
