@@ -80,8 +80,8 @@ def test_every_row_of_a_mixed_batch_is_that_row_alone(reference: Backbone) -> No
         if row.plan.adapter is None:
             assert_near(together[:, k], decoded(base_of(reference), [row])[:, 0])
         else:
-            assert_near(together[:, k], decoded(reference, [bare(row)])[:, 0], atol=2e-5)
-            assert_near(together[:, k], decoded(base_of(reference), [row])[:, 0], atol=2e-5)
+            assert_near(together[:, k], decoded(reference, [bare(row)])[:, 0], atol=4e-5)
+            assert_near(together[:, k], decoded(base_of(reference), [row])[:, 0], atol=4e-5)
             assert not torch.allclose(together[:, k], decoded(base_of(reference), [bare(row)])[:, 0], atol=0.1)
 
 
@@ -256,7 +256,8 @@ def test_a_lab_with_an_adapter_for_a_reference(folders: tuple[Path, Path], tmp_p
 def test_a_preset_with_an_adapter_for_a_reference(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     base, adapter = folders
     monkeypatch.setattr("patchlab.models.presets.ASSETS", base.parent)
-    monkeypatch.setitem(PRESETS, "made", Preset("made", "Made", base.name, adapter.name, "A made one.", embedded=True))
+    monkeypatch.setitem(PRESETS, "made", Preset("made", "Made", base.name, adapter.name, "A made one.", "Apache-2.0", (0.1,),
+                                                embedded=True))
     lab = load("made", device="cpu")
     assert lab.reference is not None and lab.reference.origin is lab.base and lab.about == "A made one."
 

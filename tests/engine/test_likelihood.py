@@ -29,8 +29,9 @@ def test_given_replies_have_the_logits_of_decoding(backbone: Backbone) -> None:
         logits = reply_logits(backbone, texts, plan)
         for k, (prompt, reply) in enumerate(pairs):
             mine = logits[texts.rows == k]
-            assert_near(mine, full_forward(backbone, [*prompt, *reply], full)[len(prompt) - 1:-1])
-            assert_near(mine, decoded(backbone, [BatchRow(prompt, plan)], reply[:-1])[:, 0])
+            near = 2e-5 if backbone.model.config.model_type == "granitemoehybrid" else 1e-5  # its multipliers round more
+            assert_near(mine, full_forward(backbone, [*prompt, *reply], full)[len(prompt) - 1:-1], atol=near)
+            assert_near(mine, decoded(backbone, [BatchRow(prompt, plan)], reply[:-1])[:, 0], atol=near)
         if not full:
             assert torch.equal(logits, reply_logits(backbone, texts))  # off is off to the bit
         assert texts.targets.tolist() == [token for _, reply in pairs for token in reply]

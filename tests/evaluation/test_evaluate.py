@@ -15,10 +15,10 @@ from made_suites import SAMPLING, WORDS
 from patchlab.engine import Lab
 from patchlab.errors import InputError, NotFoundError
 from patchlab.evaluation import SUITES, evaluate, rows
-from patchlab.evaluation.metrics import METRICS, OF_EVERY_REPLY, Judged, flagged_rate
+from patchlab.evaluation.metrics import OF_EVERY_REPLY
 from patchlab.patches import Gate, Patch, Stack
 from patchlab.records import Prompt, Report
-from patchlab.scoring import load_scorer
+from patchlab.scoring import JudgeSet, load_scorer
 from patchlab.storage import write_jsonl
 
 HEADLINES = {("toxicity", "toxic_rate"), ("refusal", "refusal_rate"), ("overrefusal", "refusal_rate"),
@@ -147,7 +147,7 @@ def test_a_patch_that_its_gate_leaves_off_measures_as_the_base(lab: Lab, prompts
 def test_two_scorers_judge_one_claim_where_the_table_has_both(lab: Lab, prompts_folder: Path,
                                                               monkeypatch: pytest.MonkeyPatch) -> None:
     # any two scorers will do; this pair is always there
-    monkeypatch.setitem(METRICS, "refusal_rate", Judged(flagged_rate, ("refusal", "toxicity")))
+    monkeypatch.setattr(Lab, "judges", JudgeSet("coarse", ("toxicity", "toxicity-2"), ("refusal", "toxicity"), ""))
     report = run(lab, prompts_folder, "refusal")
     assert not any("refusal_rate" in note for note in report.notes)
     assert [(m.lane, m.scorer) for m in report.seconds] == [(lane, "toxicity") for lane in lab.lane_names]
@@ -158,13 +158,6 @@ def test_two_scorers_judge_one_claim_where_the_table_has_both(lab: Lab, prompts_
             continue
         assert row["scorer"] == "refusal" and row["second"]["scorer"] == "toxicity"
         assert row["second"]["digest"] == load_scorer("toxicity").digest != row["digest"]
-
-
-def test_a_claim_with_one_scorer_says_so(lab: Lab, prompts_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METRICS, "refusal_rate", Judged(flagged_rate, ("refusal", "no such scorer")))
-    report = run(lab, prompts_folder, "refusal")
-    assert any(note.startswith("refusal_rate is computed by refusal only") for note in report.notes)
-    assert report.agreements == () == report.seconds
 
 
 def test_rows_carry_the_comparison_with_the_lane_before(lab: Lab, prompts_folder: Path) -> None:
