@@ -15,27 +15,23 @@ from typing import Any
 from patchlab.storage import write_text
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tools are not part of the package
+from benchmarks.provenance import NOT_RECORDED, RESULTS
 from tools.pocket.judge import READS
 
 PAGE = Path(__file__).with_name("results.md")
-RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 COLUMNS = 6  # figures side by side; a wider table is cut
 SPEED = {"decode": "Decoding with a patch", "toggle": "Toggling a patch", "trio": "Three lanes at once",
-         "adapter": "A reference in the base's batch",
-         "clients": "Many clients with stacks of their own", "installed": "Many patches installed",
-         "loop": "What the engine adds to a model's step", "page": "The page",
-         "page_smollm2": "The page with SmolLM2", "scoring": "Scoring a reply",
-         "train": "Training a patch", "gpu": "On a GPU"}
-PAGES = ("page", "page_smollm2")
+         "adapter": "A reference in the base's batch", "clients": "Many clients with stacks of their own",
+         "installed": "Many patches installed", "loop": "What the engine adds to a model's step", "page": "The page",
+         "page_smollm2": "The page with SmolLM2", "scoring": "Scoring a reply", "train": "Training a patch", "gpu": "On a GPU"}
 BY_GROUP = {"sequence": "What undoes patches in a sequence", "transfer": "Patches on the base's next release",
             "context": "Patches in a long context", "conversation": "Patches in a conversation",
             "conversation-first": "Patches in a conversation: two earlier ones of the real model",
-            "public": "The real model on public suites",
-            "defaults": "Ways to combine patches", "quantization": "Bases in 8 and 4 bits", "ablations": "Ablations"}
+            "public": "The real model on public suites", "defaults": "Ways to combine patches",
+            "quantization": "Bases in 8 and 4 bits", "ablations": "Ablations"}
 LIMITS = {"trio": " Three lanes of two models take two of three forward passes a token: 0.67 is the limit without what the\n"
           "stream saves around them. Bars are on the same kernels on both sides."}
 GOAL = 8  # patches in the stack that is shown patch by patch
-NOT_RECORDED = "not recorded"
 VERDICT = {True: "met", False: "**missed**", None: "not judged"}
 
 Figure = dict[str, Any]
@@ -160,9 +156,10 @@ def _stacks(found: dict[str, Any]) -> Iterator[Section]:
 def _speeds(found: dict[str, Any]) -> Iterator[Section]:
     for name, title in SPEED.items():
         if name in found:
-            figures = _page_figures(found[name]) if name in PAGES else found[name]["figures"]
+            paged = name.startswith("page")
+            figures = _page_figures(found[name]) if paged else found[name]["figures"]
             judged = tuple(figure for figure in figures if figure.get("bar"))
-            what = "The slowest of n runs, and the range of all" if name in PAGES else "Medians with quartiles over n repeats"
+            what = "The slowest of n runs, and the range of all" if paged else "Medians with quartiles over n repeats"
             asked = found[name]["made_with"].get("command", f"python -m benchmarks.speed.{name}")
             about = f"`{asked}`. {what}.{LIMITS.get(name, '')}"
             yield Section(title, (about, bars(figures), _made(found[name])), judged)
@@ -262,43 +259,41 @@ _INTRODUCTION = """# Results
 Written by `python docs/make_results.py` from the files in [benchmarks/results](../benchmarks/results), which the commands
 named below write. Nothing here is edited by hand: bars that are missed and dials that did not help stay in."""
 
-_METHODS = """`python -m benchmarks.quality.methods`: the pocket base, domain {domain}, one run on one machine. All methods
-learn from the same files: {learn} safe replies sampled from the reference for SFT, {preferred} pairs for DPO, dealt in the same
-batches in the same order, {sft_steps} SFT steps of {rows} rows and {dpo_steps} DPO steps of {pairs} pairs with an
-SFT term of the same weight. The DPO anchor of each is itself as SFT left it. Learning rates: the best of a grid by
-the loss on {losses} held reference replies after {pilot_steps} SFT steps (prompt tuning and ours {prefix_rates},
-LoRA {lora_rates}; a grid grows while its best is at the edge, where a row names the rates tried); DPO at half of it. The
-*recipe for a patch alone* (assets/recipes/alone, in as many steps as here) keeps its own rates, its KL term, the
-reference's distributions as targets and, where it has them, on-policy steps in place of DPO, which peft + trl have not; its
-losses on drawn tokens are therefore not comparable. Of the other methods those with a *KL term* in their name are held to
-the base, with that recipe's weight. The *shipped patch* is the one in assets/patches at its calibrated strength: three
-rounds of training, two of them beside the other patches.
+_METHODS = """\
+`python -m benchmarks.quality.methods`: the pocket base, domain {domain}, one run on one machine. All methods learn from the same
+files: {learn} safe replies sampled from the reference for SFT, {preferred} pairs for DPO, dealt in the same batches in the same
+order, {sft_steps} SFT steps of {rows} rows and {dpo_steps} DPO steps of {pairs} pairs with an SFT term of the same weight. The
+DPO anchor of each is itself as SFT left it. Learning rates: the best of a grid by the loss on {losses} held reference replies
+after {pilot_steps} SFT steps (prompt tuning and ours {prefix_rates}, LoRA {lora_rates}; a grid grows while its best is at the
+edge, where a row names the rates tried); DPO at half of it. The *recipe for a patch alone* (assets/recipes/alone, in as many
+steps as here) keeps its own rates, its KL term, the reference's distributions as targets and, where it has them, on-policy steps
+in place of DPO, which peft + trl have not; its losses on drawn tokens are therefore not comparable. Of the other methods those
+with a *KL term* in their name are held to the base, with that recipe's weight. The *shipped patch* is the one in assets/patches
+at its calibrated strength: three rounds of training, two of them beside the other patches.
 
-Read on {n} held-out prompts a domain at temperature 0.8 with 95 % bootstrap intervals; `gap closed` is the share of
-the way from base to reference. Perplexity and KL are on the base's own replies to harmless requests. The written
-prompt is the text that prompt tuning and ours start from, before every prompt. Memory is the peak of a process of
-its own, Python and libraries included (trl brings more of these along); `above start` counts from when libraries
-and base were loaded. Training time includes making ready and, for ours, saving. Decoding is {tokens} tokens after
-the prompt over those of the bare base, medians with quartiles; at 4 million parameters a step is mostly overhead,
-which weighs on LoRA unmerged (the larger shape is in decode.json)."""
+Read on {n} held-out prompts a domain at temperature 0.8 with 95 % bootstrap intervals; `gap closed` is the share of the way from
+base to reference. Perplexity and KL are on the base's own replies to harmless requests. The written prompt is the text that
+prompt tuning and ours start from, before every prompt. Memory is the peak of a process of its own, Python and libraries included
+(trl brings more of these along); `above start` counts from when libraries and base were loaded. Training time includes making
+ready and, for ours, saving. Decoding is {tokens} tokens after the prompt over those of the bare base, medians with quartiles; at
+4 million parameters a step is mostly overhead, which weighs on LoRA unmerged (the larger shape is in decode.json)."""
 
-_STACKS = """`python -m benchmarks.quality.stacks`: sixteen patches of the pocket base, each with prompts of its own kind or topic
-on which its effect is counted, read on up to {n} held-out prompts a group at temperature 0.8, seed {seed}, 95 %
-bootstrap intervals over prompts. Stacks grow in one seeded order: {order}. An effect is the share of replies that
-do what the patch is for (for bias 1 is even, 0 always the stereotype); *lost* is the mean over the stack's patches
-of their effect alone minus that in the stack, on the same prompts with the same noise, and *most lost* that of the
-worst of them: with many patches the worst is worse by chance alone. Refusals, perplexity and KL are on harmless
-requests that no patch is to change. Toxicity, bias and refusal are the shipped patches in *vendors who never met*,
-where these three know each other and nobody else does; names that end in -b are a second vendor's, of another seed.
-Those *trained to live together* do so in {turns} rounds, and patches of the eight that lose more than 2 points on training
-prompts in up to {further} more: 5 points at first, changed after a look at the held-out figures of this very stack, which are
-flattered by that. All hold how others' replies begin (`hold_lead`), which costs the patches against one kind of
-harmful request some of what they do alone.
-*Gates on*: each patch has a gate, fitted on training prompts, that leaves it off for prompts it is not for; every
-prompt here is of one group, which flatters gates. Their thresholds keep a patch on for none of the others' dev
-prompts that recall does not ask for: with the command's own default of 1 % the gates of toxicity and bias were on
-for a quarter to a third of the held stories (seen here, and then changed).
-A joint patch is compared with the single patches of vendors who never met."""
+_STACKS = """\
+`python -m benchmarks.quality.stacks`: sixteen patches of the pocket base, each with prompts of its own kind or topic on which
+its effect is counted, read on up to {n} held-out prompts a group at temperature 0.8, seed {seed}, 95 % bootstrap intervals over
+prompts. Stacks grow in one seeded order: {order}. An effect is the share of replies that do what the patch is for (for bias 1 is
+even, 0 always the stereotype); *lost* is the mean over the stack's patches of their effect alone minus that in the stack, on the
+same prompts with the same noise, and *most lost* that of the worst of them: with many patches the worst is worse by chance
+alone. Refusals, perplexity and KL are on harmless requests that no patch is to change. Toxicity, bias and refusal are the
+shipped patches in *vendors who never met*, where these three know each other and nobody else does; names that end in -b are a
+second vendor's, of another seed. Those *trained to live together* do so in {turns} rounds, and patches of the eight that lose
+more than 2 points on training prompts in up to {further} more: 5 points at first, changed after a look at the held-out figures
+of this very stack, which are flattered by that. All hold how others' replies begin (`hold_lead`), which costs the patches
+against one kind of harmful request some of what they do alone. *Gates on*: each patch has a gate, fitted on training prompts,
+that leaves it off for prompts it is not for; every prompt here is of one group, which flatters gates. Their thresholds keep a
+patch on for none of the others' dev prompts that recall does not ask for: with the command's own default of 1 % the gates of
+toxicity and bias were on for a quarter to a third of the held stories (seen here, and then changed). A joint patch is compared
+with the single patches of vendors who never met."""
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def gathered(lab: Lab, data: Path, n: int, work: Path, only: Sequence[str] = ())
         suites = asked(data, sources, n)
         prompts |= suites
         sampling = Sampling(temperature=0.7, max_new_tokens=tokens, seed=SEED)
-        store = Replies(made_with(sampling, *filter(None, (lab.base, lab.reference))), work / own)
+        # replies of another patch or reference must not be taken for those of this one
+        store = Replies(made_with(sampling, *filter(None, (lab.base, lab.reference))) | identities(lab), work / own)
         try:
             for column in (columns[name] for name in asking(own, columns)):
                 began = time.monotonic()
@@ -76,6 +77,13 @@ def gathered(lab: Lab, data: Path, n: int, work: Path, only: Sequence[str] = ())
         table.values[name, "Winogender", "log-odds", "model"] = [abs(each) for each in log_odds(lab, columns[name], places)]
         say(f"{name}, Winogender")
     return table, prompts
+
+
+def identities(lab: Lab) -> dict[str, str]:
+    """What the replies of the systems depend on beside the sampling: the reference, and each installed patch."""
+    patches = {f"patch {each.manifest.name}": each.manifest.digest for each in lab.planner.installed()}
+    return {"base": lab.base.identity.fingerprint, **patches,
+            "reference": lab.reference.identity.fingerprint if lab.reference else "none"}
 
 
 def asking(own: str, columns: Mapping[str, System]) -> list[str]:

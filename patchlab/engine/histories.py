@@ -66,8 +66,7 @@ class Histories:
         """The history of as many of the first of these ids as are known with this adapter, None if that is not a single one."""
         best, length = None, 0
         for history in self._kept.values():
-            shared = shared_start(history.ids, ids)
-            if history.adapter == adapter and shared > length:
+            if history.adapter == adapter and (shared := shared_start(history.ids, ids)) > length:
                 best, length = history, shared
         if best is None:
             return None

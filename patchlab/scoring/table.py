@@ -111,5 +111,6 @@ def stride_of(scorer: Scorer) -> int:
 
 def coarse_note(judges: JudgeSet) -> str:
     """One line for where coarse scores are shown, with the way to better ones; empty for judges on the encoder."""
-    return f"{judges.note} For better ones: {PIP}" if judges.name == COARSE.name and not encoder_folder() else (
-        judges.note if judges.name == COARSE.name else "")
+    if judges.name != COARSE.name:
+        return ""
+    return judges.note if encoder_folder() else f"{judges.note} For better ones: {PIP}"

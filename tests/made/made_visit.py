@@ -17,19 +17,20 @@ from patchlab.engine import Lab
 from patchlab.records import Delta
 from patchlab.ui import copy, session
 from patchlab.ui import page as patchlab_page
+from patchlab.ui.offered import Offered
 
 SHOTS = Path(__file__).resolve().parents[2] / ".screenshots"
 WAIT = 60_000  # milliseconds; a busy machine is slow, a broken page never comes
 
 
 @contextmanager
-def served(lab: Lab) -> Iterator[str]:
-    """A real server on a free port."""
+def served(models: Lab | Offered) -> Iterator[str]:
+    """A real server of these models on a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    blocks = patchlab_page.build(lab)
-    patchlab_page.warm_up(lab)
+    blocks = patchlab_page.build(models)
+    patchlab_page.warm_up(models.first if isinstance(models, Offered) else models)
     yield patchlab_page.launch(blocks, port=port, block=False)
     blocks.close(verbose=False)
 

@@ -120,6 +120,7 @@ def test_one_place_decides_which_judges_are_the_default(monkeypatch: pytest.Monk
     for judges in (COARSE, ENCODER):
         for claim, first in judges.first.items():
             assert [claim_of(name) for name in judges.of(claim)] == [claim, claim] and judges.of(claim)[0] == first
+            assert len({*judges.of(claim)}) == 2 and {*judges.of(claim)} <= {*scorer_names()}, "two judges a claim, always"
     assert claim_of("hub:a/b") == "hub:a/b"
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 from made_models import make_backbone, make_patch
-from made_visit import Visit
+from made_visit import Visit, served
 from playwright.sync_api import Browser
 
 from patchlab.engine import Lab
 from patchlab.errors import ModelError
 from patchlab.models import presets
 from patchlab.registry import Registry
-from patchlab.ui import copy, page
+from patchlab.ui import copy
 from patchlab.ui.offered import Offered
 
 
@@ -56,17 +53,6 @@ def test_a_preset_that_memory_does_not_hold_is_refused(tiny: tuple[Lab, Lab], mo
     with pytest.raises(ModelError, match=r"GB of free memory; expected about \d+\.8 GB for preset two"):
         offered.get("two")
     assert not offered.loaded("two")
-
-
-@contextmanager
-def served(offered: Offered) -> Iterator[str]:
-    """A real server on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    blocks = page.build(offered)
-    yield page.launch(blocks, port=port, block=False)
-    blocks.close(verbose=False)
 
 
 def choose(visit: Visit, title: str) -> None:
