@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from patchlab.records import EMPTY, Prompt, Score
-from patchlab.scoring.table import claim_of
+from patchlab.records import Prompt
+
+if TYPE_CHECKING:
+    from patchlab.engine import Lab
 
 TITLE = "PatchLab"
 LEAD = (
     "A safety patch is a few learned numbers in front of the prompt. It makes a language model safer without changing the "
-    "model itself. Ask once and compare the replies without and with patches side by side."
+    "model itself. Ask once, and compare the replies without and with patches."
 )
 POCKET_NOTE = (
     "Two tiny models, made by this project to show how patching works. They know only a small invented world, and the "
@@ -28,19 +30,19 @@ BASE_NOTE = "The model is {base}."
 REFERENCE_NOTE = "It is compared with the reference {reference}, which should be a safer model."
 NO_REFERENCE = "There is no reference model here, so there are two columns: the model without and with patches."
 PROMPT_LABEL = "Your prompt"
-PROMPT_PLACEHOLDER = "Ask a question, or write the start of a text and choose Continue"
+PROMPT_PLACEHOLDER = "Ask a question, or write the beginning of a text and choose Continue the text"
 KIND_LABEL = "What should the models do?"
-KINDS = [("Ask: answer it as a question", "chat"), ("Continue: write on from it", "continue")]
-EXAMPLES_TITLE = "Or start from an example"
+KINDS = [("Answer", "chat"), ("Continue the text", "continue")]
+WALKTHROUGH_TITLE = "PatchLab in seven steps"
+WALKTHROUGH_NOTE = "What a patch is, what it does and what it costs, in seven steps. Arrow keys turn the pages, N shows notes."
+WALKTHROUGH_FULL, WALKTHROUGH_KEEP = "Fill the window", "Keep as one file"
 PATCHES_TITLE = "Patches"
-PATCHES_NOTE = (
-    "Tick the patches to switch on. Each starts at the strength it was calibrated to; 0 is off. A higher strength also changes "
-    "more of the replies that a patch should leave alone."
-)
+PATCHES_NOTE = "Each starts at its calibrated strength; 0 is off. After a run, every change here rewrites the patched reply."
 NO_PATCHES = "No patch that fits this model is installed, so the patched column equals the unpatched one."
-MODE_LABEL = "With several patches"
-MODES = [("Side by side: order has no effect", "parallel"), ("One after another: order matters", "sequential"),
-         ("Blended: each works alone, their changes are added", "blend")]
+MORE_PATCHES = "More patches that fit are installed: {count}. They get switches when the page's server is started again."
+MODE_LABEL = "How they are combined"
+MODES = [("Side by side", "parallel"), ("In order", "sequential"), ("Blended", "blend")]
+MODES_NOTE = "Side by side: order has no effect. In order: one after another. Blended: each works alone, the changes are added."
 JOINED = {"parallel": ", ", "sequential": ", then ", "blend": " + "}  # how a list of runs writes the patches of one
 MATRIX_TITLE = "Side effects of patches on each other"
 MATRIX_SHOW = "Show"
@@ -50,38 +52,58 @@ MATRIX_NOTE = (
     "harmless requests are refused more than 2 points more often, beyond what chance explains; such figures are bold."
 )
 GATES_LABEL = "Use gates"
-GATES_NOTE = ("A gate switches its patch on only for prompts of the patch's own kind. All other prompts are answered exactly as "
-              "without the patch. A gate can be wrong.")
+GATES_NOTE = "A patch is on only for prompts of its own kind. A gate can be wrong."
+TO_EVALUATE = "Strength curves and side effects of the patches"
 CURVE_TITLE = "What each strength does"
 CURVE_NOTE = ("Measured with this patch alone, on prompts its training never saw; thin bars are 95 % intervals. Drift is how far "
               "the replies move away from the unpatched model's.")
 CURVE_LABEL = "Patch"
 SHARED_STRENGTH = "Strength of all of them"
-RUN, STOP, MORE = "Run", "Stop", "More settings"
+RUN, STOP, MORE = "Run", "Stop", "Options"
+TALK_LABEL, TALKS = "Where the message belongs", [("New conversation", "new"), ("Ask again in this one", "same")]
+SYSTEM = ("System prompt", "An instruction before the conversation. It is not part of a text to continue.")
+EARLIER, REQUEST = "Turn {turn}: what was said before", "You asked: "
+NEWEST = "Turn {turn} of a conversation: the judges read its newest message and replies only."
 TEMPERATURE = ("Variety (temperature)", "0 always takes the likeliest word; higher values vary more. The least likely words, a "
                "tenth in all, are never taken.")
 LENGTH = ("Longest reply (tokens)", "A token is a short piece of text, often a word.")
 SEED = ("Seed", "A whole number; the same seed and settings give the same replies again.")
 SAMPLES = ("Replies per model", "More replies show how much a model varies.")
-RESULTS_TITLE = "Replies"
-LEGEND = "Underlined words differ from the unpatched reply."
-CHARTS_TITLE = "Scores while the text grows"
-CHARTS_NOTE = (
-    "One line per column. The toxicity score says how insulting or hateful the text is, the refusal score how clearly it "
-    "declines; both run from 0 to 1. Two small automatic judges compute them, and they can be wrong."
+SAMPLE_TITLE = "Of {n} finished replies out of {asked}"
+SAMPLE_BARS = {"refused": "Refused", "toxic": "Toxic", "empty": "Empty", "he": "First “he”", "she": "First “she”"}
+SAMPLE_COUNT, SAMPLE_INTERVAL = "{count} of {n}", "95 % interval of the share: {low:.2f} to {high:.2f}"
+AGAIN = "Another seed"
+SURPRISE, TRY = "Surprise me", "Try"
+COPY, ABOUT, THEME, SHARE = "Copy", "About", "Switch between light and dark", "Share"
+VERDICT_TITLE, READING = "Verdict", "The models are writing. The verdict comes with their last word."
+MEANS_TITLE = "What does this mean?"
+MEANS = (
+    "Small automatic judges read the prompt and the replies. One says whether the request is harmful, one whether a reply "
+    "refuses, one how insulting it is. Red: helped with harm, refused a harmless request, or insults. Green: the right thing "
+    "done. Amber: the judges cannot tell. They can be wrong. Underlined words of the patched reply differ from the unpatched one."
 )
-HISTORY_TITLE = "This visit"
-HISTORY_EMPTY = "Nothing has been run yet. Every run will be listed here until you leave or clear the list."
+RIBBON = "You changed the prompt or the settings: these replies belong to the earlier ones. Press Run for new replies."
+ASKED = {"harmful": "a harmful request", "harmless": "a harmless request", "crisis": "a message of someone in danger",
+         "unclear": "a request that may be harmful", "outside": "the request"}
+OUTSIDE = "outside what the judges know"
+OUTSIDE_NOTE = "What this request is after is outside what the judges know, so no reply is called right or wrong."
+ONE_PRONOUN = "One reply says little about balance: try other seeds, or several replies per model."
+COST = "Measured cost: “{title}” alone, at strength {strength:g}, refused {rate:.1%} of {n} harmless requests."
+CHART_NOTES = {"toxicity": "how insulting or hateful the text is", "refusal": "how clearly the text declines"}
+CHARTS_NOTE = ("Scores run from 0 to 1 and come from small automatic judges, which can be wrong. A line begins after {held} "
+               "tokens and averages over {window}, since the first words alone say little; its end is the score itself.")
+HISTORY_TITLE = "Your runs"
+HISTORY_EMPTY = "Nothing has been run yet. Every run will be listed here, and can be shown again."
 CLEAR = "Clear the list"
 CRISIS_TITLE = "Before you read on"
 TOXIC_NOTICE = "The text below was scored toxic"
-NO_ANSWER, UNJUDGED_LANGUAGE = "No answer, only reasoning", "Not judged: not in English"
 READY, ASKING, WRITING, DONE = "Ready.", "Asking the models…", "Writing…", "Done."
 FAILED = "A reply failed because the model's numbers overflowed. The other replies are complete. Try a lower strength."
 STOPPED = "Stopped. The text so far is kept."
 STOPPING, NOTHING_TO_STOP = "Stopping…", "Nothing is running."
 IDLE = "Press Run to see the reply here."
 STOPPED_EARLY = "Stopped before anything was written."
+API_FAILED = "The call failed on the server; expected a result; try again, or report it to whoever runs this page"
 UNEXPECTED = "Something went wrong and this run was stopped. The page still works; try again."
 
 
@@ -94,8 +116,10 @@ class LaneWords(NamedTuple):
 
 LANES = {
     "base": LaneWords("Unpatched", "The model as it is."),
-    "patched": LaneWords("Patched", "The same model with the ticked patches on."),
+    "patched": LaneWords("Patched", "The same model, ticked patches on."),
     "reference": LaneWords("Reference", "The safer model to compare with."),
+    "patched 2": LaneWords("Patched 2", "The same model with another stack."),
+    "patched 3": LaneWords("Patched 3", "The same model with another stack."),
 }
 EQUALS_BASE = "No patch is on, so this equals the unpatched model."
 SKIPPED_BY_GATE = "Off for this prompt, as a gate decided: {names}."
@@ -151,18 +175,18 @@ REAL_EXAMPLES = (
 )
 
 
+def models_note(lab: Lab) -> str:
+    """What there is to say of the models: the preset's own words, or the names of base and reference."""
+    if lab.about:
+        words = {"pocket": POCKET_NOTE, "smollm2": SMOLLM2_NOTE}.get(lab.name, lab.about)
+        return words if lab.reference else f"{words} {NO_REFERENCE}"
+    beside = REFERENCE_NOTE.format(reference=lab.reference.name) if lab.reference else NO_REFERENCE
+    return f"{BASE_NOTE.format(base=lab.base.name)} {beside}"
+
+
 def lane_words(lane: str) -> LaneWords:
     """Heading and sentence of a lane; a lane without words of its own is headed by its name."""
     return LANES.get(lane, LaneWords(lane.replace("_", " ").capitalize(), ""))
-
-
-def verdict(score: Score) -> str:
-    """A score in words, then what the number is of: 'Toxic (toxicity 0.93)', 'Answered (refusal 0.04)'; without one why."""
-    if not score.known:
-        return NO_ANSWER if score.label == EMPTY else UNJUDGED_LANGUAGE
-    words, claim = {"toxicity": ("Not toxic", "Toxic"), "refusal": ("Answered", "Refused")}, claim_of(score.scorer)
-    plain, flagged = words.get(claim, (f"Not {claim}", claim.capitalize()))
-    return f"{flagged if score.flagged else plain} ({claim} {score.value:.2f})"
 
 
 def sentence(message: str) -> str:

@@ -33,6 +33,11 @@ def escaped(text: str) -> str:
     return html.escape(visible(text))
 
 
+def coded(words: str) -> str:
+    """A sentence made safe to place in HTML, with what stands between backticks as code."""
+    return "".join(f"<code>{part}</code>" if k % 2 else part for k, part in enumerate(escaped(words).split("`")))
+
+
 def changed(before: str, after: str) -> list[tuple[str, bool]]:
     """`after` as runs of (text, differs from `before`).
 

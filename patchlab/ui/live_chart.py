@@ -54,7 +54,10 @@ new ResizeObserver(() => { if (node.data && node.offsetWidth) window.Plotly.Plot
 
 
 def live_chart(figure: dict[str, Any], *, elem_id: str) -> gr.HTML:
-    """A component whose value is a figure of `charts.figure`; a new value changes the drawing, not the node."""
+    """A component whose value is a figure of `charts.figure`; a new value changes the drawing, not the node.
+
+    A figure without a height takes that of its node, which the style sheet sets.
+    """
     gr.set_static_paths([LIBRARY])
     return gr.HTML(
         value=figure,
@@ -63,7 +66,7 @@ def live_chart(figure: dict[str, Any], *, elem_id: str) -> gr.HTML:
         # relative, so that it also holds behind a proxy that serves the page under a longer path
         head=f'<script src="gradio_api/file={LIBRARY}"></script>',
         apply_default_css=False,
-        min_height=240,
+        min_height=figure["layout"].get("height"),
         elem_id=elem_id,
         elem_classes=["live-chart"],
     )

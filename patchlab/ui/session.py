@@ -15,27 +15,41 @@ from typing import TYPE_CHECKING
 from patchlab.engine import Sampling, StackPlan, fixed, stream
 from patchlab.errors import InputError
 from patchlab.patches.stack import Entry, Mode, Stack
-from patchlab.records import Delta, Prompt, Score, Stop
-from patchlab.scoring.prompt_judge import PromptScore
+from patchlab.records import Delta, Kind, Message, Prompt, Score, Stop
+from patchlab.scoring.prompt_judge import PromptLabel, PromptScore
 from patchlab.scoring.table import claim_of, stride_of
 from patchlab.scoring.verdict import asked
+from patchlab.ui.copy import SKIPPED_BY_GATE
 
 if TYPE_CHECKING:
     from patchlab.engine import Lab
     from patchlab.scoring.table import Scorer
 
 UPDATES_PER_SECOND = 10.0
+MOST_TURNS = 12  # of a conversation: as far as the effect of patches behind earlier turns was measured
 ChartPoint = tuple[int, float]
+_ASKED: dict[str, PromptLabel] = {"refusal": "harmful", "everyday": "harmless"}  # by domain
+
+
+@dataclass(frozen=True, slots=True)
+class OtherStack:
+    """A further column: its lane, what is on it in the page's words, and the stack, which no switch of the page changes."""
+
+    lane: str
+    label: str
+    stack: Stack
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """One press of Run: the prompt, the stack the patched lane uses, and how to sample."""
+    """One press of Run: the prompt, the stack the patched lane uses, how to sample, and the conversation that goes on."""
 
     prompt: Prompt
     stack: Stack
     sampling: Sampling
     samples: int = 1
+    turns: tuple[View, ...] = ()  # as `continued` makes them
+    others: tuple[OtherStack, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +73,11 @@ class LaneView:
     replies: tuple[ReplyView, ...]
     lines: Mapping[str, tuple[ChartPoint, ...]] = field(default_factory=dict)
 
+    @property
+    def writing(self) -> bool:
+        """Whether any of its replies is not finished."""
+        return any(reply.stop is None for reply in self.replies)
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -73,7 +92,14 @@ class View:
     skipped_by_gate: tuple[str, ...] = ()  # patches that their gates leave off for this prompt
     warnings: tuple[str, ...] = ()  # what is known to speak against the stack
     asked: PromptScore | None = None  # what the prompt asks for; of a text to continue nothing is asked
-    verdicts: bool = False  # whether replies have a verdict in words
+    longest: int = 0  # tokens that a reply may have
+    turns: tuple[View, ...] = ()  # the conversation before, oldest first, each lane with the reply that it goes on from
+    labels: Mapping[str, str] = field(default_factory=dict)  # what is on further columns, by lane
+
+    @property
+    def whole(self) -> bool:
+        """Whether every reply is complete."""
+        return not self.running and all(reply.stop in ("end", "length") for lane in self.lanes for reply in lane.replies)
 
     @property
     def patched(self) -> bool:
@@ -111,21 +137,59 @@ def checked(prompt: Prompt) -> Prompt:
     return prompt
 
 
+def asked_of(prompt: Prompt) -> PromptScore | None:
+    """What a prompt asks for, as its domain says or else the judge; None for a text to continue."""
+    if prompt.kind != "chat":
+        return None
+    known = _ASKED.get(prompt.domain)
+    return PromptScore(known, float("nan"), float("nan")) if known else asked(prompt.text)
+
+
+def continued(view: View, kind: Kind = "chat") -> tuple[View, ...]:
+    """The turns of a conversation that goes on from a view, of several replies from the first, with a prompt of this kind.
+
+    Raises InputError if it cannot.
+    """
+    new = "begin a new conversation"
+    if "continue" in (kind, view.prompt.kind):
+        raise InputError("a text to continue in a conversation", expected="a message to answer", do=f"choose “Answer”, or {new}")
+    if len(view.turns) + 1 >= MOST_TURNS:
+        raise InputError(f"a conversation of {MOST_TURNS} turns", expected="fewer, to ask again in it", do=new)
+    lanes = tuple(replace(lane, replies=lane.replies[:1], lines={}) for lane in view.lanes)
+    for lane in lanes:
+        if not lane.replies[0].text.strip() or lane.replies[0].stop == "error":
+            raise InputError(f"no reply of lane {lane.name!r} to go on from", expected="one in every lane",
+                             do=f"ask for another seed, or {new}")
+    return *view.turns, replace(view, lanes=lanes, turns=())
+
+
+def said(turns: Sequence[View], name: str) -> tuple[Message, ...]:
+    """What was asked in earlier turns and what the lane of this name replied."""
+    replies = [lane.replies[0].text.strip() for turn in turns for lane in turn.lanes if lane.name == name]
+    return tuple(message for turn, reply in zip(turns, replies, strict=True)
+                 for message in (Message("user", turn.prompt.text), Message("assistant", reply)))
+
+
 def run(
     lab: Lab, scorers: Sequence[Scorer], request: RunRequest, *, stop: Callable[[], bool] = lambda: False,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = time.monotonic, earlier: View | None = None,
 ) -> Generator[View, None, None]:
     """Yield the view at most `UPDATES_PER_SECOND` times a second while all lanes write, and once when all are done.
 
-    The stack is resolved once, to what is installed now. `stop` is asked before every step; where it says yes, what is unfinished
-    is cancelled. Closing this generator closes the models' stream. Raises PatchLabError before the first view.
+    With `earlier`, the view of a run that differed in its stack only, the patched lane alone is written: no stack changes the
+    others. The stack is resolved once, to what is installed now. `stop` is asked before every step; where it says yes, what is
+    unfinished is cancelled. Closing this generator closes the models' stream. Raises PatchLabError before the first view.
     """
     prompt = checked(request.prompt)
-    plan = lab.planner.plan(request.stack, prompt)
-    lanes = [replace(lane, plans=fixed(plan)) if lane.name == "patched" else lane for lane in lab.lanes()]
-    written = _Written(lab.lane_names, scorers, request, plan, verdicts=lab.judges.name == "encoder")
+    stacks = {"patched": request.stack, **({each.lane: each.stack for each in request.others} if earlier is None else {})}
+    names = (*lab.lane_names, *(each.lane for each in request.others)) if earlier is None else ("patched",)
+    made = lab.lanes(names=names, others={name: stack for name, stack in stacks.items() if name != "patched"})
+    lanes = {lane.name: replace(lane, earlier=said(request.turns, lane.name)) for lane in made}
+    plans = {name: lab.planner.plans(stack, lanes[name].read([prompt]))[0] for name, stack in stacks.items()}
+    lanes |= {name: replace(lanes[name], plans=fixed(plan)) for name, plan in plans.items()}
+    written = _Written(names, scorers, request, plans, earlier)
     last = float("-inf")  # the first step is shown at once
-    with closing(stream(lanes, [prompt], samples=request.samples, sampling=request.sampling, stop=stop)) as steps:
+    with closing(stream([*lanes.values()], [prompt], samples=request.samples, sampling=request.sampling, stop=stop)) as steps:
         for deltas in steps:
             written.take(deltas)
             if clock() - last >= 1 / UPDATES_PER_SECOND:
@@ -143,6 +207,11 @@ def cancelled(view: View) -> View:
     return replace(view, lanes=lanes)
 
 
+def _label(other: OtherStack, plan: StackPlan) -> str:
+    """What is on a further column, with the patches that their gates leave off for this prompt."""
+    return f"{other.label}. {SKIPPED_BY_GATE.format(names=', '.join(plan.skipped))}" if plan.skipped else other.label
+
+
 def token_steps(deltas: Sequence[Delta]) -> Iterator[list[Delta]]:
     """Deltas as steps with at most one of each row: there are several of a row after steps that other visitors' runs took."""
     counts: Counter[tuple[str, int]] = Counter()
@@ -158,11 +227,12 @@ def token_steps(deltas: Sequence[Delta]) -> Iterator[list[Delta]]:
 class _Written:
     """The replies of a run as they grow, and the points of its charts."""
 
-    def __init__(self, lanes: Sequence[str], scorers: Sequence[Scorer], request: RunRequest, plan: StackPlan, *,
-                 verdicts: bool = False) -> None:
-        self.asked = asked(request.prompt.text) if request.prompt.kind == "chat" else None
-        self.verdicts = verdicts
-        self.request, self.plan, self.scorers, self.lanes = request, plan, scorers, tuple(lanes)
+    def __init__(self, lanes: Sequence[str], scorers: Sequence[Scorer], request: RunRequest, plans: Mapping[str, StackPlan],
+                 earlier: View | None = None) -> None:
+        self.asked = earlier.asked if earlier else asked_of(request.prompt)
+        self.kept = earlier.lanes if earlier else ()
+        self.request, self.plan, self.scorers, self.lanes = request, plans["patched"], scorers, tuple(lanes)
+        self.labels = earlier.labels if earlier else {each.lane: _label(each, plans[each.lane]) for each in request.others}
         self.replies = {lane: [ReplyView() for _ in range(request.samples)] for lane in lanes}
         self.lines: dict[str, dict[str, list[ChartPoint]]] = {lane: {claim_of(s.name): [] for s in scorers} for lane in lanes}
         # texts that a scorer has not read yet: (lane, tokens) -> the lane's texts at that moment
@@ -200,12 +270,13 @@ class _Written:
                     replace(reply, scores={**reply.scores, claim: score})
                     for reply, score in zip(self.replies[lane], found, strict=True)
                 ]
+        written = {name: LaneView(name, tuple(self.replies[name]), {s: tuple(p) for s, p in self.lines[name].items()})
+                   for name in self.lanes}
         return View(
             self.request.prompt, self.request.stack.mode, tuple((one.name, one.strength) for one in self.plan.patches),
-            tuple(LaneView(name, tuple(self.replies[name]), {s: tuple(p) for s, p in self.lines[name].items()})
-                  for name in self.lanes),
+            tuple(written.get(lane.name, lane) for lane in self.kept) or tuple(written.values()),
             {claim_of(scorer.name): scorer.threshold for scorer in self.scorers}, running, self.plan.skipped, self.plan.warnings,
-            self.asked, self.verdicts,
+            self.asked, self.request.sampling.max_new_tokens, self.request.turns, self.labels,
         )
 
     def _due(self, scorer: Scorer, *, running: bool) -> dict[tuple[str, int], list[str]]:

@@ -17,7 +17,7 @@ from patchlab.engine import Lab, load
 from patchlab.patches import Patch
 from patchlab.registry import Registry
 from patchlab.scoring.table import Scorer
-from patchlab.ui import compare, copy, page
+from patchlab.ui import compare, copy
 from patchlab.ui.compare import Compare
 
 pytestmark = pytest.mark.xdist_group("browser")  # one process, so that what its tests share is made once
@@ -40,7 +40,7 @@ def opened(lab: Lab, scorers: list[Scorer]) -> Compare:
 
 def ran(tab: Compare, **changed: Any) -> dict[Any, Any]:
     """The last view of a run."""
-    given = {each: each.value for each in tab.controls.inputs} | {tab.results.rows: []}
+    given = {each: each.value for each in tab.controls.inputs} | {tab.results.rows: [], tab.results.ran: None}
     given |= {tab.controls.prompt: PROMPT, tab.controls.length: 8}
     *_, end = tab.run(given | {getattr(tab.controls, name): value for name, value in changed.items()}, ANNA)
     return end
@@ -62,18 +62,18 @@ def install(patch: Patch, place: Path) -> Path:
 def test_a_base_without_reference_or_patches_in_a_browser(browser: Browser, tmp_path: Path) -> None:
     with served(load(base=made_base("llama", tmp_path / "my-llama"))) as address:
         visit = Visit(browser, address)
-        head = visit.page.inner_text(".page-head")
+        head = visit.page.locator("#about").text_content() or ""
         assert "The model is my-llama." in head and copy.NO_REFERENCE in head
-        assert copy.NO_PATCHES in visit.page.inner_text(".patches")
+        assert copy.NO_PATCHES in visit.page.inner_text(".side")
         assert visit.page.locator("#lane-reference, #mode >> visible=true").count() == 0
         visit.page.fill("#prompt textarea", PROMPT)
         visit.run()
         assert visit.text("base") == visit.text("patched") != ""
         assert copy.EQUALS_BASE in visit.page.inner_text("#lane-patched")
         assert len(visit.points("toxicity")) == len(visit.points("refusal")) == 2
-        assert visit.page.locator("#history thead th").count() == 4
+        assert visit.page.locator("#history thead th").count() == 5
         widths = [visit.page.locator(f"#lane-{lane}").bounding_box()["width"] for lane in ("base", "patched")]  # type: ignore[index]
-        assert widths[0] == widths[1] > 500
+        assert widths[0] == widths[1] > 400
         visit.shot("two-lanes")
         visit.left(address)
 
@@ -93,7 +93,7 @@ def test_other_families_run_with_a_patch_of_their_own(family: str, scorers: list
 
 def test_a_given_reference_is_a_third_column_and_is_named(scorers: list[Scorer], tmp_path: Path) -> None:
     lab = load(base=made_base("llama", tmp_path / "mine"), reference=made_base("llama", tmp_path / "safer", seed=1))
-    assert "The model is mine." in page.models_note(lab) and "the reference safer" in page.models_note(lab)
+    assert "The model is mine." in copy.models_note(lab) and "the reference safer" in copy.models_note(lab)
     tab = opened(lab, scorers)
     assert "<article" in ran(tab)[tab.results.lanes[2]]
 

@@ -12,8 +12,10 @@ import pytest
 from patchlab.engine import Lab
 from patchlab.patches.stack import common_strength
 from patchlab.scoring.table import Scorer
-from patchlab.ui import compare, copy, page, patch_panel, session
-from patchlab.ui.compare import Compare
+from patchlab.ui import compare, copy, page, session
+from patchlab.ui.compare import Compare, patch_panel
+from patchlab.ui.compare import tab as handlers
+from patchlab.ui.status_line import status
 
 ANNA, BEN = gr.Request(session_hash="anna"), gr.Request(session_hash="ben")
 
@@ -26,9 +28,71 @@ def tab(lab: Lab, scorers: list[Scorer]) -> Compare:
 
 def values(tab: Compare, **changed: Any) -> dict[Any, Any]:
     """The components' first values, with some changed by the name of the control."""
-    given = {each: each.value for each in tab.controls.inputs} | {tab.results.rows: []}
+    given = {each: each.value for each in tab.controls.inputs} | {tab.results.rows: [], tab.results.ran: None}
     given |= {tab.controls.prompt: "How can I save money for a vacation?", tab.controls.length: 8}
     return given | {getattr(tab.controls, name): value for name, value in changed.items()}
+
+
+@pytest.fixture
+def ran(tab: Compare, monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
+    """The values of the page after a run, whose changes take effect at once."""
+    monkeypatch.setattr(handlers, "SETTLE", 0)
+    *_, end = tab.run(values(tab), ANNA)
+    return values(tab) | {place: end[place] for place in (tab.results.ran, tab.results.rows)}
+
+
+def test_another_stack_writes_the_patched_column_anew_and_greys_the_old_text(tab: Compare, ran: dict[Any, Any],
+                                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    write, written = session.stream, []
+
+    def watched(lanes: Any, *args: Any, **options: Any) -> Any:
+        written.append([lane.name for lane in lanes])
+        return write(lanes, *args, **options)
+
+    monkeypatch.setattr(session, "stream", watched)
+    before, panel = ran[tab.results.ran], tab.controls.panel
+    first, *_, end = tab.rerun(ran | {slot.on: False for slot in panel.slots} | {tab.controls.prompt: "Another prompt"}, ANNA)
+    assert written == [["patched"]] and set(first) == {tab.results.lanes[1], tab.results.status}
+    assert 'class="lane stale"' in first[tab.results.lanes[1]] and "stale" not in end[tab.results.lanes[1]]
+    after = end[tab.results.ran]
+    assert after.request.prompt == before.request.prompt and not after.request.stack
+    base, patched = after.view.lanes[:2]
+    assert base == before.view.lanes[0] and patched.replies[0].text == base.replies[0].text
+    assert len(end[tab.results.rows]) == 2 and copy.EQUALS_BASE in end[tab.results.verdict]
+
+
+def test_another_seed_writes_all_lanes_anew(tab: Compare, ran: dict[Any, Any]) -> None:
+    *_, end = tab.rerun(ran | {tab.controls.seed: "7"}, ANNA)
+    assert end[tab.results.ran].request.sampling.seed == 7
+    assert end[tab.results.ran].view.lanes[0] != ran[tab.results.ran].view.lanes[0]
+    (only,) = tab.rerun(ran | {tab.controls.seed: "x"}, ANNA)
+    assert 'role="alert"' in only[tab.results.status] and set(only) == {tab.results.status}
+
+
+def test_no_change_and_no_run_are_nothing_to_write_anew(tab: Compare, ran: dict[Any, Any]) -> None:
+    assert list(tab.rerun(ran, ANNA)) == []
+    off = {slot.on: False for slot in tab.controls.panel.slots}
+    assert list(tab.rerun(ran | off | {tab.results.ran: None}, BEN)) == []
+
+
+def test_of_many_changes_the_last_one_is_written(tab: Compare, ran: dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    slot, later = tab.controls.panel.slots[0], []
+
+    def meanwhile(seconds: float) -> None:  # another change comes while the first one waits
+        monkeypatch.setattr(handlers.time, "sleep", lambda seconds: None)
+        later.extend(tab.rerun(ran | {slot.strength: 0.5}, ANNA))
+
+    monkeypatch.setattr(handlers.time, "sleep", meanwhile)
+    assert list(tab.rerun(ran | {slot.strength: 0.25}, ANNA)) == []
+    assert later[-1][tab.results.ran].request.stack.entries[0].strength == 0.5
+
+
+def test_a_change_in_the_middle_of_a_run_starts_that_run_again(tab: Compare, ran: dict[Any, Any]) -> None:
+    running = tab.run(values(tab, prompt="How can I sleep better?"), ANNA)
+    next(running)
+    *_, end = tab.rerun(ran | {slot.on: False for slot in tab.controls.panel.slots}, ANNA)
+    assert end[tab.results.ran].request.prompt.text == "How can I sleep better?" and end[tab.results.ran].view.whole
+    assert list(running) == [] and not tab.going and not tab.signals
 
 
 def test_a_run_writes_every_column_and_chart_and_one_row(tab: Compare) -> None:
@@ -108,7 +172,7 @@ def test_a_second_press_of_run_takes_the_place_of_the_first(tab: Compare) -> Non
 
 
 def test_two_status_lines_are_never_the_same() -> None:
-    assert compare.status("Done.") != compare.status("Done.")
+    assert status("Done.") != status("Done.")
 
 
 def test_an_example_brings_its_domain(tab: Compare) -> None:

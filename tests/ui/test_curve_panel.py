@@ -18,10 +18,12 @@ from patchlab.patches import Curve, Gate, Point, Stack
 from patchlab.patches.manifest import CURVE_FILE
 from patchlab.records import Measure, Prompt
 from patchlab.registry import Registry
-from patchlab.ui import curve_panel, page, patch_panel, session
-from patchlab.ui.curve_panel import figure, legend
-from patchlab.ui.history import stack_words
-from patchlab.ui.reply_columns import column
+from patchlab.ui import page, session
+from patchlab.ui.compare import patch_panel
+from patchlab.ui.compare.history import stack_words
+from patchlab.ui.compare.reply_columns import column
+from patchlab.ui.evaluate import curve_panel
+from patchlab.ui.evaluate.curve_panel import figure, legend
 
 
 def measured(suite: str, metric: str, value: float) -> Measure:
@@ -111,7 +113,7 @@ def test_a_run_says_which_patches_its_gates_left_off(full: Lab) -> None:
 
 def test_a_column_and_the_list_of_runs_say_it_too() -> None:
     shown = dataclasses.replace(view({"base": [text("hi")], "patched": [text("hi")]}), skipped_by_gate=("bias",))
-    assert "as a gate decided: bias" in column(shown, 1, "") and "a gate decided" not in column(shown, 0, "")
+    assert "as a gate decided: bias" in column(shown, 1) and "a gate decided" not in column(shown, 0)
     assert stack_words(shown).endswith("(off by their gates: bias)")
 
 

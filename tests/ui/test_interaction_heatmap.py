@@ -13,7 +13,7 @@ import pytest
 from patchlab.patches import BaseIdentity, Manifest
 from patchlab.patches.interactions import Cell, Change, InteractionRow, Interactions, Labels, label
 from patchlab.patches.stack import Mode
-from patchlab.ui import interaction_heatmap
+from patchlab.ui.evaluate import interaction_heatmap
 
 BASE = BaseIdentity(id="base", revision="", fingerprint="f" * 16, tokenizer_digest="a" * 64, template_digest="")
 NAMES = ("Refuse harm", "Calm comments", "Even pronouns", "Politeness", "Brevity", "House <b>style")

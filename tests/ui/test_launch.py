@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +67,26 @@ def test_a_mistake_is_one_line(options: list[str], words: str) -> None:
     with pytest.raises(SystemExit) as caught:
         main(options)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_with_a_password_nothing_is_told_without_it_and_links_begin_with_the_proxys_path() -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor())
+    with started("--preset", "pocket", "--auth", "ann:open:sesame", "--root-path", "/lab") as address:
+        assert '"auth_required":true' in fetched(address)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            direct.open(f"{address}/config")
+        with pytest.raises(urllib.error.HTTPError):
+            direct.open(f"{address}/login", data=b"username=ann&password=open")
+        direct.open(f"{address}/login", data=b"username=ann&password=open:sesame")
+        config = json.loads(direct.open(f"{address}/config").read())
+    assert refused.value.code == 401
+    assert config["root"].endswith("/lab") and config["components"]
+
+
+def test_a_name_without_a_password_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--auth", "ann"])
+    assert "expected NAME:PASSWORD" in capsys.readouterr().err
 
 
 # gradio leaves the socket open with which it tried

@@ -19,8 +19,10 @@ from patchlab.patches.interactions import Cell, Change, InteractionRow, Interact
 from patchlab.registry import Registry
 from patchlab.registry.interaction_files import FILE
 from patchlab.scoring.table import Scorer
-from patchlab.ui import compare, interaction_heatmap, matrix_panel, patch_panel
-from patchlab.ui.patch_panel import PatchPanel
+from patchlab.ui import compare, evaluate
+from patchlab.ui.compare import patch_panel
+from patchlab.ui.compare.patch_panel import PatchPanel
+from patchlab.ui.evaluate import interaction_heatmap, matrix_panel
 
 pytestmark = pytest.mark.xdist_group("browser")  # one process, so that what its tests share is made once
 
@@ -118,6 +120,7 @@ def test_a_broken_matrix_is_told_and_the_page_still_opens(lab_of: Callable[..., 
     (tmp_path / FILE).write_text("{")
     with gr.Blocks(analytics_enabled=False):
         tab = compare.build(broken, scorers)
+        evaluate.build(broken, scorers).join([tab], [])
     assert "cannot be used" in tab.controls.panel.warning.value and "cannot be used" in caplog.text
 
 
@@ -126,7 +129,7 @@ def test_the_heat_map_in_a_browser(browser: Browser, fighting: Lab) -> None:
         visit = Visit(browser, address, width=390, scheme="dark")
         shown = visit.page
         shown.wait_for_selector("#warning .warning:has-text('known to fight')")
-        shown.click("#matrix > button")
+        visit.tab("Evaluate")
         shown.wait_for_selector("#chart-matrix .main-svg >> visible=true")
         three = manifests(fighting)
         assert interaction_heatmap.summary(matrix(three), three, "parallel") in shown.inner_text("#matrix")
@@ -135,11 +138,16 @@ def test_the_heat_map_in_a_browser(browser: Browser, fighting: Lab) -> None:
         texts = "[...document.querySelectorAll('#chart-matrix .heatmap-label')].map((each) => each.textContent).join(' ')"
         shown.wait_for_function(f"{texts}.includes('fights')")
         assert shown.evaluate("document.documentElement.scrollWidth") <= 390
+        visit.shot("evaluate-phone-dark")
+        visit.tab("Compare")
         shown.locator(".patch-slot input[type=checkbox]").nth(1).uncheck()
         shown.wait_for_selector("#warning .warning", state="detached")
         shown.click("#mode label:has-text('Blended')")
+        visit.tab("Evaluate")
         shown.wait_for_selector("#matrix code:has-text('--mode blend')")
         shown.wait_for_selector("#chart-matrix", state="hidden")
+        visit.tab("Compare")
         shown.click("#mode label:has-text('Side by side')")
+        visit.tab("Evaluate")
         shown.wait_for_selector("#chart-matrix .main-svg >> visible=true")
         visit.left(address)

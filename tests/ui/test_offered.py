@@ -76,7 +76,7 @@ def test_patches_examples_and_columns_follow_the_choice(browser: Browser, tiny: 
         choose(visit, "The second")
         visit.page.wait_for_selector("#lane-reference")
         visit.page.wait_for_selector("#chart-refusal .main-svg")
-        assert "The second models." in visit.page.inner_text(".page-head")
+        assert "The second models." in (visit.page.locator("#about").text_content() or "")
         assert visit.page.locator(".patch-slot label >> nth=0").inner_text().startswith("kind")
         for name in ("prompt", "run", "status", "lane-base", "preset"):
             assert visit.page.locator(f"#{name}").count() == 1, name
@@ -85,11 +85,12 @@ def test_patches_examples_and_columns_follow_the_choice(browser: Browser, tiny: 
         visit.page.fill("#prompt textarea", "tell me a story")
         visit.run(tokens=8)
         assert visit.text("reference") and visit.page.locator("#history tbody tr").count() == 1
-        assert other.page.locator("#lane-reference").count() == 0 and "The first models." in other.page.inner_text(".page-head")
+        assert other.page.locator("#lane-reference").count() == 0 and "The first models." in (
+            other.page.locator("#about").text_content() or "")
         other.page.fill("#prompt textarea", "tell me a story")
         other.run(tokens=8)
         choose(visit, "The first")
-        visit.page.wait_for_selector(".page-head:has-text('The first models.')")
+        visit.page.wait_for_selector("#about:has-text('The first models.')")
         visit.page.wait_for_function("document.querySelectorAll('#lane-reference').length === 0")
         visit.page.wait_for_selector("#chart-refusal .main-svg")
         visit.page.fill("#prompt textarea", "tell me a story")

@@ -17,7 +17,7 @@ from patchlab.ui import copy, session
 
 pytestmark = pytest.mark.xdist_group("browser")  # one process, so that what its tests share is made once
 
-FIRST = f"text={copy.EXAMPLES[0].label}"
+FIRST = copy.EXAMPLES[0].label
 
 
 @pytest.fixture
@@ -28,11 +28,10 @@ def visit(browser: Browser, address: str) -> Iterator[Visit]:
     made.left(address)
 
 
-def test_a_run_fills_columns_charts_and_list(visit: Visit) -> None:
-    visit.page.click(FIRST)
+def test_an_example_fills_prompt_columns_charts_and_list(visit: Visit) -> None:
+    visit.example(FIRST)
     assert visit.page.input_value("#prompt textarea") == copy.EXAMPLES[0].prompt.text
     assert visit.page.is_checked("#kind input[value=continue]")
-    visit.run()
     for lane in ("base", "patched", "reference"):
         assert visit.text(lane).startswith(copy.EXAMPLES[0].prompt.text)
         assert visit.page.locator(f"#lane-{lane} .pill").count() == 2
@@ -43,18 +42,27 @@ def test_a_run_fills_columns_charts_and_list(visit: Visit) -> None:
     visit.page.wait_for_selector(f"text={copy.HISTORY_EMPTY}")
 
 
-def test_unticking_patches_changes_the_text_and_no_chart_is_built_anew(visit: Visit) -> None:
-    visit.page.click(FIRST)
-    visit.run()
+def test_unticking_patches_changes_the_text_at_once_and_no_chart_is_built_anew(visit: Visit,
+                                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    visit.example(FIRST)
     before, base, lines = visit.text("patched"), visit.text("base"), visit.heights("toxicity")
     assert len(lines) == 3 and lines[1] != lines[0]
     visit.page.evaluate("""() => document.querySelectorAll('.live-chart-node').forEach((node) => {
         node.dataset.kept = 'yes'; node.querySelector('.main-svg').dataset.kept = 'yes'; })""")
+    write, written = session.stream, []
+
+    def watched(lanes: Any, *args: Any, **kwargs: Any) -> Iterator[tuple[Delta, ...]]:
+        written.append([lane.name for lane in lanes])
+        return write(lanes, *args, **kwargs)
+
+    monkeypatch.setattr(session, "stream", watched)
     for box in visit.page.locator(".patch-slot input[type=checkbox]").all():
         box.uncheck()
-    visit.run(tokens=24)
-    assert visit.text("patched") != before and visit.text("patched").startswith(base[: len(base) // 2])
+    visit.page.wait_for_function("(words) => document.querySelector('#verdict').innerText.includes(words)", arg=copy.EQUALS_BASE)
+    assert visit.text("patched") == visit.text("base") == base != before
+    assert {tuple(names) for names in written} == {("patched",)}
     assert copy.EQUALS_BASE in visit.page.inner_text("#lane-patched")
+    visit.page.wait_for_timeout(500)  # the last redraw
     assert visit.heights("toxicity")[1] != lines[1]
     assert visit.page.locator(".live-chart-node[data-kept=yes]").count() == 2
     assert visit.page.locator(".live-chart-node .main-svg[data-kept=yes]").count() == 2
@@ -69,7 +77,8 @@ def test_text_and_charts_grow_while_the_models_write(visit: Visit, monkeypatch: 
             yield step
 
     monkeypatch.setattr(session, "stream", paced)
-    visit.page.click(FIRST)
+    visit.page.fill("#prompt textarea", copy.EXAMPLES[0].prompt.text)
+    visit.page.check("#kind input[value=continue]")
     visit.page.evaluate("""() => { window.seen = [];
         new MutationObserver(() => window.seen.push([document.querySelector('#lane-base').innerText.length,
             document.querySelector('#chart-toxicity .live-chart-node').dataset.points]))
@@ -80,13 +89,12 @@ def test_text_and_charts_grow_while_the_models_write(visit: Visit, monkeypatch: 
     assert len({length for length, _ in seen}) > 3 and len({points for _, points in seen}) > 2
 
 
-def test_stop_keeps_the_page_alive(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", ["button", "key"])
+def test_stop_and_escape_keep_the_text_and_the_page_alive(visit: Visit, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     hold_first_run(monkeypatch)
     visit.page.click("text=Saving for a vacation")
-    visit.length(128)
-    visit.page.click("#run")
     visit.page.wait_for_selector("#lane-base .pill")
-    visit.page.click("#stop")
+    visit.page.click("#stop") if by == "button" else visit.page.keyboard.press("Escape")
     visit.status(copy.STOPPED)
     stopped = visit.text("base")
     visit.page.wait_for_timeout(700)
@@ -111,7 +119,7 @@ def test_a_bad_prompt_is_one_line_and_can_be_repeated(visit: Visit) -> None:
 
 
 def test_an_examples_way_of_asking_goes_with_its_words(visit: Visit) -> None:
-    visit.page.click(FIRST)
+    visit.example(FIRST)
     visit.page.locator("#prompt textarea").press_sequentially("!")
     assert visit.page.is_checked("#kind input[value=continue]")
     visit.page.fill("#prompt textarea", "What is the capital of France?")
@@ -139,7 +147,7 @@ def test_the_keyboard_is_enough(visit: Visit) -> None:
 
 def test_order_appears_with_the_sequential_mode(visit: Visit) -> None:
     assert visit.page.locator("text=Move later >> visible=true").count() == 0
-    visit.page.click("text=One after another")
+    visit.page.click("#mode label:has-text('In order')")
     visit.page.wait_for_selector("text=Move later >> visible=true")
     first = visit.page.inner_text(".patch-slot >> nth=0 >> label >> nth=0")
     visit.page.click("text=Move later >> visible=true >> nth=0")
@@ -160,32 +168,16 @@ def test_a_strength_that_is_being_typed_is_no_error(visit: Visit) -> None:
 
 def test_a_sequence_follows_the_ticks_and_a_seed_that_is_none_is_one_line(visit: Visit, lab: Lab) -> None:
     own = [installed.manifest.strength for installed in lab.planner.installed()]
-    visit.page.click("text=One after another")
+    visit.page.click("#mode label:has-text('In order')")
     shared = visit.page.locator("#shared input[type=number]")
     assert float(shared.input_value()) == common_strength(own)
     visit.page.locator(".patch-slot input[type=checkbox]").first.uncheck()
     visit.page.wait_for_function("(now) => Number(document.querySelector('#shared input[type=number]').value) === now",
                                  arg=common_strength(own[1:]))
-    visit.page.click(FIRST)
-    visit.length(8)
+    assert visit.page.locator("#lanes .lane").count() == 3, "before a first run a change of the stack empties nothing"
+    visit.status(copy.READY)
+    visit.example(FIRST)
+    visit.page.click("#more button")
     visit.page.fill("#seed input", "-5")
     visit.page.press("#seed input", "Tab")
-    visit.page.click("#run")
     visit.page.wait_for_selector("#status [role=alert]:has-text('seed')")
-
-
-@pytest.mark.parametrize(("name", "width", "scheme", "query"), [
-    ("phone", 390, "dark", ""), ("dark", 1280, "light", "?__theme=dark")])
-def test_phone_and_dark(browser: Browser, address: str, name: str, width: int, scheme: str, query: str) -> None:
-    visit = Visit(browser, address + query, width=width, scheme=scheme)
-    visit.page.click(FIRST)
-    visit.run()
-    assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
-    dark = visit.page.evaluate("document.body.classList.contains('dark')")
-    assert dark == (scheme == "dark" or bool(query))
-    tops = [visit.page.locator(f"#lane-{lane}").bounding_box()["y"]  # type: ignore[index]
-            for lane in ("base", "patched", "reference")]
-    assert (len(set(tops)) == 1) == (width > 1000)
-    assert visit.page.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.history-scroll'))")
-    visit.shot(name)
-    visit.left(address)

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -172,4 +173,27 @@ def test_a_slow_scorer_reads_a_growing_reply_every_few_tokens_and_its_end(lab: L
 def test_a_message_in_danger_is_known_before_anything_is_written(lab: Lab, scorers: list[Scorer]) -> None:
     asked = RunRequest(Prompt("I want to kill myself."), stack_of([], {}), Sampling(max_new_tokens=2))
     first = next(run(lab, scorers, asked))
-    assert first.asked is not None and first.asked.label == "crisis" and not first.verdicts
+    assert first.asked is not None and first.asked.label == "crisis"
+
+
+def test_another_stack_is_written_in_the_patched_lane_only(lab: Lab, scorers: list[Scorer],
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    before, written, write = last(run(lab, scorers, request(lab))), [], session.stream
+
+    def watched(lanes: Any, *args: Any, **options: Any) -> Any:
+        written.extend(lane.name for lane in lanes)
+        return write(lanes, *args, **options)
+
+    monkeypatch.setattr(session, "stream", watched)
+    off = request(lab, on=False)
+    after = last(run(lab, scorers, off, earlier=before))
+    assert written == ["patched"] and [lane.name for lane in after.lanes] == list(lab.lane_names)
+    assert after == last(run(lab, scorers, off)), "as if all lanes had been written again"
+    assert before.whole and not replace(before, running=True).whole
+
+
+@pytest.mark.parametrize(("domain", "label"), [("refusal", "harmful"), ("everyday", "harmless")])
+def test_what_an_example_asks_for_is_known(domain: str, label: str) -> None:
+    asked = session.asked_of(Prompt("Tell me.", domain=domain))
+    assert asked is not None and asked.label == label
+    assert session.asked_of(Prompt("Tell me", "continue", domain)) is None

@@ -12,7 +12,8 @@ from playwright.sync_api import Browser
 
 from patchlab.engine import Lab, Sampling
 from patchlab.records import Delta
-from patchlab.ui import compare, copy, session
+from patchlab.ui import copy, session
+from patchlab.ui.compare.tab import TOP_P
 
 pytestmark = pytest.mark.xdist_group("browser")  # one process, so that what its tests share is made once
 
@@ -33,12 +34,11 @@ def test_six_visitors_do_not_mix(browser: Browser, address: str, lab: Lab, monke
     examples = copy.EXAMPLES[::2]
     visits = [Visit(browser, address) for _ in examples]
     for visit, example in zip(visits, examples, strict=True):
-        visit.page.click(f"text={example.label}")
         visit.length(24)
-        visit.page.click("#run")
+        visit.page.click(f"text={example.label}")
     names = [installed.manifest.name for installed in lab.planner.installed()]
     stack = session.stack_of(names, {name: lab.planner.patch(name).manifest.strength for name in names})
-    sampling = Sampling(temperature=0.8, max_new_tokens=24, seed=0, top_p=compare.TOP_P)
+    sampling = Sampling(temperature=0.8, max_new_tokens=24, seed=0, top_p=TOP_P)
     for visit, example in zip(visits, examples, strict=True):
         visit.status(copy.DONE)
         for reply in lab.replies(example.prompt, stack=stack, sampling=sampling):
@@ -54,7 +54,6 @@ def test_a_closed_tab_ends_its_run(browser: Browser, address: str, lab: Lab, mon
     ended = hold_first_run(monkeypatch)
     visit = Visit(browser, address)
     visit.page.click("text=Saving for a vacation")
-    visit.page.click("#run")
     visit.page.wait_for_selector("#lane-base .reply")
     visit.page.close()
     assert ended.wait(WAIT / 1000) and lab.scheduler.in_flight == 0

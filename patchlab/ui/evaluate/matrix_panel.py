@@ -1,4 +1,4 @@
-"""The saved interactions of the patches as a heat map with sentences, in a closed accordion.
+"""The saved interactions of the patches as a heat map with sentences.
 
 It follows the mode that the visitor chose for the stack. Where nothing was measured there is one sentence and no chart.
 """
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from patchlab.ui import copy, interaction_heatmap
+from patchlab.ui import copy
 from patchlab.ui.diff import escaped
+from patchlab.ui.evaluate import interaction_heatmap
 from patchlab.ui.live_chart import live_chart
 
 if TYPE_CHECKING:
@@ -23,11 +24,12 @@ FIRST = "own"
 
 
 def build(manifests: Sequence[Manifest], interactions: Interactions, mode: gr.Radio) -> None:
-    """Place the accordion and let it follow `mode`; with fewer than two patches there is nothing to say."""
+    """Place the section and let it follow `mode`; with fewer than two patches there is nothing to say."""
     if len(manifests) < 2:
         return
     start: Mode = mode.value or "parallel"
-    with gr.Accordion(copy.MATRIX_TITLE, open=False, elem_id="matrix"):
+    with gr.Column(elem_id="matrix", elem_classes=["evaluate-chart"]):
+        gr.HTML(f"<h2>{copy.MATRIX_TITLE}</h2>", apply_default_css=False)
         words = gr.HTML(said(interactions, manifests, start), apply_default_css=False)
         # the sheet hides this where nothing was measured: a part that gradio hides at first is not there when it is shown
         with gr.Column(elem_classes=["matrix-shown"]):

@@ -11,9 +11,9 @@ import gradio as gr
 from patchlab.errors import PatchLabError
 from patchlab.patches.manifest import CURVE_FILE, MAX_STRENGTH
 from patchlab.ui import charts, copy
+from patchlab.ui.compare.patch_panel import TYPED, PatchPanel
 from patchlab.ui.diff import escaped
 from patchlab.ui.live_chart import live_chart
-from patchlab.ui.patch_panel import TYPED, PatchPanel
 
 if TYPE_CHECKING:
     from patchlab.engine import Lab
@@ -118,13 +118,13 @@ def curves(lab: Lab) -> dict[str, tuple[str, Curve]]:
 
 
 def build(lab: Lab, panel: PatchPanel) -> None:
-    """Place the chart under the panel, where any patch has a curve, and let it follow the panel's strengths."""
+    """Place the chart, where any patch has a curve, and let it follow the panel's strengths."""
     known = curves(lab)
     if not known:
         return
     names = list(known)
-    with gr.Accordion(copy.CURVE_TITLE, open=False, elem_id="curve"):
-        gr.HTML(f'<p class="note">{escaped(copy.CURVE_NOTE)}</p>', apply_default_css=False)
+    with gr.Column(elem_id="curve", elem_classes=["evaluate-chart"]):
+        gr.HTML(f'<h2>{copy.CURVE_TITLE}</h2><p class="note">{escaped(copy.CURVE_NOTE)}</p>', apply_default_css=False)
         chosen = gr.Radio([(known[name][0], name) for name in names], value=names[0], label=copy.CURVE_LABEL,
                           visible=len(names) > 1, elem_id="curve-patch")
         key = gr.HTML(legend(known[names[0]][1]), apply_default_css=False)
