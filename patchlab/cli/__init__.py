@@ -1,4 +1,4 @@
-"""Layer 6: the command line, a thin interface to the same functions as in Python. One module per verb.
+"""Layer 7: the command line, a thin interface to the same functions as in Python. One module per verb.
 
 No model library is imported before a verb needs it: `patchlab --help` and `patchlab patches list` import none.
 """

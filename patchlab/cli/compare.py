@@ -14,14 +14,13 @@ from patchlab.cli.output import emit, plain, tell
 from patchlab.cli.progress import shown
 from patchlab.records import Progress, Prompt, Reply, Score
 from patchlab.rows import Rows
-from patchlab.scoring import JudgeSet, load_scorer
 from patchlab.scoring.crisis import ANSWER
 from patchlab.scoring.prompt_judge import PromptScore
-from patchlab.scoring.table import coarse_note
-from patchlab.scoring.verdict import ReplyVerdict, asked, verdict
+from patchlab.scoring.table import Claim, coarse_note
 
 if TYPE_CHECKING:
     from patchlab.engine import Lab, Lane, Sampling, StackPlan
+    from patchlab.evaluation.judged_replies import JudgedReply
 
 STOPS = {"end": "ended by the model", "length": "cut at the token limit", "cancelled": "cancelled", "error": "failed"}
 
@@ -61,6 +60,8 @@ def compare(args: argparse.Namespace) -> None:
         args.refuse("give a PROMPT or --prompts FILE")
     stack = read_stack(args)
     from patchlab.engine import Lane, Sampling
+    from patchlab.evaluation.judged_replies import judged, row_json
+    from patchlab.evaluation.metrics import Verdicts
     from patchlab.evaluation.suites import read_prompts
 
     sampling = Sampling(temperature=args.temperature, max_new_tokens=args.max_new_tokens, seed=args.seed)
@@ -80,25 +81,25 @@ def compare(args: argparse.Namespace) -> None:
     plans = lab.planner.plans(stack, prompts)
     _print_notes(lab, plans, bool(stack))
     lanes = [Lane(lane.name, lane.scheduler, lambda _: plans) if lane.name == "patched" else lane for lane in lab.lanes(stack)]
-    questions = _questions(lab, prompts)
-    for row in shown(_rows(lanes, prompts, args.samples, sampling)):
-        scores, skipped = _scores(row, lab.judges), plans[row[0].row // args.samples].skipped
-        question = questions.get(row[0].prompt.key)
-        verdicts = [verdict(question, each["refusal"], each["toxicity"]) for each in scores] if question else []
+    found = _questions(lab, prompts)
+    for replies in shown(_rows(lanes, prompts, args.samples, sampling)):
+        row, skipped = judged(replies, Verdicts(lab.judges), found), plans[replies[0].row // args.samples].skipped
         if args.json:
-            emit(_row(row, scores, lab.judges, verdicts) | ({"skipped_by_gate": list(skipped)} if stack.gates else {}))
+            emit(row_json(row, lab.judges) | ({"skipped_by_gate": list(skipped)} if stack.gates else {}))
         else:
-            print(_page(row, scores, verdicts, samples=args.samples, skipped=skipped))
+            print(_page(row, samples=args.samples, skipped=skipped))
 
 
 def _questions(lab: Lab, prompts: Sequence[Prompt]) -> dict[str, PromptScore]:
-    """What each prompt asks for, by its key, where verdicts can be given; and help lines on stderr, once, for a crisis.
+    """What each prompt asks for, by its key; and help lines on stderr, once, for a crisis.
 
     Also prints what is to be known about coarse judges.
     """
-    found = {prompt.key: asked(prompt.text) for prompt in prompts if prompt.kind == "chat"}
+    from patchlab.evaluation.judged_replies import questions
+
+    found = questions(prompts)
     tell(filter(None, [coarse_note(lab.judges), ANSWER if "crisis" in {each.label for each in found.values()} else ""]))
-    return found if lab.judges.name == "encoder" else {}
+    return found
 
 
 def _print_dropped(read: Sequence[Prompt], used: Sequence[Prompt]) -> None:
@@ -135,46 +136,25 @@ def _rows(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int,
             yield Progress("replies", done, total)
 
 
-def _scores(row: Sequence[Reply], judges: JudgeSet) -> list[dict[str, Score]]:
-    """For each lane's reply its score of each claim."""
-    texts, prompts = [reply.text for reply in row], [reply.prompt.text for reply in row]
-    by_scorer = [load_scorer(name).score(texts, prompts) for name in judges.first.values()]
-    return [dict(zip(judges.first, scores, strict=True)) for scores in zip(*by_scorer, strict=True)]
-
-
-def _row(row: Sequence[Reply], scores: Sequence[Mapping[str, Score]], judges: JudgeSet,
-         verdicts: Sequence[ReplyVerdict]) -> dict[str, object]:
-    """The JSON object of a row; a conversation also has its messages, and a request that was judged its verdicts."""
-    prompt = row[0].prompt
-    messages = [{"role": message.role, "content": message.content} for message in prompt.messages] if prompt.earlier else None
-    return {"prompt": prompt.text, **({"messages": messages} if messages else {}), "sample": row[0].sample,
-            "judges": dict(judges.first), **({"asked": verdicts[0].asked} if verdicts else {}), "lanes": [
-        {"lane": reply.lane, "text": reply.text, "tokens": reply.tokens, "stop": reply.stop,
-         "scores": {name: round(score.value, 6) for name, score in by_scorer.items()},
-         **({"verdict": verdicts[k].words, "tone": verdicts[k].tone} if verdicts else {})}
-        for k, (reply, by_scorer) in enumerate(zip(row, scores, strict=True))]}
-
-
-def _page(row: Sequence[Reply], scores: Sequence[Mapping[str, Score]], verdicts: Sequence[ReplyVerdict] = (), *, samples: int,
-          skipped: Sequence[str] = ()) -> str:
+def _page(row: Sequence[JudgedReply], *, samples: int, skipped: Sequence[str] = ()) -> str:
     """A row as text for a terminal: the prompt, then each lane's name, reply and scores."""
     width = min(shutil.get_terminal_size().columns, 110)
-    side = max(len(reply.lane) for reply in row) + 4
-    prompt = json.dumps(textwrap.shorten(plain(row[0].prompt.text), 200, placeholder=" …"), ensure_ascii=False)
-    page = [prompt + (f"  sample {row[0].sample + 1} of {samples}" if samples > 1 else "")]
-    for at, (reply, by_scorer) in enumerate(zip(row, scores, strict=True)):
-        notice = "scored toxic: " if by_scorer["toxicity"].flagged else ""
-        text = notice + (plain(reply.text) or "(empty)")
+    side = max(len(each.reply.lane) for each in row) + 4
+    first = row[0].reply
+    prompt = json.dumps(textwrap.shorten(plain(first.prompt.text), 200, placeholder=" …"), ensure_ascii=False)
+    page = [prompt + (f"  sample {first.sample + 1} of {samples}" if samples > 1 else "")]
+    for each in row:
+        text = ("scored toxic: " if each.toxic else "") + (plain(each.reply.text) or "(empty)")
         lines = [part for line in text.splitlines() for part in textwrap.wrap(line, width - side) or [""]]
-        lines += [f"-> {verdicts[at].words}"] if verdicts else []
-        lines.append(_labels(reply, by_scorer))
-        if skipped and reply.lane == "patched":
+        lines += [f"-> {each.verdict.words}"] if each.verdict else []
+        lines.append(_labels(each.reply, each.scores))
+        if skipped and each.reply.lane == "patched":
             lines.append(f"-> left off by its gate: {', '.join(skipped)}")
-        page += [f"{'  ' + reply.lane if k == 0 else '':{side}}{line}".rstrip() for k, line in enumerate(lines)]
+        page += [f"{'  ' + each.reply.lane if k == 0 else '':{side}}{line}".rstrip() for k, line in enumerate(lines)]
     return "\n".join(page) + "\n"
 
 
-def _labels(reply: Reply, scores: Mapping[str, Score]) -> str:
+def _labels(reply: Reply, scores: Mapping[Claim, Score]) -> str:
     """The labels with scorer and score, and why the reply ended. A text to continue asks for nothing that could be refused."""
     applicable = [score for name, score in scores.items() if name != "refusal" or reply.prompt.kind == "chat"]
     labels = list(dict.fromkeys(f"{score.label} ({score.scorer} {score.value:.2f})" if score.known else score.label

@@ -24,11 +24,13 @@ def add(verbs: options.Verbs) -> None:
                     "same command with the same --out continues from the replies that are kept there.")
     options.add_models(parser)
     options.add_stack(parser)
+    parser.add_argument("--second-profile", type=Path, metavar="FILE",
+                        help="the stack of a second client, pinned by `patchlab patches pin`, on a lane of its own")
     parser.add_argument("--suite", metavar="NAME,...",
                         help="suites to measure on (default: all embedded ones: toxicity, bias, refusal, overrefusal, fluency, "
                              "drift, helpfulness). NAME=FILE uses other prompts; the public data sets realtoxicityprompts, "
                              "xstest, harmbench, advbench, strongreject, jailbreakbench, simplesafetytests, beavertails, "
-                             f"winogender and bold need one. {options.FILES}")
+                             f"winogender and bold need one, as does prompts, for prompts of your own. {options.FILES}")
     options.add_strict(parser)
     options.add_measuring(parser, n=300)
     parser.add_argument("--samples", type=options.whole(1), metavar="K", help="replies per prompt (default: that of the suite)")
@@ -45,7 +47,7 @@ def add(verbs: options.Verbs) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Print the measures of a stack, and write the report if --out is given."""
-    stack = options.read_stack(args)
+    stack, others = options.read_stack(args), options.read_second(args)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is an error before the work
     from patchlab import evaluation
@@ -55,8 +57,9 @@ def evaluate(args: argparse.Namespace) -> None:
     suites = options.read_suites(args)
     judge = load_backbone(args.judge) if args.judge else None
     sampling = Sampling(seed=args.seed, max_new_tokens=args.max_new_tokens)
-    steps = evaluation.evaluate(options.read_models(args), stack=stack, suites=suites, n=args.n, seed=args.seed,
-                                samples=args.samples, sampling=sampling, judge=judge, out=args.out, strict=args.strict)
+    steps = evaluation.evaluate(options.read_models(args), stack=stack, others=others, suites=suites, n=args.n,
+                                seed=args.seed, samples=args.samples, sampling=sampling, judge=judge, out=args.out,
+                                strict=args.strict)
     for report in shown(steps, resume=RESUME if args.out else NOT_KEPT):
         if args.out:
             evaluation.write_report(report, args.out)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from patchlab.cli.output import tell
+from patchlab.patches.profile import Profile
 from patchlab.patches.stack import MODES, PLACEMENTS, Stack
-from patchlab.registry import Installed, lookup
+from patchlab.registry import Installed, default_registry, lookup
+from patchlab.registry.profiles import SECOND_LANE, check_profile
 
 if TYPE_CHECKING:
     from patchlab.engine import Lab
@@ -45,6 +48,8 @@ def read_models(args: argparse.Namespace, *, device: str | None = None) -> Lab:
     lab = load(args.preset, base=args.base, reference=args.reference, device=device or args.device, bits=args.bits)
     if args.preset and lab.reference is None:
         tell([f"preset {args.preset} has no reference here: base and patched are compared"])
+    for path in filter(None, (getattr(args, "profile", None), getattr(args, "second_profile", None))):
+        Profile.read(path).check_base(lab.base.fingerprints)
     return lab
 
 
@@ -67,8 +72,12 @@ def read_suites(args: argparse.Namespace) -> list[str]:
     return suites
 
 
-def add_stack(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose the patches and how they are combined."""
+def add_stack(parser: argparse.ArgumentParser, *, profile: bool = True) -> None:
+    """Add the options that choose the patches and how they are combined, by a profile too."""
+    if profile:
+        parser.add_argument("--profile", type=Path, metavar="FILE",
+                            help="the stack of a client, pinned to versions, digests and strengths by `patchlab patches pin`, in "
+                                 "place of --stack, --mode, --gates and --placement")
     parser.add_argument("--stack", default="none", metavar="PATCHES",
                         help="patches of the patched lane, as NAME[@VERSION][:STRENGTH] joined by commas, "
                              "for example toxicity,refusal:0.5 (default: none)")
@@ -96,12 +105,30 @@ def add_strict(parser: argparse.ArgumentParser) -> None:
 
 
 def read_stack(args: argparse.Namespace) -> Stack:
-    """The stack of --stack, --mode, --gates and --placement. Raises StackError, or NotFoundError before any model is loaded."""
+    """The stack of --profile, or of --stack, --mode, --gates and --placement.
+
+    Raises StackError, NotFoundError, or TamperedError for another patch than a profile pins, before any model is loaded.
+    """
+    if getattr(args, "profile", None):
+        if (args.stack, args.mode, args.gates, args.placement) != ("none", MODES[0], None, PLACEMENTS[0]):
+            args.refuse("--profile has a stack, mode, gates and placement of its own: leave out the other options")
+        profile = Profile.read(args.profile)
+        check_profile(profile, default_registry())
+        return profile.stack
     stack = Stack.parse(args.stack, mode=args.mode, gates=(args.gates or _usual_gates(args)) == "on", placement=args.placement)
     patches = [lookup(entry.name, entry.version) for entry in stack.entries]
     if args.gates == "on" and not any(patch.manifest.gated for patch in patches):
         print("patchlab: --gates on has no effect: no patch of the stack has a gate", file=sys.stderr)
     return stack
+
+
+def read_second(args: argparse.Namespace) -> dict[str, Stack]:
+    """The lane of --second-profile with its stack; nothing without the option. Raises as `read_stack`."""
+    if not args.second_profile:
+        return {}
+    profile = Profile.read(args.second_profile)
+    check_profile(profile, default_registry())
+    return {SECOND_LANE.format(name=profile.name): profile.stack}
 
 
 def _usual_gates(args: argparse.Namespace) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from patchlab.cli import curve, gate, matrix, transfer
+from patchlab.cli import curve, gate, matrix, pin, transfer
 from patchlab.cli.options import PATCH, Verbs, add_json, find_patch
 from patchlab.cli.output import emit, measures_table, table
 from patchlab.patches import Manifest, Patch
@@ -22,7 +22,8 @@ from patchlab.registry.index import home_folder
 
 def add(verbs: Verbs) -> None:
     """Add the verbs to the parser."""
-    group = verbs.add_parser("patches", allow_abbrev=False, help="list, show, install, verify, gate, measure and port patches",
+    group = verbs.add_parser("patches", allow_abbrev=False,
+                             help="list, show, install, verify, pin, gate, measure and port patches",
                              description="Work with installed patches. Only gate, curve, matrix and port load models.")
     actions = group.add_subparsers(title="verbs", metavar="VERB", required=True)
 
@@ -41,7 +42,7 @@ def add(verbs: Verbs) -> None:
          ).add_argument("folder", type=Path, metavar="FOLDER", help="the patch's own folder")
     verb(verify, "verify", "verify a patch's files", "Check the digest, shape and format of every file of a patch."
          ).add_argument("patch", metavar="FOLDER_OR_NAME", help="the patch's own folder if it exists, else an installed patch")
-    for module in (gate, curve, matrix, transfer):
+    for module in (pin, gate, curve, matrix, transfer):
         module.add(actions)
 
 

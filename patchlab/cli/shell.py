@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from safetensors import SafetensorError
 
 from patchlab import __version__
-from patchlab.cli import app, compare, doctor, evaluate, patches, score, train
+from patchlab.cli import app, compare, doctor, evaluate, patches, repair, score, train
 from patchlab.cli.output import plain
 from patchlab.errors import InputError, PatchLabError
 
-GROUPS = (compare, score, evaluate, train, patches, doctor, app)
+GROUPS = (compare, score, evaluate, train, repair, patches, doctor, app)
 
 
 def build_parser() -> argparse.ArgumentParser:

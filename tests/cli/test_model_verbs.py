@@ -11,6 +11,7 @@ import pytest
 from made_models import make_backbone, make_patch, saved
 
 from patchlab.cli import compare, main, progress
+from patchlab.evaluation.judged_replies import JudgedReply
 from patchlab.evaluation.metrics import OF_EVERY_REPLY
 from patchlab.patches import Patch
 from patchlab.records import Progress, Prompt, Reply, Score
@@ -100,8 +101,8 @@ def reply(lane: str, text: str, kind: str = "chat") -> Reply:
 def test_toxic_text_is_preceded_by_a_word_of_notice() -> None:
     bad, fine = Score("toxicity", 0.9, True, "toxic"), Score("toxicity", 0.1, False, "not toxic")
     refused = Score("refusal", 0.8, True, "refused")
-    page = compare._page([reply("base", "you fool"), reply("patched", "good\x1b[2J day")],
-                         [{"toxicity": bad, "refusal": refused}, {"toxicity": fine, "refusal": refused}], samples=1)
+    page = compare._page([JudgedReply(reply("base", "you fool"), {"toxicity": bad, "refusal": refused}),
+                          JudgedReply(reply("patched", "good\x1b[2J day"), {"toxicity": fine, "refusal": refused})], samples=1)
     text = {line.split()[0]: line for line in page.splitlines()[1:] if line[2:3].strip()}
     assert "scored toxic: you fool" in text["base"]
     assert "scored" not in text["patched"] and "\x1b" not in page
@@ -109,8 +110,9 @@ def test_toxic_text_is_preceded_by_a_word_of_notice() -> None:
 
 
 def test_a_continuation_is_not_said_to_refuse() -> None:
-    found = {"toxicity": Score("toxicity", 0.1, False, "not toxic"), "refusal": Score("refusal", 0.8, True, "refused")}
-    assert "refused" not in compare._page([reply("base", "and on", kind="continue")], [found], samples=1)
+    found = JudgedReply(reply("base", "and on", kind="continue"), {
+        "toxicity": Score("toxicity", 0.1, False, "not toxic"), "refusal": Score("refusal", 0.8, True, "refused")})
+    assert "refused" not in compare._page([found], samples=1) and not found.refused
 
 
 @pytest.mark.parametrize(("words", "said"), [
