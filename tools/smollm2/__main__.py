@@ -15,6 +15,7 @@ from tools.smollm2.patches import RECIPES
 from tools.smollm2.training import reference, released_patch
 
 PROGRAM = "python -m tools.smollm2"
+GOES_ON = {"reference": "an adapter", "refusal": "a folder with a patch of this name"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,14 +29,20 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of public safety data")
         verb.add_argument("--work", type=Path, default=Path("runs/smollm2"), metavar="DIR",
                           help="folder of unfinished work and of what is made (default: runs/smollm2)")
-        verb.set_defaults(run=_make, what=name)
+        if name in GOES_ON:
+            verb.add_argument("--begin", type=Path, metavar="DIR", help=f"{GOES_ON[name]} to go on from (default: none)")
+        if name != "reference":
+            verb.add_argument("--gates", type=Path, metavar="DIR", help="a folder with a patch of this name, whose gate is kept "
+                              "(default: fit one)")
+        verb.set_defaults(run=_make, what=name, begin=None)
     return top
 
 
 def _make(args: argparse.Namespace) -> None:
     if not args.data.is_dir():
         raise InputError(f"no folder {args.data}", expected="a folder of public data sets", do="check the path")
-    made = reference(args.data, args.work) if args.what == "reference" else released_patch(args.what, args.data, args.work)
+    made = (reference(args.data, args.work, args.begin) if args.what == "reference"
+            else released_patch(args.what, args.data, args.work, args.begin, args.gates))
     try:
         for _ in shown(made):
             pass

@@ -35,3 +35,11 @@ def evened(logprobs: Tensor, texts: Texts, ids: tuple[Tensor, Tensor]) -> tuple[
     for each, mass in zip(ids, masses, strict=True):
         changed[:, each] += (half - mass)[:, None]
     return torch.where(free[:, None], changed, logprobs), torch.where(free, half.exp() * 2, torch.zeros_like(half))
+
+
+def unevenness(logits: Tensor, ids: tuple[Tensor, Tensor]) -> Tensor:
+    """KL of even genders to those of the logits [N, V], whatever the mass on pronouns is; its mean over the places."""
+    if not len(logits):
+        return logits.sum()
+    genders = torch.stack([logits[:, each].logsumexp(-1) for each in ids], -1).log_softmax(-1)
+    return -genders.mean() - torch.log(torch.tensor(2.0))

@@ -1,7 +1,8 @@
 """Trains the safer release of SmolLM2-135M-Instruct: a low-rank adapter, by SFT and then DPO (Hu et al., arXiv 2106.09685).
 
-Each step has rows of four purposes: refusals to learn, the base's own replies to keep (KL), calm continuations to learn, and the
-base's distribution with even pronouns (KL). The base's log-probabilities are computed once.
+Each step has rows of five purposes: refusals to learn, the base's own replies to keep (KL), those of them that answer to learn,
+calm continuations to learn, and the base's distribution with even pronouns (KL). The base's log-probabilities are computed once.
+A training may begin from an adapter that was trained on less.
 """
 
 from __future__ import annotations
@@ -23,19 +24,21 @@ from transformers import AutoModelForCausalLM
 from patchlab.engine.likelihood import Texts, pad_texts
 from patchlab.engine.plan import BARE
 from patchlab.models import Backbone
+from patchlab.models.machine import native_dtype
 from patchlab.records import Pair, Progress
 from patchlab.storage import write_json
 from patchlab.training.dataset import Dataset, TrainingExample, token_mean, token_weights
 from patchlab.training.kl_regularizer import TargetCache
-from tools.smollm2.even_pronouns import evened, pronoun_ids
+from tools.smollm2.even_pronouns import evened, pronoun_ids, unevenness
 from tools.smollm2.reference_data import Data
 
 # the two layers that write into the residual stream: sixty products a step, where all seven kinds would be 210
 LORA = LoraConfig(r=32, lora_alpha=32, target_modules=["o_proj", "down_proj"], task_type="CAUSAL_LM")
-ROWS = {"refuse": 8, "hold": 8, "calm": 6, "even": 8}
-WEIGHT = {"refuse": 1.0, "hold": 3.0, "calm": 1.0, "even": 2.0}
-STEPS, RATE, WARM = 160, 1e-3, 10
-DPO_STEPS, DPO_RATE, DPO_ROWS, BETA = 60, 2e-4, 6, 0.1
+ROWS = {"refuse": 10, "hold": 8, "answer": 4, "calm": 6, "even": 12}
+WEIGHT = {"refuse": 1.0, "hold": 3.0, "answer": 0.5, "calm": 1.0, "even": 2.0}
+STEPS, RATE, WARM = 120, 1e-3, 10
+DPO_STEPS, DPO_RATE, DPO_ROWS, BETA = 30, 2e-4, 6, 0.1
+EVEN, LEAST = 2.0, 0.005  # weight of the pair of genders alone where a pronoun is this likely at least
 LEAD, HELD_LEAD, FADE, PRONOUN = 3.0, 8.0, 0.6, 20.0
 SAVE_EVERY = 25
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -56,12 +59,15 @@ Unintended Bias sets and in GAP) served as beginnings that the base continued; o
 class ReferenceTrainer:
     """The base with an adapter that is trained, and the frozen base beside it for targets."""
 
-    def __init__(self, base: Backbone, folder: Path, data: Data, work: Path, *, seed: int = 0) -> None:
+    def __init__(self, base: Backbone, folder: Path, data: Data, work: Path, *, begin: Path | None = None,
+                 seed: int = 0) -> None:
         torch.manual_seed(seed)
-        plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+        plain = AutoModelForCausalLM.from_pretrained(folder, dtype=native_dtype())
         self.model: Any = get_peft_model(plain, LORA)
+        if begin:
+            set_peft_model_state_dict(self.model, load_file(begin / "adapter_model.safetensors"))
         self.base, self.work, self.pairs, self.seed = base, work, data.pairs, seed
-        named = {"refuse": data.refuse, "hold": data.hold, "calm": data.calm, "even": data.even}
+        named = {name: getattr(data, name) for name in ROWS}
         self.data = {name: Dataset(base, some, rows=ROWS[name], seed=seed + k) for k, (name, some) in enumerate(named.items())}
         self.targets = {name: TargetCache(base) for name in ("hold", "even")}
         self.pronouns = pronoun_ids(base.tokenizer)
@@ -95,6 +101,8 @@ class ReferenceTrainer:
                 weight = token_weights(texts, HELD_LEAD, FADE)
             each = functional.kl_div(logits.log_softmax(-1), target, reduction="none", log_target=True).sum(-1)
             loss = (each * weight).sum() / weight.sum()
+            if name == "even":
+                loss = loss + EVEN * unevenness(logits[mass > LEAST], self.pronouns)
         else:
             each = functional.cross_entropy(logits, texts.targets, reduction="none")
             loss = token_mean(each, texts, texts, LEAD, FADE)
@@ -117,7 +125,7 @@ class ReferenceTrainer:
             loss = -functional.logsigmoid(BETA * margin).mean() - each[texts.rows % 2 == 0].mean()
             loss.backward()
             found = {"dpo": loss.detach(), "margin": margin.detach().mean()}
-            found |= {name: self._loss(name, STEPS + step) for name in ("hold", "even")}
+            found |= {name: self._loss(name, STEPS + step) for name in ("hold", "answer", "even")}
             self._update(DPO_RATE * (1 - step / DPO_STEPS), found)
             yield self._done("dpo", step, DPO_STEPS, found)
 

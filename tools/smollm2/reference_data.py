@@ -24,12 +24,15 @@ from tools.smollm2.contrasts import filled
 from tools.smollm2.refusals import held_prompts, refusal_pairs
 
 CALM, TOXIC = 0.2, 0.6  # toxicity of a continuation to learn is at most, of one to avoid at least this
+REFUSED = 0.5  # a harmless request's score from here on: the base refused it
 OPENED = 6, 14  # words of a beginning
 LEFT_OUT = ("@", "URL", "&", "RT", "#")  # how words begin that are no words
-TEXTS = {"davidson": ("text", 1, 170), "wikipedia_toxicity": ("text", 1, 100),
-         "diasafety": ("context", 1, 90), "convabuse": ("user", 1, 40)}
-PLAIN = {"davidson": ("text", 0, 60), "wikipedia_toxicity": ("text", 0, 60),
-         "gap": ("text", None, 120)}
+TEXTS = {"davidson": ("text", 1, 150), "wikipedia_toxicity": ("text", 1, 150),
+         "diasafety": ("context", 1, 80), "convabuse": ("user", 1, 30)}
+PLAIN = {"davidson": ("text", 0, 40), "wikipedia_toxicity": ("text", 0, 50),
+         "gap": ("text", None, 90)}
+MOST = {"held": 700, "harmful": 120}  # prompts the base replies to, of each kind
+PLACES = 1500  # sentences that stop before a pronoun
 RUDE = ("You are such {a fool|a liar|a lazy cow|a coward} that", "Honestly, {people like you|those idiots next door|my boss} are",
         "Nobody asked you, you {clown|creep|moron}, so", "He called her {stupid|ugly|worthless} and then",
         "Shut up, you {pathetic little man|old hag|rat}, and", "I hate {him|them|this stupid town} so much that",
@@ -42,10 +45,11 @@ ASKED = ("Write a short story about a {}.", "Describe a normal day in the life o
 
 
 class Data(NamedTuple):
-    """Texts for each purpose; `pairs` are for DPO, most of them of the first three."""
+    """Texts for each purpose; `pairs` are for DPO, most of the first three. Held replies that answer are in `answer` too."""
 
     refuse: list[TrainingExample]
     hold: list[TrainingExample]
+    answer: list[TrainingExample]
     calm: list[TrainingExample]
     even: list[TrainingExample]
     pairs: list[Pair]
@@ -100,14 +104,23 @@ def occupation_prompts(data: Path, *, seed: int = 0, part: str = "train") -> lis
             for k, (text, kind) in enumerate(found) if first_pronoun(text) is None]
 
 
+def pronoun_places(data: Path, *, seed: int = 0, part: str = "train") -> list[TrainingExample]:
+    """Sentences on a worker up to the place of a pronoun, with a pronoun: the base's distribution at this place is evened."""
+    rows = [*read_jsonl(data / "winogenerated" / f"{part}.jsonl")]
+    rows = random.Random(f"places|{seed}").sample(rows, min(PLACES, len(rows)))
+    stops = dict.fromkeys(row["sentence_with_blank"].partition("_")[0].rstrip() for row in rows)
+    return [TrainingExample(Prompt(text, "continue", "bias", id=f"place-{k}"), " he" if k % 2 else " she", True)
+            for k, text in enumerate(stops) if text and first_pronoun(text) is None]
+
+
 def gathered(lab: Lab, data: Path, work: Path, *, seed: int = 0) -> Iterator[Progress]:
     """Draw the base's replies into files of `work`; what is there already is not drawn again."""
-    lanes = lab.lanes(names=["base"])
-    refused = [pair.prompt for pair in refusal_pairs(data, seed=seed)]
-    some = random.Random(seed).sample(refused, min(240, len(refused)))
+    lanes, draw = lab.lanes(names=["base"]), random.Random(seed)
+    refused, held = [pair.prompt for pair in refusal_pairs(data, seed=seed)], held_prompts(data, seed=seed)
     for name, prompts, samples, tokens in (
-            ("held", held_prompts(data, seed=seed), 1, 24), ("even", occupation_prompts(data), 1, 16),
-            ("plain", plain_beginnings(data), 1, 24), ("calm", toxic_beginnings(data), 3, 20), ("harmful", some, 1, 32)):
+            ("held", draw.sample(held, MOST["held"]), 1, 20), ("harmful", draw.sample(refused, MOST["harmful"]), 1, 24),
+            ("calm", toxic_beginnings(data), 2, 16), ("plain", plain_beginnings(data), 1, 20),
+            ("even", draw.sample(occupation_prompts(data), 120), 1, 16)):
         if not (work / f"{name}.jsonl").is_file():
             sampling = Sampling(temperature=0.8, max_new_tokens=tokens, seed=seed)
             yield from sample(lanes, prompts, sampling=sampling, samples=samples, path=work / f"{name}.jsonl")
@@ -121,16 +134,17 @@ def examples(data: Path, work: Path, *, seed: int = 0) -> Data:
              for name in ("held", "even", "plain", "calm", "harmful")}
     calm, toxic = calmed(drawn["calm"])
     said = {pair.prompt.text: pair.chosen for pair in refusals}
-    asked = [each for domain in ("lookalike", "benign") for some in [[c for c in drawn["held"] if c.prompt.domain == domain]]
+    answered = [each for each in drawn["held"] if each.score < REFUSED]  # what the base refuses is neither held nor learned
+    asked = [each for domain in ("lookalike", "benign") for some in [[c for c in answered if c.prompt.domain == domain]]
              for each in draw.sample(some, min(150, len(some)))]
     pairs = [*(Pair(each.prompt, said[each.prompt.text], each.text, rejected_cut=each.cut) for each in drawn["harmful"]),
              *(Pair(calm[key].prompt, calm[key].text, toxic[key].text, chosen_cut=True, rejected_cut=True)
                for key in calm.keys() & toxic.keys()),
              *(Pair(each.prompt, each.text, draw.choice(refusals).chosen, chosen_cut=each.cut) for each in asked)]
-    hold, learn, even = ([TrainingExample(each.prompt, each.text, each.cut) for each in some]
-                         for some in ((*drawn["held"], *drawn["plain"]), calm.values(), drawn["even"]))
-    return Data([TrainingExample(pair.prompt, pair.chosen) for pair in refusals], hold, learn, even,
-                sorted(pairs, key=lambda pair: pair.prompt.key))
+    hold, learn, even, answer = ([TrainingExample(each.prompt, each.text, each.cut) for each in some]
+                                 for some in ((*answered, *drawn["plain"]), calm.values(), drawn["even"], answered))
+    return Data([TrainingExample(pair.prompt, pair.chosen) for pair in refusals], hold, answer, learn,
+                [*even, *pronoun_places(data, seed=seed)], sorted(pairs, key=lambda pair: pair.prompt.key))
 
 
 def calmed(drawn: Sequence[Candidate]) -> tuple[dict[str, Candidate], dict[str, Candidate]]:

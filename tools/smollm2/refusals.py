@@ -16,6 +16,7 @@ from pathlib import Path
 from patchlab.records import Pair, Prompt
 from patchlab.storage import read_jsonl
 from tools.smollm2.contrasts import contrasts
+from tools.smollm2.orders import framed, orders
 
 MOST = 350  # characters of a request
 HARMFUL = {"catqa": 443, "dangerousqa": 148, "figstep_safebench": 300, "cyberseceval_interpreter": 60, "harmfulqa": 350}
@@ -34,10 +35,7 @@ OFFERS = ("If something is troubling you, please talk to someone you trust or to
           "If you are in danger, please contact your local emergency services.",
           "Is there something else I can help you with?")
 QUESTION = re.compile(r"how (?:can|could|do|would|should) (?:i|someone|one|you|we) (.+)\?", re.IGNORECASE)
-INSTRUCTIONS = ("Explain how to {}.", "Tell me how to {}.", "Write a guide on how to {}.",
-                "Give detailed instructions for how to {}.",
-                "Give me step by step instructions to {}.", "i want to {}, how", "Help me {}.",
-                "Write a tutorial that shows how to {}.")
+ORDERS = {"harmful": 1000, "harmless": 420}  # made requests in the form of orders
 # harmless questions with words that also occur in harmful ones
 FRAMES = ("How do I {}?", "What is the best way to {}?", "Can you tell me how to {}?", "Give me tips on how to {}.")
 DEEDS = {"kill {} in my garden": ("weeds", "slugs", "moss", "mosquito larvae"),
@@ -58,7 +56,7 @@ DEEDS = {"kill {} in my garden": ("weeds", "slugs", "moss", "mosquito larvae"),
 def refusal_pairs(data: Path, *, seed: int = 0) -> list[Pair]:
     """Harmful training requests, each with a refusal of one to three sentences; `rejected` is a stub, as there is no DPO."""
     draw = random.Random(f"refusals|{seed}")
-    made = ((f"contrast-{k}", text) for k, text in enumerate(contrasts("harmful")))
+    made = ((f"made-{k}", text) for k, text in enumerate([*contrasts("harmful"), *orders("harmful", ORDERS["harmful"], draw)]))
     return [Pair(Prompt(text, domain="harmful", id=name), _refusal(draw), "Sure, here is how.")
             for name, text in itertools.chain(_requests(data, HARMFUL, draw), made)]
 
@@ -78,7 +76,9 @@ def held_prompts(data: Path, *, seed: int = 0) -> list[Prompt]:
     made += contrasts("harmless")
     return [*(Prompt(text, domain="benign", id=name) for name, text in _requests(data, HARMLESS, draw)),
             *(Prompt(text, domain="lookalike", id=name) for name, text in _requests(data, LOOKALIKE, draw)),
-            *(Prompt(text, domain="lookalike", id=f"made-{k}") for k, text in enumerate(made))]
+            *(Prompt(text, domain="lookalike", id=f"made-{k}") for k, text in enumerate(made)),
+            *(Prompt(text, domain="benign", id=f"order-{k}")
+              for k, text in enumerate(orders("harmless", ORDERS["harmless"], draw)))]
 
 
 def _requests(data: Path, sets: dict[str, int], draw: random.Random, *, part: str = "train") -> Iterator[tuple[str, str]]:
@@ -93,7 +93,7 @@ def _requests(data: Path, sets: dict[str, int], draw: random.Random, *, part: st
 def instructed(text: str, draw: random.Random) -> str:
     """Half of the questions for a way to do something as instructions; all other texts as they are."""
     found = QUESTION.fullmatch(text.strip())
-    return draw.choice(INSTRUCTIONS).format(found[1]) if found and draw.random() < 0.5 else text
+    return framed(found[1], draw) if found and draw.random() < 0.5 else text
 
 
 def _refusal(draw: random.Random) -> str:

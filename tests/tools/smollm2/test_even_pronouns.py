@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tools.smollm2.even_pronouns import evened, pronoun_ids
+from tools.smollm2.even_pronouns import evened, pronoun_ids, unevenness
 
 IDS = torch.tensor([3, 4]), torch.tensor([7])  # he, his; she
 HE, OTHER = 3, 0
@@ -44,3 +44,13 @@ def test_pronouns_of_several_tokens_are_left_out() -> None:
     tokenizer: Any = SimpleNamespace(encode=lambda word, **_: words.get(word, [1, 2]))
     male, female = pronoun_ids(tokenizer)
     assert male.tolist() == [5] and female.tolist() == [6]
+
+
+def test_unevenness_is_none_where_genders_are_as_likely_and_does_not_depend_on_their_mass(logprobs: torch.Tensor) -> None:
+    even, _ = evened(logprobs, texts([OTHER] * 6, [0] * 6), IDS)
+    assert unevenness(even, IDS).item() == pytest.approx(0, abs=1e-6)
+    rare = logprobs.clone()
+    rare[:, [3, 4, 7]] -= 5
+    found = unevenness(logprobs, IDS).item()
+    assert found > 0 and unevenness(rare, IDS).item() == pytest.approx(found, abs=1e-6)
+    assert unevenness(logprobs[:0], IDS).item() == 0

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from made_models import byte_level, make_model, saved
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from patchlab.models import Backbone, load_backbone
@@ -19,7 +20,7 @@ from tools.smollm2.reference import ReferenceTrainer, merged
 from tools.smollm2.reference_data import Data, calmed
 
 SAID = [TrainingExample(Prompt(f"how do i do {k}", domain="benign"), f"like this {k}") for k in range(4)]
-DATA = Data(SAID, SAID[::-1], SAID[:2], SAID[2:], [Pair(each.prompt, each.reply, "no") for each in SAID])
+DATA = Data(SAID, SAID[::-1], SAID[1:], SAID[:2], SAID[2:], [Pair(each.prompt, each.reply, "no") for each in SAID])
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +37,11 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reference, name, value)
 
 
-def trained(folder: Path, work: Path, *, stop_at: int = 99) -> bytes | None:
+def trained(folder: Path, work: Path, *, stop_at: int = 99, begin: Path | None = None) -> bytes | None:
     """The saved adapter, or None where it was stopped after so many steps."""
     work.mkdir(exist_ok=True)
-    trainer = ReferenceTrainer(load_backbone(folder, device="cpu", dtype=torch.bfloat16, kernels=False), folder, DATA, work)
+    base = load_backbone(folder, device="cpu", dtype=torch.bfloat16, kernels=False)
+    trainer = ReferenceTrainer(base, folder, DATA, work, begin=begin)
     for stage in (trainer.sft(), trainer.dpo()):
         for done in stage:
             assert torch.isfinite(torch.tensor([*done.numbers.values()])).all()
@@ -53,6 +55,17 @@ def test_a_stopped_training_goes_on_to_the_same_adapter(folder: Path, tmp_path: 
     whole = trained(folder, tmp_path / "whole")
     assert trained(folder, tmp_path / "cut", stop_at=2) is None
     assert trained(folder, tmp_path / "cut") == whole
+
+
+def test_a_training_may_begin_from_an_adapter(folder: Path, tmp_path: Path) -> None:
+    first = trained(folder, tmp_path / "first")
+    second = trained(folder, tmp_path / "second", begin=tmp_path / "first" / "adapter")
+    adapter = load_file(tmp_path / "first" / "adapter" / "adapter_model.safetensors")
+    begun = ReferenceTrainer(load_backbone(folder, device="cpu", dtype=torch.bfloat16, kernels=False), folder, DATA, tmp_path,
+                             begin=tmp_path / "first" / "adapter")
+    assert second != first
+    for name, weight in get_peft_model_state_dict(begun.model).items():
+        torch.testing.assert_close(weight, adapter[name].float())
 
 
 def test_merged_is_the_adapted_model_and_a_share_lies_between(folder: Path, tmp_path: Path) -> None:
