@@ -5,7 +5,7 @@
     │   └── ContextError        prompt, reply and patches exceed the model's context
     ├── NotFoundError           an unknown preset, patch, scorer, suite or recipe key
     ├── PatchFormatError        a patch folder or file with an invalid shape, dtype, size or schema
-    │   └── TamperedError       bytes that differ from the digest in the manifest
+    │   └── TamperedError       bytes that differ from the digest in the manifest or in a profile
     ├── BaseMismatchError       a patch that was made for another base
     ├── StackError              a combination of patches or a strength that is not possible
     ├── ModelError              a model that cannot be loaded, or an architecture that patches cannot be used with
@@ -56,7 +56,7 @@ class PatchFormatError(PatchLabError):
 
 
 class TamperedError(PatchFormatError):
-    """Bytes that differ from the digest in the manifest."""
+    """Bytes that differ from the digest in the manifest or in a profile."""
 
 
 class BaseMismatchError(PatchLabError):

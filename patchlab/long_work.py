@@ -1,4 +1,4 @@
-"""Training and evaluation as plain calls: the generators that yield progress, drained. Layer 6."""
+"""Training and evaluation as plain calls: the generators that yield progress, drained. Layer 7."""
 
 from __future__ import annotations
 

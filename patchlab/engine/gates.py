@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
+from patchlab.engine.histories import History
+from patchlab.engine.masks import Masks
 from patchlab.errors import PatchFormatError
 from patchlab.models import Backbone
 from patchlab.models.views import watched
@@ -50,6 +54,40 @@ def states(backbone: Backbone, prompts: Sequence[Sequence[int]], layers: Sequenc
         ids = torch.nn.utils.rnn.pad_sequence(some, batch_first=True).to(backbone.device)
         model(input_ids=ids, position_ids=torch.arange(ids.shape[1], device=ids.device)[None], use_cache=False)
     return found
+
+
+def state_behind(backbone: Backbone, ids: Sequence[int], history: History, layers: Sequence[int]) -> Tensor:
+    """As `states` for one prompt [layers, D] that begins with a history, of which no token is read again."""
+    found = torch.empty(len(layers), backbone.width)
+
+    def keep(k: int, out: Tensor) -> None:
+        found[k] = out[0, -1].float().cpu()
+
+    _read_on(backbone, watched(backbone.model, {layer: partial(keep, k) for k, layer in enumerate(layers)}), ids, history,
+             depth=max(layers) + 1)
+    return found
+
+
+def read_history(backbone: Backbone, ids: Sequence[int], known: History | None = None) -> History:
+    """The history of these tokens, read by the bare base as far as `known`, a beginning of it, does not contain them."""
+    cache: Any = _read_on(backbone, backbone.model.base_model, ids, known, depth=len(backbone.layers))
+    return History(tuple(ids), tuple(layer.keys[0] for layer in cache.layers), tuple(layer.values[0] for layer in cache.layers))
+
+
+@torch.inference_mode()
+def _read_on(backbone: Backbone, model: Any, ids: Sequence[int], known: History | None, *, depth: int) -> DynamicCache:
+    """Run the first `depth` layers on the tokens after `known`; the cache then holds all tokens."""
+    first, device = len(known or ()), backbone.device
+    cache, mask = DynamicCache(), None  # without a config, so that sliding-window layers keep all tokens
+    if known is not None:
+        for k in range(depth):
+            cache.update(known.keys[k][None], known.values[k][None], k)
+        none = torch.zeros(1, dtype=torch.long, device=device)
+        mask = Masks(backbone.model.config, torch.zeros(1, 0, dtype=backbone.dtype, device=device), none,
+                     length=len(ids)).read(first, len(ids))
+    model(input_ids=torch.tensor([ids[first:]], device=device), attention_mask=mask, past_key_values=cache, use_cache=True,
+          position_ids=torch.arange(first, len(ids), device=device)[None])
+    return cache
 
 
 def _alike(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -6,6 +6,7 @@ histories of their own, which the base with that adapter reads.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,32 +56,37 @@ class History:
 
 
 class Histories:
-    """A cache of histories with least-recently-used eviction by bytes; not synchronised, its scheduler's lock is held."""
+    """A cache of histories with least-recently-used eviction by bytes, shared by the scheduler and the gates of a base."""
 
     def __init__(self, *, budget: int = BUDGET) -> None:
         self.budget = budget
         self._kept: OrderedDict[HistoryKey, History] = OrderedDict()
         self.read = 0  # tokens read by the base, counted for tests
+        self._lock = threading.Lock()
 
     def longest(self, ids: Sequence[int], adapter: Adapter | None = None) -> History | None:
         """The history of as many of the first of these ids as are known with this adapter, None if that is not a single one."""
         best, length = None, 0
-        for history in self._kept.values():
-            if history.adapter == adapter and (shared := shared_start(history.ids, ids)) > length:
-                best, length = history, shared
-        if best is None:
-            return None
-        self._kept.move_to_end(best.key)
+        with self._lock:
+            for history in self._kept.values():
+                if history.adapter == adapter and (shared := shared_start(history.ids, ids)) > length:
+                    best, length = history, shared
+            if best is None:
+                return None
+            self._kept.move_to_end(best.key)
         return best if length == len(best) else best.first(length)
 
-    def keep(self, history: History) -> None:
-        """Keep a history; one that it continues is dropped."""
-        for key in [key for key in self._kept if key == (history.adapter, history.ids[:len(key[1])])]:
-            del self._kept[key]
-        self._kept[history.key] = history
-        size = sum(each.size for each in self._kept.values())
-        while size > self.budget and len(self._kept) > 1:
-            size -= self._kept.popitem(last=False)[1].size
+    def grown(self, history: History, known: History | None) -> History:
+        """Keep a history that was read from `known` on; one that it continues is dropped."""
+        with self._lock:
+            self.read += len(history) - len(known or ())
+            for key in [key for key in self._kept if key == (history.adapter, history.ids[:len(key[1])])]:
+                del self._kept[key]
+            self._kept[history.key] = history
+            size = sum(each.size for each in self._kept.values())
+            while size > self.budget and len(self._kept) > 1:
+                size -= self._kept.popitem(last=False)[1].size
+        return history
 
 
 class Past:

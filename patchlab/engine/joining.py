@@ -46,10 +46,8 @@ def _reads(backbone: Backbone, histories: Histories, requests: Sequence[Request]
         if known is None or len(known) < len(ids):
             batch = Batch(backbone, [BatchRow(ids[len(known or ()):], StackPlan.adapted(adapter), known)], room=0)
             yield batch
-            histories.read += len(ids) - len(known or ())
-            known = batch.history()
+            known = histories.grown(batch.history(), known)
             del batch
-            histories.keep(known)
         found[adapter, ids] = known
     yield Batch(backbone, [_row(request, found.get(request.history)) for request in requests],
                 room=max(request.sampling.max_new_tokens for request in requests))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ class Lab:
         self._judges, self.gates = judges, gates
         self.base, self.reference = base, reference
         self.name, self.about = name or base.name, about
-        self.planner = Planner(base, registry)
         self.scheduler = scheduler_of(base)
+        self.planner = Planner(base, registry, histories=self.scheduler.histories)
         rides = reference is not None and reference.origin is base
         self.reference_scheduler = self.scheduler if rides else scheduler_of(reference) if reference else None
         self.reference_plan = StackPlan.adapted(reference.adapter) if reference and rides else BARE
@@ -58,17 +59,33 @@ class Lab:
         """The names of all lanes."""
         return ("base", "patched", "reference") if self.reference else ("base", "patched")
 
-    def lanes(self, stack: Stack | str | None = None, names: Sequence[str] | None = None) -> list[Lane]:
-        """The lanes of these names (all by default) with `stack` on the patched one. Raises NotFoundError for other names."""
-        active = self._stack(stack)
+    def names_with(self, others: Iterable[str]) -> tuple[str, ...]:
+        """The names of all lanes with `others`, further patched ones, behind the patched one.
+
+        Raises InputError for one that is there already.
+        """
+        names = "base", "patched", *others, *self.lane_names[2:]
+        if len({*names}) < len(names):
+            raise InputError(f"lanes {', '.join(names)}", expected="each name once", do="name the further lanes otherwise")
+        return names
+
+    def lanes(self, stack: Stack | str | None = None, names: Sequence[str] | None = None, *,
+              others: Mapping[str, Stack] | None = None) -> list[Lane]:
+        """The lanes of these names (all by default) with `stack` on the patched one.
+
+        `others` are further patched lanes, each by its name with the stack on it. Raises NotFoundError for names without a lane,
+        InputError for one of `others` that another lane has.
+        """
+        offered = self.names_with(others or ())
         for name in names or ():
-            if name not in self.lane_names:
-                raise NotFoundError.of("lane", name, self.lane_names)
-        made = {"base": Lane("base", self.scheduler), "patched": Lane("patched", self.scheduler,
-                                                                      lambda prompts: self.planner.plans(active, prompts))}
+            if name not in offered:
+                raise NotFoundError.of("lane", name, offered)
+        made = {"base": Lane("base", self.scheduler)}
+        for name, active in {"patched": self._stack(stack), **(others or {})}.items():
+            made[name] = Lane(name, self.scheduler, partial(self.planner.plans, active))
         if self.reference_scheduler:
             made["reference"] = Lane("reference", self.reference_scheduler, fixed(self.reference_plan), self.reference)
-        return [made[name] for name in names or self.lane_names]
+        return [made[name] for name in names or offered]
 
     @contextmanager
     def patched(self, stack: Stack | str) -> Iterator[Lab]:

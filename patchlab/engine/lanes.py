@@ -6,7 +6,8 @@ Lanes with the same scheduler share its batch; lanes of different models take th
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from patchlab.engine.plan import BARE, StackPlan
 from patchlab.engine.sampler import Sampling
@@ -15,7 +16,7 @@ from patchlab.engine.waiting_line import Job
 from patchlab.engine.written_rows import Request
 from patchlab.errors import InputError, ModelError
 from patchlab.models import Backbone
-from patchlab.records import Delta, Prompt, Reply
+from patchlab.records import Delta, Message, Prompt, Reply
 
 Plans = Callable[[Sequence[Prompt]], Sequence[StackPlan]]  # the plan of each prompt
 
@@ -34,18 +35,24 @@ def unpatched(prompts: Sequence[Prompt]) -> list[StackPlan]:
 class Lane:
     """One column of a comparison: a name, the scheduler of its model, and the plan for each prompt.
 
-    `adapted` is the model of a lane whose rows ride in the batches of another, the base with an adapter.
+    `adapted` is the model of a lane whose rows ride in the batches of another, the base with an adapter. `earlier` are the turns
+    of a conversation that this lane had: it reads every prompt behind them.
     """
 
     name: str
     scheduler: Scheduler
     plans: Plans = unpatched
     adapted: Backbone | None = None
+    earlier: tuple[Message, ...] = ()
 
     @property
     def backbone(self) -> Backbone:
         """The model of this lane."""
         return self.adapted or self.scheduler.backbone
+
+    def read(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """The prompts behind this lane's own earlier turns. Raises InputError for a text to continue behind any."""
+        return [replace(prompt, earlier=self.earlier + prompt.earlier) for prompt in prompts] if self.earlier else [*prompts]
 
 
 def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1, sampling: Sampling | None = None,
@@ -73,11 +80,12 @@ def stream(lanes: Sequence[Lane], prompts: Sequence[Prompt], *, samples: int = 1
 def _requests(lanes: Sequence[Lane], prompts: Sequence[Prompt], samples: int, sampling: Sampling) -> list[Request]:
     """The requests of the lanes of one scheduler, ordered by prompt, so that all lanes of a prompt are in the batch together."""
     scheduler = lanes[0].scheduler
-    encoded = [scheduler.backbone.encode_turns(prompt) for prompt in prompts]
-    plans = [lane.plans(prompts) for lane in lanes]
-    return [scheduler.request(lane.name, k * samples + sample, prompt, lane_plans[k], sampling=sampling, sample=sample,
-                              encoded=encoded[k])
-            for k, prompt in enumerate(prompts) for lane, lane_plans in zip(lanes, plans, strict=True)
+    read = [lane.read(prompts) for lane in lanes]
+    encoded = {prompt: scheduler.backbone.encode_turns(prompt) for prompt in dict.fromkeys(chain(*read))}
+    plans = [lane.plans(some) for lane, some in zip(lanes, read, strict=True)]
+    return [scheduler.request(lane.name, k * samples + sample, some[k], lane_plans[k], sampling=sampling, sample=sample,
+                              encoded=encoded[some[k]])
+            for k in range(len(prompts)) for lane, some, lane_plans in zip(lanes, read, plans, strict=True)
             for sample in range(samples)]
 
 

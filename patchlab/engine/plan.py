@@ -11,12 +11,15 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from torch import Tensor
+
 from patchlab.engine.anchors import anchors_of
 from patchlab.engine.forward_rows import ForwardRow, Part, blend, parallel
-from patchlab.engine.gates import check_gate, score, states
+from patchlab.engine.gates import check_gate, read_history, score, state_behind, states
+from patchlab.engine.histories import Histories
 from patchlab.engine.segments import Bank
 from patchlab.errors import StackError
-from patchlab.models import Adapter, Backbone
+from patchlab.models import Adapter, Backbone, Encoded
 from patchlab.patches import Patch, Stack
 from patchlab.patches.compatibility import warnings
 from patchlab.patches.interactions import Interactions
@@ -90,10 +93,14 @@ BARE = StackPlan()
 
 
 class Planner:
-    """Plans stacks of the patches in a registry for one base; owns the base's bank of compiled patches."""
+    """Plans stacks of the patches in a registry for one base; owns the base's bank of compiled patches.
 
-    def __init__(self, base: Backbone, registry: Registry | None = None) -> None:
+    `histories` are the conversations that the base has read, as a rule those of its scheduler.
+    """
+
+    def __init__(self, base: Backbone, registry: Registry | None = None, *, histories: Histories | None = None) -> None:
         self.base, self.registry, self.bank = base, registry or default_registry(), Bank(base)
+        self.histories = histories or Histories()
         self._decided: OrderedDict[tuple[str, tuple[int, ...]], bool] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -135,7 +142,7 @@ class Planner:
         made: dict[tuple[tuple[str, ...], bool], StackPlan] = {}
         found = []
         for prompt in prompts:
-            skipped, earlier = self._skipped(gated, prompt), bool(prompt.earlier)
+            skipped, earlier = self._skipped(gated, prompt, alone=len(prompts) == 1), bool(prompt.earlier)
             if (skipped, earlier) not in made:
                 resolved = _with_strengths(stack, patches, skipped)
                 on = [one for one in resolved if one.name not in skipped and one.strength > 0]
@@ -177,13 +184,14 @@ class Planner:
         parts = [(self.bank.segment([one.patch]), one.strength) for one in sorted(on, key=lambda one: one.patch.digest)]
         return blend(parts) if stack.mode == "blend" else parallel(parts)
 
-    def _skipped(self, gated: Sequence[PlannedPatch], prompt: Prompt) -> tuple[str, ...]:
-        """The names of the gated patches that are off for a prompt.
+    def _skipped(self, gated: Sequence[PlannedPatch], prompt: Prompt, *, alone: bool) -> tuple[str, ...]:
+        """The names of the gated patches that are off for a prompt, which may be planned `alone`.
 
         Each prompt is read alone and its decisions are cached, so that they cannot depend on other prompts. If the hidden state
         is not finite, the patch stays on.
         """
-        ids = tuple(self.base.encode(prompt)) if gated else ()
+        encoded = self.base.encode_turns(prompt) if gated else Encoded([])
+        ids = tuple(encoded.ids)
         if not 0 < len(ids) <= self.base.context:  # a longer prompt raises ContextError when it is decoded
             return ()
         gates = {one.name: one.patch.gate for one in gated if one.patch.gate}
@@ -191,13 +199,25 @@ class Planner:
         undecided = {name: gates[name] for name, decision in off.items() if decision is None}
         if undecided:
             layers = sorted({gate.layer for gate in undecided.values()})
-            [read] = states(self.base, [ids], layers)
+            read = self._read(encoded, layers, alone=alone)
             off |= {name: score(gate, read[layers.index(gate.layer)]) < 0 for name, gate in undecided.items()}
             with self._lock:
                 self._decided |= {(gate.digest, ids): bool(off[name]) for name, gate in undecided.items()}
                 while len(self._decided) > REMEMBERED:
                     self._decided.popitem(last=False)
         return tuple(name for name in gates if off[name])
+
+    def _read(self, encoded: Encoded, layers: Sequence[int], *, alone: bool) -> Tensor:
+        """The states [layers, D] of one prompt, on top of its history as far as that is known.
+
+        The history of a prompt that is planned `alone` is kept, as its lanes need it next; many prompts would evict each
+        other's, and what is not known of theirs is read up to the deepest layer only.
+        """
+        ids, _, turn = encoded
+        known = self.histories.longest(ids[:turn]) if turn else None
+        if turn and alone and (known is None or len(known) < turn):
+            known = self.histories.grown(read_history(self.base, ids[:turn], known), known)
+        return state_behind(self.base, ids, known, layers) if known else states(self.base, [ids], layers)[0]
 
     def _remembered(self, key: tuple[str, tuple[int, ...]]) -> bool | None:
         """The cached decision of a gate on a prompt (True: off), None if there is none."""

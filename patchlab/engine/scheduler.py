@@ -77,7 +77,8 @@ class Scheduler:
                 f"{needed:,} tokens needed by lane {lane!r} ({len(ids):,} for the prompt's {characters:,} characters, "
                 f"{sampling.max_new_tokens:,} for the reply, {0 if turn else plan.start} for the patch)",
                 expected=f"at most {self.backbone.context:,} available",
-                do="leave out the oldest turns" if prompt.earlier else "shorten the prompt or ask for a shorter reply")
+                do="leave out the oldest turns, or begin a new conversation" if prompt.earlier
+                else "shorten the prompt or ask for a shorter reply")
         if len(plan.rows) > self._line.rows:
             raise StackError(f"a blend that takes {len(plan.rows)} rows", expected=f"at most {self._line.rows}",
                              do="blend fewer patches, or use parallel mode, which takes one row")

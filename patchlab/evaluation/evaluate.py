@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from patchlab.evaluation.model_metrics import Judges
 from patchlab.evaluation.reply_store import Replies, machine, made_with
 from patchlab.evaluation.suites import DOMAINS, SUITES, Check, Suite, load_prompts, suite
 from patchlab.models import Backbone
-from patchlab.patches import Stack
+from patchlab.patches import Patch, Stack
 from patchlab.records import Agreement, Measure, Progress, Prompt, Reply, Report
 from patchlab.scoring.table import coarse_note
 
@@ -29,10 +29,12 @@ EXAMPLES = 3  # replies of each suite and lane that the report shows
 
 
 def evaluate(lab: Lab, *, stack: Stack, suites: Sequence[str] = (), n: int = 300, seed: int = 0,
-             lanes: Sequence[str] | None = None, folder: Path | None = None, sampling: Sampling | None = None,
-             samples: int | None = None, judge: Backbone | None = None, out: Path | None = None,
+             lanes: Sequence[str] | None = None, others: Mapping[str, Stack] | None = None, folder: Path | None = None,
+             sampling: Sampling | None = None, samples: int | None = None, judge: Backbone | None = None, out: Path | None = None,
              strict: bool = False) -> Iterator[Progress | Report]:
     """Yield Progress and finally one Report for `stack` on these suites (all embedded ones by default).
+
+    `others` are further patched lanes, each by its name with the stack on it, beside that of `stack`.
 
     At most `n` prompts per file are used, from `folder` (the embedded ones by default), with `samples` replies each (the
     suite's own number by default). `judge` computes perplexity and which replies are on topic. By default the reference judges
@@ -41,14 +43,14 @@ def evaluate(lab: Lab, *, stack: Stack, suites: Sequence[str] = (), n: int = 300
     A row that cannot be used, or whose prompt does not fit the models, is skipped with a note; with `strict` it is an error.
     Raises NotFoundError or InputError for lanes, suites, prompts or an `out` that cannot be used, before any reply is generated.
     """
-    sampling = sampling or Sampling(seed=seed)
+    sampling, stacks = sampling or Sampling(seed=seed), {"patched": stack, **(others or {})}
     chosen = list({each.name: each for each in map(suite, suites or SUITES)}.values())
     notes: list[str] = []
     prompts_of = partial(load_prompts, n=n, folder=folder, strict=strict, notes=notes,
-                         check=_check(lab, lab.planner.plan(stack), sampling, judge))
+                         check=_check(lab, [lab.planner.plan(each) for each in stacks.values()], sampling, judge))
     prompts = {each.name: prompts_of(each) for each in chosen}
-    names = list(dict.fromkeys(lanes or [name for name in lab.lane_names if stack or name != "patched"]))
-    run = _Run(lab, stack, names, seed, sampling, judge, prompts[chosen[0].name][0])
+    names = list(dict.fromkeys(lanes or [name for name in lab.names_with(others or ()) if stack or name != "patched"]))
+    run = _Run(lab, stacks, names, seed, sampling, judge, prompts[chosen[0].name][0])
     if lab.reference and "drift" in prompts:
         run.domain_prompts = [prompt for name in run.domains for prompt in prompts_of(name)]
     run.made_with |= {"suites": ", ".join(f"{s.name}={s.source}" if s.source else s.name for s in chosen), "n": str(n),
@@ -64,10 +66,11 @@ def evaluate(lab: Lab, *, stack: Stack, suites: Sequence[str] = (), n: int = 300
     yield run.report()
 
 
-def _check(lab: Lab, plan: StackPlan, sampling: Sampling, judge: Backbone | None) -> Check:
+def _check(lab: Lab, plans: Sequence[StackPlan], sampling: Sampling, judge: Backbone | None) -> Check:
     """Raises InputError for a prompt that a lane or the judge cannot read, or that leaves no room for a reply."""
     def check(prompt: Prompt) -> None:
-        lab.check(prompt, plan=plan, sampling=sampling)
+        for plan in plans:
+            lab.check(prompt, plan=plan, sampling=sampling)
         if judge and len(judge.encode(prompt)) + sampling.max_new_tokens > judge.context:
             raise ContextError(f"a prompt too long for the judge {judge.name}", expected=f"at most {judge.context:,} tokens",
                                do="shorten it, or choose another judge")
@@ -80,28 +83,45 @@ def digest_of(prompts: Sequence[Prompt]) -> str:
     return hashlib.sha256(json.dumps([prompt.key for prompt in prompts]).encode()).hexdigest()
 
 
+def _pinned(stack: Stack, patches: Sequence[Patch]) -> Stack:
+    """The stack with fixed versions, so that a patch installed during the run cannot change the lanes."""
+    return replace(stack, entries=tuple(replace(entry, version=patch.manifest.version)
+                                        for entry, patch in zip(stack.entries, patches, strict=True)))
+
+
+def _named(patches: Sequence[Patch]) -> str:
+    return ", ".join(f"{p.manifest.name} {p.manifest.version} {p.digest[:12]}" for p in patches)
+
+
+def _told(stack: Stack, patches: Sequence[Patch]) -> str:
+    """All that the replies of a further lane depend on, in one line."""
+    gated = ", ".join(f"{p.manifest.name} {p.gate.digest[:12]}" for p in patches if p.gate) if stack.gates else ""
+    return f"{stack}; {stack.mode}; {stack.placement}; {_named(patches)}" + (f"; gates {gated or 'none'}" if stack.gates else "")
+
+
 class _Run:
     """One evaluation: its models and settings, and the columns computed so far."""
 
     store: Replies
 
-    def __init__(self, lab: Lab, stack: Stack, names: list[str], seed: int, sampling: Sampling, judge: Backbone | None,
-                 first: Prompt) -> None:
+    def __init__(self, lab: Lab, stacks: Mapping[str, Stack], names: list[str], seed: int, sampling: Sampling,
+                 judge: Backbone | None, first: Prompt) -> None:
         self.lab, self.names, self.seed, self.sampling, self.judge = lab, names, seed, sampling, judge
-        [plan] = lab.planner.plans(stack, [first])
-        patches = [one.patch for one in plan.patches]
-        # fixed versions, so that a patch installed during the run cannot change the lanes
-        versions = tuple(replace(entry, version=patch.manifest.version)
-                         for entry, patch in zip(stack.entries, patches, strict=True))
+        plans = {name: lab.planner.plans(each, [first])[0] for name, each in stacks.items()}
+        patches_of = {name: [one.patch for one in plan.patches] for name, plan in plans.items()}
+        stack, patches = stacks["patched"], patches_of["patched"]
+        pinned = {name: _pinned(each, patches_of[name]) for name, each in stacks.items()}
         needed = [*names, *(name for name in ("base", "reference") if name in lab.lane_names)]
-        self.lanes = {lane.name: lane for lane in lab.lanes(replace(stack, entries=versions), needed)}
-        self.domains = list(dict.fromkeys(p.manifest.domain for p in patches if p.manifest.domain in DOMAINS))
+        self.lanes = {lane.name: lane for lane in lab.lanes(pinned.pop("patched"), needed, others=pinned)}
+        self.patched = [*stacks]
+        self.domains = list(dict.fromkeys(patch.manifest.domain for some in patches_of.values() for patch in some
+                                          if patch.manifest.domain in DOMAINS))
         self.domain_prompts: list[Prompt] = []  # of the patches' domains, for KL to the reference
         other = lab.reference
         self.made_with = {
             "preset": lab.name, "base": lab.base.identity.fingerprint,
             "reference": other.identity.fingerprint if other else "none", "stack": str(stack), "mode": stack.mode,
-            "patches": ", ".join(f"{p.manifest.name} {p.manifest.version} {p.digest[:12]}" for p in patches),
+            "patches": _named(patches), **{name: _told(stacks[name], patches_of[name]) for name in pinned},
             "lanes": ", ".join(names), **made_with(sampling, *filter(None, (lab.base, other))), **machine(),
             "judge": "the model that is not judged" if other else "none"}
         if judge:
@@ -111,7 +131,8 @@ class _Run:
         self.columns: list[Column] = []
         self.agreements: list[Agreement] = []
         self.examples: list[Reply] = []
-        self.notes: list[str] = [*plan.warnings, *filter(None, [coarse_note(lab.judges)])]
+        self.notes: list[str] = [*dict.fromkeys(said for plan in plans.values() for said in plan.warnings),
+                                 *filter(None, [coarse_note(lab.judges)])]
 
     def suite(self, chosen: Suite, prompts: list[Prompt], samples: int) -> Generator[Progress, None, None]:
         """Generate the replies of one suite and compute its columns."""
@@ -134,8 +155,8 @@ class _Run:
 
     def _drift(self, prompts: list[Prompt], judges: Judges) -> Generator[Progress, None, None]:
         """KL of patched to the base on harmless prompts, and of base and patched to the reference on the domains' prompts."""
-        for metric, source, asked, lanes in (("kl_to_base", "base", prompts, ("patched",)),
-                                             ("kl_to_reference", "reference", self.domain_prompts, ("base", "patched"))):
+        for metric, source, asked, lanes in (("kl_to_base", "base", prompts, self.patched), (
+                "kl_to_reference", "reference", self.domain_prompts, ["base", *self.patched])):
             measured = [name for name in lanes if name in self.names]
             if not measured or self._note_unable(metric, judges) or not asked:
                 continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from patchlab.engine.lanes import finished
 from patchlab.errors import InputError
 from patchlab.models import Backbone
 from patchlab.records import Progress, Prompt, Reply
-from patchlab.storage import read_jsonl, write_json
+from patchlab.storage import parse_row, write_json
 
 ROWS = "replies.jsonl"
 SETTINGS = "settings.json"
@@ -52,6 +52,22 @@ def machine() -> dict[str, str]:
     return {"torch": version("torch"), "transformers": version("transformers"), THREADS: str(torch.get_num_threads())}
 
 
+def read_replies(path: Path) -> Iterator[Reply]:
+    """The replies in a file of an evaluation; a last line that is not finished is none. Raises InputError for another row."""
+    if not path.is_file():
+        return
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):  # a killed run, or one that is writing it
+                return
+            row = parse_row(line, f"{path} line {number} ")
+            try:
+                yield _REPLY.validate_python(row)
+            except (ValidationError, InputError):
+                raise InputError(f"{path} holds a row that is no reply", expected="rows written by an evaluation",
+                                 do="choose another --out") from None
+
+
 class Replies:
     """The replies so far; with a folder, each is appended to its replies.jsonl as soon as it is finished.
 
@@ -67,13 +83,7 @@ class Replies:
         path = folder / ROWS
         if path.is_file():
             _drop_unfinished_line(path)
-            for row in read_jsonl(path):
-                try:
-                    reply = _REPLY.validate_python(row)
-                except (ValidationError, InputError):
-                    raise InputError(f"{path} holds a row that is no reply", expected="rows written by an evaluation",
-                                     do="choose another --out") from None
-                self._replies[reply.lane, reply.prompt.key, reply.sample] = reply
+            self._replies = {(reply.lane, reply.prompt.key, reply.sample): reply for reply in read_replies(path)}
         # a lone surrogate has no UTF-8 encoding; its escape sequence is valid JSON
         self._file = path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n")
 

@@ -1,7 +1,8 @@
 """Suites: named sets of prompts with what is measured on them. The embedded ones are read from assets/suites.
 
 A suite is asked for as NAME, or as NAME=FILE or NAME=hub:OWNER/DATASET[#SPLIT] to ask other prompts. The suites of public
-data sets (patchlab/evaluation/datasets.py) have no prompts of their own and always need a source.
+data sets (patchlab/evaluation/datasets.py) have no prompts of their own and always need a source, as does `prompts`, which
+measures any prompts at all.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ PUBLIC = {suite.name: suite for suite in (
           ("gendered_word_rate", "toxic_rate"), apart="too"),
 )}
 
+OWN = {"prompts": Suite("prompts", "prompts of your own, of any kind", (), ("toxic_rate", "refusal_rate"))}
+
 
 @dataclass(frozen=True, slots=True)
 class Headline:
@@ -92,10 +95,10 @@ DOMAINS = ("toxicity", "bias", "refusal")  # of patches, each the name of the su
 def suite(asked: str) -> Suite:
     """The suite of a name, or of NAME=SOURCE. Raises NotFoundError with near names, InputError for a missing source."""
     name, equals, source = (part.strip() for part in asked.partition("="))
-    known = SUITES | PUBLIC
+    known = SUITES | PUBLIC | OWN
     if name not in known:
         raise NotFoundError.of("suite", name, known)
-    if (equals or name in PUBLIC) and not source:
+    if (equals or name not in SUITES) and not source:
         raise InputError(f"suite {name!r} without its prompts", expected=f"{name}=FILE.jsonl or {name}=hub:OWNER/DATASET",
                          do="name a file or a data set of the Hub")
     return replace(known[name], source=source)

@@ -161,7 +161,7 @@ def _check_base(name: str, made_for: str, pinned: str | None, base: Backbone) ->
 def _layers(name: str, settings: Mapping[str, Any], tensors: Mapping[str, Tensor], base: Backbone,
             made_for: str) -> dict[str, LowRank]:
     """The pairs of tensors by layer, each checked against the base's layer."""
-    rank, linear = settings["r"], dict(_linear(base.model))
+    rank, linear = settings["r"], dict(linear_layers(base.model))
     found: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         match = TENSOR.fullmatch(key)
@@ -194,7 +194,7 @@ def _targets(settings: Mapping[str, Any], linear: Mapping[str, Any]) -> set[str]
             and (not numbers or int((NUMBERED.findall(path) or [-1])[-1]) in numbers)}
 
 
-def _linear(model: nn.Module) -> Iterator[tuple[str, tuple[int, int]]]:
+def linear_layers(model: nn.Module) -> Iterator[tuple[str, tuple[int, int]]]:
     """The linear layers of a model, quantised ones too, with in- and out-features."""
     for path, layer in model.named_modules():
         if isinstance(layer, Conv1D):

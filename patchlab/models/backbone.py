@@ -118,6 +118,29 @@ class Backbone:
 
     def encode_turns(self, prompt: Prompt) -> Encoded:
         """As `encode`, with the places where the exchanges and the current turn of a conversation begin."""
+        turns, plain = self._turns(prompt)
+        encoded = self.chat.encoded(turns, plain=plain)
+        if not encoded.ids:
+            raise InputError("a prompt without any token", expected="some text", do="type a prompt")
+        # some tokenizers append the end token to every text, which would end the reply before it begins
+        ended = plain and len(encoded.ids) > 1 and encoded.ids[-1] in self.stops
+        return encoded._replace(ids=encoded.ids[:-1]) if ended else encoded
+
+    def rendered(self, prompt: Prompt) -> tuple[str, list[tuple[int, int]]]:
+        """The text that `encode` reads, and the characters of it that each of its token ids stands for.
+
+        Raises as `encode`, and ModelError for a tokenizer that cannot say.
+        """
+        turns, plain = self._turns(prompt)
+        text = "\n".join(turn["content"] for turn in turns) if plain else self.chat.render(turns)
+        if not self.tokenizer.is_fast:
+            raise ModelError(f"the tokenizer of {self.name}, which does not say where its tokens are in a text",
+                             expected="a fast tokenizer (tokenizer.json)", do="convert it with transformers")
+        found = self.tokenizer(text, add_special_tokens=plain, return_offsets_mapping=True, verbose=False)
+        return text, [(int(first), int(last)) for first, last in found["offset_mapping"]][:len(self.encode(prompt))]
+
+    def _turns(self, prompt: Prompt) -> tuple[list[dict[str, str]], bool]:
+        """The messages as a template reads them, and whether they are read as plain text."""
         system = [("system", prompt.system)] if prompt.system else []
         messages = [*system, *((message.role, message.content) for message in prompt.earlier), ("user", prompt.text)]
         total = sum(len(content) for _, content in messages)
@@ -126,13 +149,7 @@ class Backbone:
                              do="leave out its oldest messages")
         turns = [{"role": role, "content": self.chat.clean(content, reply=role == "assistant")}
                  for role, content in messages]
-        plain = prompt.kind == "continue" or not self.chat.source
-        encoded = self.chat.encoded(turns, plain=plain)
-        if not encoded.ids:
-            raise InputError("a prompt without any token", expected="some text", do="type a prompt")
-        # some tokenizers append the end token to every text, which would end the reply before it begins
-        ended = plain and len(encoded.ids) > 1 and encoded.ids[-1] in self.stops
-        return encoded._replace(ids=encoded.ids[:-1]) if ended else encoded
+        return turns, prompt.kind == "continue" or not self.chat.source
 
     def encode_reply(self, text: str, *, kind: Kind = "chat", complete: bool = True) -> list[int]:
         """Token ids of a reply as the model would generate it.

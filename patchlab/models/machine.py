@@ -40,6 +40,11 @@ def facts() -> dict[str, Any]:
             "presets": [_preset(each, free) for each in PRESETS.values()], "cache": _cache()}
 
 
+def native_dtype() -> torch.dtype:
+    """bfloat16 where the processor multiplies it natively, else float32, which is six times as fast without AVX512-BF16."""
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
 def cores() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

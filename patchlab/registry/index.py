@@ -125,9 +125,14 @@ def _registry(folders: tuple[Path, ...]) -> Registry:
     return Registry(folders)
 
 
-def lookup(name: str, version: str | None = None) -> Installed:
-    """`default_registry().find(name, version)`, for command-line verbs that load no model."""
-    return default_registry().find(name, version)
+def lookup(name: str, version: str | None = None, *, base: str | None = None) -> Installed:
+    """`default_registry().find(name, version)`, for command-line verbs that load no model.
+
+    Patches made for a base whose fingerprint begins with `base` are preferred.
+    """
+    registry = default_registry()
+    known = {each.manifest.base.fingerprint for each in registry.list()}
+    return registry.find(name, version, fingerprints={each for each in known if base and each.startswith(base)})
 
 
 def home_folder() -> Path:

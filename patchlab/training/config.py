@@ -28,7 +28,7 @@ def within(low: float, high: float) -> WrapValidator:
 
 
 Init = Literal["semantic", "vocabulary", "random"]
-Anchor = Literal["sft", "reference", "base"]
+Anchor = Literal["sft", "reference", "base", "none"]
 Teacher = Literal["preset", "none"]
 HeldTo = Literal["present", "base"]
 Presence = Literal["each", "number"]
@@ -85,7 +85,7 @@ class Recipe:
     dpo_steps: Steps = 300
     dpo_rate: Rate = 3e-3
     beta: Annotated[float, within(1e-4, 10)] = 0.1
-    anchor: Anchor = "sft"
+    anchor: Anchor = "sft"  # reference policy of DPO; none: both replies of a pair become equally likely
     sft_in_dpo: Weight = 1.0  # weight of the SFT term beside the DPO loss
     hold: Weight = 2.0  # weight of the KL term that holds other prompts to the base
     companions: tuple[str, ...] = ()  # patches present with probability 1/2 while this one trains, at their strengths

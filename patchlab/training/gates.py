@@ -1,18 +1,22 @@
 """Fits a patch's gate: which prompts the patch is for, read from the frozen base's hidden state at their last token.
 
-Logistic regression with an L2 term on standardised states, deterministic. Calibration prompts choose the layer, by the lowest
-cross-entropy, and set the threshold, recall first.
+Logistic regression with an L2 term on standardised states, deterministic. Calibration prompts choose the layer and the weight of
+that term, by the lowest cross-entropy, and set the threshold, recall first.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,10 +25,11 @@ from patchlab.errors import InputError, ModelError, NotFoundError, TrainingError
 from patchlab.models import Backbone
 from patchlab.patches import Gate
 from patchlab.records import Progress, Prompt
+from patchlab.storage import write_atomic
 from patchlab.training.config import IMPROVES
 
 LAYERS = 8  # tried at most, evenly spaced over the base's own
-L2 = 0.01  # on standardised states
+L2 = 0.01, 0.1  # on standardised states; the calibration prompts choose
 REPORTED = 256  # prompts between two reports
 
 
@@ -56,12 +61,14 @@ class _Probe(NamedTuple):
 
 
 def fit_gate(backbone: Backbone, domain: str, prompts: Sequence[Prompt], dev: Sequence[Prompt], *,
-             improves: Sequence[str] = (), missed: float = 0.01, kept: float = 0.01) -> Generator[Progress, None, Fitted]:
+             improves: Sequence[str] = (), missed: float = 0.01, kept: float = 0.01,
+             cache: Path | None = None) -> Generator[Progress, None, Fitted]:
     """Fit a gate for a patch of a domain: its prompts against all others; yields progress and returns it.
 
     Its prompts are those of the domains it `improves`, as its recipe says; by default those of IMPROVES. `dev` are the
     calibration prompts. The gate is off for at most the share `missed` of the domain's. Where that leaves room, the threshold
     falls until it is on for the share `kept` of the others: for a prompt unlike all seen the patch is then on.
+    `cache` is a file for the states of prompts, so that the gates of several patches read them once.
     Raises TrainingError where either kind of prompts is absent from `prompts` or `dev`, ModelError for a base whose layers are
     not as wide as its embeddings.
     """
@@ -78,12 +85,14 @@ def fit_gate(backbone: Backbone, domain: str, prompts: Sequence[Prompt], dev: Se
                          expected=f"as wide as its embeddings, {backbone.width}", do="use the patch without a gate")
     count = len(backbone.layers)
     layers = sorted({count - 1 - k * count // min(count, LAYERS) for k in range(min(count, LAYERS))})
-    read = yield from _read(backbone, [*prompts, *dev], layers)
+    read = yield from _read(backbone, [*prompts, *dev], layers, cache)
     tried: list[tuple[float, int, _Probe]] = []
     for k, layer in enumerate(layers):
-        probe = _probe(read[:len(prompts), k], own)
-        loss = float(functional.binary_cross_entropy_with_logits(probe.scores(read[len(prompts):, k]), asked.double()))
-        tried.append((loss, layer, probe))
+        for l2 in L2:
+            probe = _probe(read[:len(prompts), k], own, l2)
+            loss = float(functional.binary_cross_entropy_with_logits(probe.scores(read[len(prompts):, k]), asked.double()))
+            tried.append((loss, layer, probe))
+        loss = min(loss for loss, at, _ in tried if at == layer)
         yield Progress("gate", k + 1, len(layers), f"layer {layer}: calibration cross-entropy {loss:.4f}", {"loss": loss})
     _, layer, probe = min(tried, key=lambda each: each[:2])
     found = probe.scores(read[len(prompts):, layers.index(layer)])
@@ -112,16 +121,23 @@ def _labels(domains: Sequence[str], prompts: Sequence[Prompt], what: str) -> Ten
     return labels
 
 
-def _read(backbone: Backbone, prompts: Sequence[Prompt], layers: Sequence[int]) -> Generator[Progress, None, Tensor]:
-    """The states [N, layers, D] of prompts, in float64."""
-    found = []
-    for at in range(0, len(prompts), REPORTED):
-        found.append(states(backbone, [backbone.encode(prompt) for prompt in prompts[at:at + REPORTED]], layers))
-        yield Progress("states", min(at + REPORTED, len(prompts)), len(prompts))
-    return torch.cat(found).double()
+def _read(backbone: Backbone, prompts: Sequence[Prompt], layers: Sequence[int],
+          cache: Path | None) -> Generator[Progress, None, Tensor]:
+    """The states [N, layers, D] of prompts, in float64; those that the file holds are not read again."""
+    rows = [backbone.encode(prompt) for prompt in prompts]
+    keys = [hashlib.sha256(json.dumps([backbone.identity.fingerprint, layers, row]).encode()).hexdigest() for row in rows]
+    known = load_file(cache) if cache and cache.is_file() else {}
+    missing = [k for k, key in enumerate(keys) if key not in known]
+    for at in range(0, len(missing), REPORTED):
+        some = missing[at:at + REPORTED]
+        known |= {keys[k]: state for k, state in zip(some, states(backbone, [rows[k] for k in some], layers), strict=True)}
+        yield Progress("states", min(at + REPORTED, len(missing)), len(missing))
+    if cache and missing:
+        write_atomic(cache, lambda part: save_file({key: state.contiguous() for key, state in known.items()}, part))
+    return torch.stack([known[key] for key in keys]).double()
 
 
-def _probe(found: Tensor, labels: Tensor) -> _Probe:
+def _probe(found: Tensor, labels: Tensor, l2: float) -> _Probe:
     """The probe of least loss on states [N, D]; the problem is convex, so the start has no part in it."""
     mean, scale = found.mean(0), found.std(0).clamp(min=1e-6)
     ready, wanted = (found - mean) / scale, labels.double()
@@ -132,7 +148,7 @@ def _probe(found: Tensor, labels: Tensor) -> _Probe:
 
     def loss() -> Tensor:
         solver.zero_grad()
-        value = functional.binary_cross_entropy_with_logits(ready @ weight + bias, wanted) + L2 / 2 * weight @ weight
+        value = functional.binary_cross_entropy_with_logits(ready @ weight + bias, wanted) + l2 / 2 * weight @ weight
         value.backward()
         return value
 

@@ -59,15 +59,18 @@ class PairBatches:
     """Pairs in fixed batches, chosen and rejected as neighbouring rows, with the DPO reference policy's log-probabilities.
 
     That policy is the model `anchor`; where this is the backbone itself, with the `frozen` prefix and the companions of a step.
+    Without one all replies count as equally likely under it.
     """
 
-    def __init__(self, backbone: Backbone, pairs: Sequence[Pair], anchor: Backbone, *, rows: int, seed: int,
+    def __init__(self, backbone: Backbone, pairs: Sequence[Pair], anchor: Backbone | None, *, rows: int, seed: int,
                  frozen: Part | None = None, history: EarlierTurns | None = None) -> None:
         mixed = random.Random(seed).sample(list(pairs), len(pairs))
         chunks = [mixed[at:at + rows] for at in range(0, len(mixed), rows)]
         self.batches = [_neighbours(backbone, chunk, history, number) for number, chunk in enumerate(chunks)]
         # another anchor may have another tokenizer: it reads the same texts its own way, without earlier turns
-        self.read = self.batches if anchor is backbone else [_neighbours(anchor, chunk) for chunk in chunks]
+        self.read = self.batches
+        if anchor is not None and anchor is not backbone:
+            self.read = [_neighbours(anchor, chunk) for chunk in chunks]
         self.anchor, self.backbone, self.seed, self.frozen = anchor, backbone, seed, (frozen,) if frozen else ()
         self.kept: dict[tuple[int, ...], Tensor] = {}
 
@@ -76,12 +79,14 @@ class PairBatches:
         return random.Random(f"{self.seed}|{step}").randrange(len(self.batches))
 
     def reference_logprobs(self, number: int, micro: MicroBatch, companions: StepCompanions) -> Tensor:
-        """The log-probabilities [B] of the replies of a micro-batch under the reference policy, computed once."""
+        """The log-probabilities [B] of the replies of a micro-batch under the reference policy, computed once; 0 without one."""
         present = companions if self.anchor is self.backbone else StepCompanions()
         key = (number, *micro, *present.chosen)
         if key not in self.kept:
             texts = self.read[number].piece(*micro, together=2)
             assert texts is not None  # it has the rows that the backbone's own batch has
+            if self.anchor is None:
+                return torch.zeros(len(texts.ids), device=self.backbone.device)
             with torch.no_grad():
                 plan = StackPlan.of(*self.frozen, *present.segments)
                 self.kept[key] = reply_logprobs(reply_logits(self.anchor, texts, plan), texts)
@@ -97,11 +102,13 @@ def _neighbours(backbone: Backbone, pairs: Sequence[Pair], history: EarlierTurns
     return pad_texts(backbone, [row for pair in zip(*rows, strict=True) for row in pair])
 
 
-def dpo_steps(context: TrainingContext, pairs: Sequence[Pair], anchor: Backbone, number: int = 0) -> Iterator[Progress]:
+def dpo_steps(context: TrainingContext, pairs: Sequence[Pair], anchor: Backbone | None, number: int = 0) -> Iterator[Progress]:
     """Prefer chosen over rejected relative to the reference policy (Rafailov et al., 2023), with SFT and KL terms beside.
 
     By `recipe.anchor` that policy is the prefix as SFT left it, the bare base, or the reference (as in the paper). The first
     saturates early, with unsafe replies left: a further round `number` begins anew from the prefix the one before left.
+    With anchor none there is no such policy and each pair counts in both directions: the minimum is where its two replies are
+    equally likely, however unlikely they are. No model has to be even already.
     """
     recipe, prefix = context.recipe, context.prefix
     batches = PairBatches(prefix.backbone, pairs, anchor, rows=max(1, recipe.rows // 2), seed=recipe.seed + number,
@@ -118,7 +125,10 @@ def dpo_steps(context: TrainingContext, pairs: Sequence[Pair], anchor: Backbone,
         logits = reply_logits(prefix.backbone, texts, plan, checkpointing=recipe.checkpointing)
         gain = (reply_logprobs(logits, texts) - before).view(-1, 2)
         margin = gain[:, 0] - gain[:, 1]
-        prefer = -functional.logsigmoid(recipe.beta * margin).sum() / (len(whole.ids) // 2)
+        each = functional.logsigmoid(recipe.beta * margin)
+        if anchor is None:
+            each = (each + functional.logsigmoid(-recipe.beta * margin)) / 2
+        prefer = -each.sum() / (len(whole.ids) // 2)
         chosen = texts.rows % 2 == 0
         sft = functional.cross_entropy(logits[chosen].float(), texts.targets[chosen], reduction="sum")
         sft = sft / int(whole.predicts[::2].sum())

@@ -13,6 +13,7 @@ from patchlab.engine import Segment, compile_prefix
 from patchlab.engine.forward_rows import Part
 from patchlab.errors import TrainingError
 from patchlab.models import Backbone
+from patchlab.models.machine import native_dtype
 from patchlab.records import Kind, Prompt
 from patchlab.training.config import Recipe
 from patchlab.training.distributed import Processes
@@ -122,7 +123,7 @@ class PrefixTrainer:
 
 def precision(backbone: Backbone) -> contextlib.AbstractContextManager[object]:
     """Autocast to bf16 where the processor multiplies it natively; elsewhere it would only lose digits."""
-    if backbone.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+    if backbone.device.type == "cpu" and native_dtype() == torch.bfloat16:
         return torch.autocast("cpu", dtype=torch.bfloat16)
     return contextlib.nullcontext()
 

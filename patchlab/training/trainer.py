@@ -84,7 +84,7 @@ class _Training:
         yield from sft_steps(context, self._dataset(safe, recipe.rows, context.history), self.reference)
         if recipe.own_steps and self.reference:
             yield from on_policy_steps(context, domain or [pair.prompt for pair in pairs], self.reference)
-        anchor = self.reference if recipe.anchor == "reference" and self.reference else self.base
+        anchor = {"reference": self.reference, "none": None}.get(recipe.anchor, self.base)
         for number in range(recipe.rounds if recipe.dpo_steps else 0):
             yield from dpo_steps(context, pairs, anchor, number)
         if calibration and recipe.calibrates:

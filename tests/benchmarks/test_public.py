@@ -10,9 +10,10 @@ import pytest
 pytest.importorskip("peft")  # whose version is part of what a results file was made with
 
 from benchmarks.quality.public import TOGETHER, UNGATED, asking
+from benchmarks.quality.public_page import SHOWN, write_page
 from benchmarks.quality.public_read import System, Table, judged, judges, more, worst
 from benchmarks.quality.public_suites import HARMLESS, Source, asked, pronoun_places
-from patchlab.records import Prompt
+from patchlab.records import Prompt, Reply
 
 
 def test_the_worse_judge_is_the_one_nearer_to_missing() -> None:
@@ -47,6 +48,18 @@ def test_prompts_are_seeded_filtered_and_cut_before_the_pronoun(tmp_path: Path) 
     sources = {"safe": Source("made.jsonl", "benign", take=HARMLESS["XSTest safe"].take)}
     found = asked(tmp_path, sources, 5)["safe"]
     assert found == asked(tmp_path, sources, 5)["safe"] and len(found) == 5 and all(int(prompt.id) % 2 for prompt in found)
+
+
+def test_the_page_of_replies_escapes_them_and_does_not_choose_by_them(tmp_path: Path) -> None:
+    def written(said: str, name: str) -> str:
+        replies = {(who, "suite"): [Reply(who, k, Prompt(f"how <b>{k}</b>"), 0, said, 1, "end") for k in range(SHOWN + 20)]
+                   for who in ("base", "refusal")}
+        write_page(tmp_path / name, replies)
+        return (tmp_path / name).read_text(encoding="utf-8")
+
+    one, other = written("<script>", "one.html"), written("no", "other.html")
+    assert "<script>" not in one and "how &lt;b&gt;" in one and one.count("<h2>") == SHOWN
+    assert one.replace("&lt;script&gt;", "no") == other
 
 
 def test_a_rise_is_read_prompt_by_prompt_for_both_judges() -> None:

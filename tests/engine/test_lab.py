@@ -10,6 +10,7 @@ import pytest
 from made_models import CONTEXT, byte_level, make_backbone, make_model, make_patch, put, saved
 
 from patchlab.engine import Lab, Sampling, load
+from patchlab.engine import lanes as stack_lanes
 from patchlab.engine.lab import prompts_of
 from patchlab.errors import BaseMismatchError, ContextError, InputError, NotFoundError, StackError
 from patchlab.patches import Stack
@@ -209,3 +210,21 @@ def test_a_base_that_cannot_anchor_says_so_for_conversations_only(family: str, t
     told = [bool(plan.warnings) for plan in planner.plans(Stack.parse("calm"), prompts)]
     assert told == [False, family == "gpt2"]
     assert not any(plan.warnings for plan in planner.plans(Stack.parse("calm", placement="front"), prompts))
+
+
+def test_further_lanes_have_stacks_of_their_own_and_change_no_other(lab: Lab) -> None:
+    stacks = {"patched": Stack.parse("calm"), "second": Stack.parse("kind:0.5,calm"), "third": Stack()}
+    found = stack_lanes.replies(lab.lanes(stacks.pop("patched"), others=stacks), PROMPTS, sampling=BRIEF)
+    assert list(dict.fromkeys(reply.lane for reply in found)) == ["base", "patched", "second", "third", "reference"]
+    alone = lab.replies(PROMPTS, stack="calm", sampling=BRIEF)
+    assert [reply for reply in found if reply.lane in lab.lane_names] == alone
+    for name, stack in stacks.items():
+        assert said(found, name) == said(lab.replies(PROMPTS, stack=stack, sampling=BRIEF))
+    assert said(found, "third") == said(found, "base")
+
+
+def test_a_further_lane_needs_a_name_of_its_own(lab: Lab) -> None:
+    with pytest.raises(InputError, match="each name once"):
+        lab.lanes(others={"reference": Stack()})
+    with pytest.raises(NotFoundError, match="unknown lane 'third'"):
+        lab.lanes(None, ["base", "third"], others={"second": Stack()})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -77,6 +78,28 @@ def test_a_conversation_is_read_with_its_turns_and_lanes_share_its_noise(llama: 
     assert len({*said.values()}) == 3
     first, *others = (scheduler.request("base", row, prompt, sampling=WARM).key for row, prompt in enumerate(prompts))
     assert first != others[0] == others[1]
+
+
+def test_each_lane_reads_the_prompts_behind_turns_of_its_own(llama: Backbone) -> None:
+    said = {"base": (Message("user", "hello"), Message("assistant", "hi")),
+            "patched": (Message("user", "hello"), Message("assistant", "no"))}
+    planned: list[Prompt] = []
+    base, patched = both_of(llama)
+
+    def plans(prompts: Sequence[Prompt]) -> Sequence[StackPlan]:
+        planned.extend(prompts)
+        return patched.plans(prompts)
+
+    lanes = [replace(base, earlier=said["base"]), replace(patched, earlier=said["patched"], plans=plans)]
+    prompts = [Prompt("and now?", system="Be kind."), Prompt("why?")]
+    together = texts(stream(lanes, prompts, sampling=WARM))
+    behind = {name: [replace(prompt, earlier=earlier) for prompt in prompts] for name, earlier in said.items()}
+    assert planned == behind["patched"], "a gate reads what its lane reads"
+    for lane in (base, patched):
+        assert [together[lane.name, row] for row in range(2)] == [
+            texts(stream([lane], [prompt], sampling=WARM))[lane.name, 0] for prompt in behind[lane.name]]
+    with pytest.raises(InputError, match="before a text to continue"):
+        stream(lanes, [Prompt("Go on: once", "continue")])
 
 
 def test_every_row_is_told_in_order_until_it_is_done(llama: Backbone) -> None:

@@ -197,3 +197,24 @@ def test_what_cannot_be_asked_is_said_before_any_work(lab: Lab, prompts_folder: 
                              (f"refusal={tmp_path / 'none.jsonl'}", InputError, "no file")):
         with pytest.raises(kind, match=said):
             next(evaluate(lab, stack=Stack.parse("none"), suites=[name], folder=prompts_folder))
+
+
+def test_a_second_stack_has_the_figures_of_a_run_of_its_own(lab: Lab, prompts_folder: Path, tmp_path: Path) -> None:
+    def reported(stack: str, **more: object) -> Report:
+        *_, report = evaluate(lab, stack=Stack.parse(stack), suites=["refusal", "drift"], n=4, folder=prompts_folder,
+                              sampling=SAMPLING, **more)  # type: ignore[arg-type]
+        assert isinstance(report, Report)
+        return report
+
+    def figures(report: Report, lane: str) -> list[tuple[str, str, float]]:
+        return [(m.suite, m.metric, m.value) for m in report.measures if m.lane == lane and m.value == m.value]
+
+    others = {"patched 2: acme": Stack.parse("calm:0.5", gates=True)}
+    both = reported("calm", others=others, out=tmp_path)
+    assert figures(both, "patched") == figures(reported("calm"), "patched") != []
+    assert figures(both, "patched 2: acme") == figures(reported("calm:0.5"), "patched")
+    assert both.made_with["lanes"] == "base, patched, patched 2: acme, reference"
+    assert both.made_with["patched 2: acme"].startswith("calm:0.5; parallel; turn; calm ")
+    assert {m.lane for m in both.measures if m.metric == "kl_to_base"} == {"patched", "patched 2: acme"}
+    with pytest.raises(InputError, match=r"patched 2: acme calm:0.5.* and now calm:0.25"):
+        reported("calm", others={"patched 2: acme": Stack.parse("calm:0.25")}, out=tmp_path)

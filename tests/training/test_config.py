@@ -26,7 +26,7 @@ def test_a_misspelt_key_names_its_neighbour() -> None:
 @pytest.mark.parametrize(("dials", "said"), [
     ({"domain": "toxicity", "length": 0}, "recipe field length is 0; expected a number from 1 to 4096"),
     ({"domain": "toxicity", "length": "50"}, "recipe field length is '50'; expected a valid integer"),
-    ({"domain": "toxicity", "anchor": "self"}, "recipe field anchor is 'self'; expected 'sft', 'reference' or 'base'"),
+    ({"domain": "toxicity", "anchor": "self"}, "recipe field anchor is 'self'; expected 'sft', 'reference', 'base' or 'none'"),
     ({"domain": "toxicity", "beta": float("nan")}, "recipe field beta is nan; expected a number from 0.0001 to 10"),
     ({"domain": "toxicity", "checkpointing": 1}, "recipe field checkpointing is 1; expected a valid boolean"),
     ({"domain": "toxicity", "companions": [3]}, "recipe field companions[0] is 3; expected a valid string"),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 from drained import returned
 
 from patchlab.engine import Lab
+from patchlab.engine.gates import states
 from patchlab.errors import InputError, ModelError, NotFoundError, TrainingError
 from patchlab.patches import Gate, Patch, Stack
 from patchlab.records import Prompt
+from patchlab.training import gates
 from patchlab.training.gates import fit_gate, threshold
 from patchlab.training.release import release
 
@@ -37,6 +40,16 @@ def test_a_gate_tells_its_prompts_from_others_and_is_the_same_again(lab: Lab) ->
     assert found.gate == fitted(lab).gate
     assert (found.missed, found.own, found.kept, found.others) == (0, 4, 0, 4)
     assert skipped(lab, found.gate) == [()] * 4 + [("mate",)] * 4  # what was counted in 64 bits is what the engine decides
+
+
+def test_states_are_read_once_for_the_same_prompts(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "states.safetensors"
+    first, reads = fitted(lab, cache=cache), []
+    monkeypatch.setattr(gates, "states", lambda *given: reads.append(given) or states(*given))
+    assert fitted(lab, cache=cache).gate == first.gate and not reads
+    more = [*DEV, Prompt("how do i freeze bread?", "chat", "benign")]
+    assert returned(fit_gate(lab.base, "toxicity", TRAIN, more, cache=cache)).others == 5
+    assert [len(prompts) for _, prompts, _ in reads] == [1], "those of another prompt are read"
 
 
 def test_it_does_not_depend_on_the_order_of_prompts(lab: Lab) -> None:

@@ -12,10 +12,12 @@ from drained import drain
 from made_models import make_backbone
 from torch.nn import functional
 
-from patchlab.engine import BARE, Lab, likelihood
-from patchlab.engine.likelihood import encode_texts, reply_logits
+from patchlab.engine import BARE, Lab, StackPlan, likelihood
+from patchlab.engine.likelihood import encode_texts, reply_logits, reply_logprobs
+from patchlab.engine.segments import Bank
 from patchlab.errors import TrainingError
 from patchlab.models import Backbone
+from patchlab.patches import Patch
 from patchlab.records import Pair, Prompt
 from patchlab.storage import read_jsonl
 from patchlab.training import kl_regularizer, losses, on_policy
@@ -65,6 +67,25 @@ def test_given_pairs_are_complete(lab: Lab, prompts: list[Prompt]) -> None:
     texts = batches.batches[0]
     last = [int(ids[places.nonzero()[-1] + 1]) for ids, places in zip(texts.ids, texts.predicts, strict=True)]
     assert last[0] in lab.base.stops and last[1] not in lab.base.stops
+
+
+def test_the_replies_of_a_pair_become_equally_likely_without_a_reference_policy(lab: Lab, recipe: Recipe,
+                                                                                prompts: list[Prompt], tmp_path: Path) -> None:
+    """What the base prefers by itself is what a reference policy would keep."""
+    replies = "calm", "angry"
+    pairs = [Pair(prompt, *replies, chosen_cut=True, rejected_cut=True) for prompt in prompts[:2]]
+
+    def margin(patch: Patch | None) -> float:
+        """How far apart the two replies' log-probabilities are, in the mean over prompts."""
+        plan = StackPlan.of((Bank(lab.base).segment([patch]), 1.0)) if patch else BARE
+        asked = [pair.prompt for pair in pairs]
+        first, second = (reply_logprobs(reply_logits(lab.base, texts, plan), texts) for reply in replies
+                         for texts in [encode_texts(lab.base, asked, [reply] * len(asked), cut=[True] * len(asked))])
+        return float((first - second).abs().mean())
+
+    recipe = recipe.with_(sft_steps=1, sft_rate=1e-6, sft_in_dpo=0.0, hold=0.0, dpo_steps=60, dpo_rate=0.05, beta=1.0)
+    even, kept = (drain(lab, recipe.with_(anchor=anchor), prompts, tmp_path / anchor, pairs=pairs) for anchor in ("none", "base"))
+    assert margin(even) < 0.3 * margin(None) and margin(even) < 0.5 * margin(kept)
 
 
 def test_distilled_is_another_patch(lab: Lab, recipe: Recipe, prompts: list[Prompt], tmp_path: Path) -> None:

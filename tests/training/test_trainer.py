@@ -54,7 +54,7 @@ def test_a_regularizer_of_no_weight_costs_nothing(lab: Lab, recipe: Recipe, prom
     assert asked == list(range(recipe.dpo_steps))
 
 
-@pytest.mark.parametrize("anchor", ["sft", "base", "reference"])
+@pytest.mark.parametrize("anchor", ["sft", "base", "reference", "none"])
 def test_every_anchor_trains(lab: Lab, recipe: Recipe, prompts: list[Prompt], tmp_path: Path, anchor: str) -> None:
     patch = drain(lab, recipe.with_(anchor=anchor), prompts, tmp_path / "work")
     assert patch is not None and np.isfinite(patch.prefix).all()
