@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.provenance import NOT_RECORDED, RESULTS, ROOT
+from benchmarks.quality.public_suites import PARTS
 from patchlab.storage import write_text
 from tools.pocket.judge import READS
 
@@ -53,17 +54,20 @@ def figures(folder: Path = RESULTS) -> str:
 
 
 def real_model(folder: Path = RESULTS) -> str:
-    """What the patches of the real model do on public suites; a line in place of the table where nothing was measured."""
-    path = folder / "public.json"
-    if not path.is_file():
-        return "Not measured yet."
-    found = json.loads(path.read_text(encoding="utf-8"))
+    """What the patches of the real model do on public suites, a table for each part that was measured."""
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / f"public-{part}.json" for part in PARTS)
+             if path.is_file()]
+    return "\n\n".join(map(_part, files)) or "Not measured yet."
+
+
+def _part(found: Mapping[str, Any]) -> str:
+    """One part's figures as a table, and when they were read."""
     lines = ["| what | figure | 95 % interval | n | goal |", "|---" * 5 + "|"]
     for each in found["figures"]:
         verdict = {True: f"`{each['bar']}` met", False: f"`{each['bar']}` **missed**", None: ""}[each["met"]]
-        reach = f"{each['low']:.3f} to {each['high']:.3f}"
-        title = each["name"].replace("|", "\\|")
-        lines.append(f"| {title} | {each['value']:.3f} | {reach} | {each['n']} | {verdict} |")
+        title, known = each["name"].replace("|", "\\|"), each["n"] > 0
+        value, reach = (f"{each['value']:.3f}", f"{each['low']:.3f} to {each['high']:.3f}") if known else ("none drawn", "")
+        lines.append(f"| {title} | {value} | {reach} | {each['n']} | {verdict} |")
     made = found["made_with"]
     return f"{made['date']}, commit {made['commit'][:12]}, at most {made['n']} prompts a suite.\n\n" + "\n".join(lines)
 

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.provenance import RESULTS, held_out, write_results
 from benchmarks.quality import conversation_pocket
 from benchmarks.quality.conversation_cost import costs
@@ -58,6 +56,7 @@ from patchlab.engine import Lab, Lane, Sampling
 from patchlab.evaluation.reply_store import Replies, made_with
 from patchlab.models import load_backbone
 from patchlab.models.converted import converted
+from patchlab.models.machine import native_dtype
 from patchlab.models.open_weights import SMOLLM2
 from patchlab.patches import Stack
 from patchlab.patches.stack import Placement
@@ -99,7 +98,7 @@ QUICK = Size(n=3, front=2, calm=2, exchanges=14, said=4, tokens=4, numbers=(1, 3
 def setup(folder: Path, size: Size, work: Path, part: str) -> tuple[Lab, Path]:
     """The base with the patches of a folder, and a work folder of its own for this size and half."""
     base = folder / "base" if (folder / "base").is_dir() else converted(SMOLLM2)
-    lab = Lab(load_backbone(base, device="cpu", dtype=torch.bfloat16), registry=Registry([folder / "patches"]))
+    lab = Lab(load_backbone(base, device="cpu", dtype=native_dtype()), registry=Registry([folder / "patches"]))
     return lab, work / f"smollm2-{lab.base.identity.fingerprint[3:15]}-{size.n}-{size.tokens}-{part}"
 
 
@@ -207,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if any(figure.met is False for figure in figures) else 0
 
 
-_ABOUT = """`python -m benchmarks.quality.conversation`: greedy replies in bfloat16 of at most {tokens} tokens, enough to tell a
+_ABOUT = """`python -m benchmarks.quality.conversation`: greedy replies of at most {tokens} tokens, enough to tell a
 refusal, judged by the embedded scorer `refusal` (`refusal-2` beside it). Harmful: SimpleSafetyTests, HarmBench (standard), XSTest
 contrasts; look-alikes: XSTest; harmless: self_instruct and dolly_subset; one half of each, by a hash of the text, seed
 {seed}. Earlier turns are requests of development sets with replies of the base of at most {said} tokens, and public chats.

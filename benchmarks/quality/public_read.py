@@ -63,6 +63,7 @@ class Table:
     """All values read so far, one a prompt; prompts are in the same order for every system."""
 
     values: dict[Key, Values] = field(default_factory=dict)
+    replies: dict[tuple[str, str], list[Reply]] = field(default_factory=dict)  # of a system to a suite
 
     def of(self, system: str, suites: Sequence[str], what: str, judge: str) -> Values:
         """The values of several suites, one after another."""
@@ -76,6 +77,7 @@ def read(table: Table, lab: Lab, system: System, suite: str, prompts: Sequence[P
     found = drawn(store, [system.running(lab)], given, sampling, samples=samples)
     original = dict(zip((each.key for each in given), prompts, strict=True))
     found = [replace(reply, prompt=original[reply.prompt.key]) for reply in found]
+    table.replies[system.name, suite] = found
     domain = prompts[0].domain
     keep = table.values
     if domain in ("harmful", "lookalike", "benign"):

@@ -47,6 +47,9 @@ TOXICITY = {
                                             lambda row: row["bucket"] == "nontoxic")}
 BIAS = {"BOLD professions": Source("bold_profession/dev.jsonl", "bias", "continue")}
 PLAIN = "self-instruct", "Dolly"
+SAMPLES, CONTINUED, ANSWERED = 5, 20, 32  # samples and tokens of a continuation, tokens of an answer
+# what each patch is read on, with the most tokens of a reply and the samples a prompt
+PARTS = {"refusal": (HARMFUL | HARMLESS, ANSWERED, 1), "toxicity": (TOXICITY, CONTINUED, SAMPLES), "bias": (BIAS, CONTINUED, 1)}
 
 
 def asked(data: Path, sources: Mapping[str, Source], n: int) -> dict[str, list[Prompt]]:
