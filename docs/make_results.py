@@ -16,6 +16,7 @@ from patchlab.storage import write_text
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tools are not part of the package
 from benchmarks.provenance import NOT_RECORDED, RESULTS
+from benchmarks.quality.public_suites import PARTS
 from tools.pocket.judge import READS
 
 PAGE = Path(__file__).with_name("results.md")
@@ -27,8 +28,9 @@ SPEED = {"decode": "Decoding with a patch", "toggle": "Toggling a patch", "trio"
 BY_GROUP = {"sequence": "What undoes patches in a sequence", "transfer": "Patches on the base's next release",
             "context": "Patches in a long context", "conversation": "Patches in a conversation",
             "conversation-first": "Patches in a conversation: two earlier ones of the real model",
-            "public": "The real model on public suites", "defaults": "Ways to combine patches",
-            "quantization": "Bases in 8 and 4 bits", "ablations": "Ablations"}
+            **{f"public-{part}": f"The real model on public suites: {part}" for part in PARTS},
+            "defaults": "Ways to combine patches", "quantization": "Bases in 8 and 4 bits", "ablations": "Ablations",
+            "repair": "Repairs of backdoored models", "repair-attacks": "Backdoors that are made to escape"}
 LIMITS = {"trio": " Three lanes of two models take two of three forward passes a token: 0.67 is the limit without what the\n"
           "stream saves around them. Bars are on the same kernels on both sides."}
 GOAL = 8  # patches in the stack that is shown patch by patch
@@ -156,24 +158,13 @@ def _stacks(found: dict[str, Any]) -> Iterator[Section]:
 def _speeds(found: dict[str, Any]) -> Iterator[Section]:
     for name, title in SPEED.items():
         if name in found:
-            paged = name.startswith("page")
-            figures = _page_figures(found[name]) if paged else found[name]["figures"]
+            figures = found[name]["figures"]
             judged = tuple(figure for figure in figures if figure.get("bar"))
-            what = "The slowest of n runs, and the range of all" if paged else "Medians with quartiles over n repeats"
             asked = found[name]["made_with"].get("command", f"python -m benchmarks.speed.{name}")
+            what = ("The slowest or largest of n with the range, of rates the median" if name.startswith("page")
+                    else "Medians with quartiles over n repeats")
             about = f"`{asked}`. {what}.{LIMITS.get(name, '')}"
             yield Section(title, (about, bars(figures), _made(found[name])), judged)
-
-
-def _page_figures(each: dict[str, Any]) -> list[Figure]:
-    """The page's seconds and memory as figures: it is judged by its slowest start or run, and by its largest memory."""
-    def figure(what: str, times: dict[str, Any]) -> Figure:
-        name, _, unit = what.rpartition("_")
-        return {"name": f"{name.replace('_', ' ')}, {'largest' if unit == 'gb' else 'slowest'}", "value": times["slowest"],
-                "low": min(times["runs"]), "high": max(times["runs"]), "n": len(times["runs"]),
-                "unit": "GB" if unit == "gb" else unit, "bar": f"<= {times['bar']}", "met": times["slowest"] <= times["bar"]}
-
-    return [figure(what, times) for what, times in each.items() if isinstance(times, dict) and "slowest" in times]
 
 
 def bars(figures: Sequence[Figure]) -> str:
