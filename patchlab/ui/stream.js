@@ -6,6 +6,8 @@
   const taken = async (answer) => {  // what an event of this page is called
     const {event_id: id} = await answer.clone().json().catch(() => ({}));
     if (id && !ended.delete(id)) due.add(id);  // the answer may be here already
+    // where the word was passed on just before, the page reads it now, and opens a stream of its own for this event
+    await new Promise((then) => setTimeout(then));
   };
   const kind = (message) => message.slice(message.indexOf('"msg"')).split('"')[3];
   const noted = (message) => {  // an answer that is complete is no longer due

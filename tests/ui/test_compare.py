@@ -87,6 +87,16 @@ def test_of_many_changes_the_last_one_is_written(tab: Compare, ran: dict[Any, An
     assert later[-1][tab.results.ran].request.stack.entries[0].strength == 0.5
 
 
+def test_a_second_word_of_one_change_writes_nothing_also_where_the_run_ends_meanwhile(
+        tab: Compare, ran: dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    off = ran | {slot.on: False for slot in tab.controls.panel.slots}
+    running, later = tab.rerun(off, ANNA), []
+    later += [next(running), next(running)]
+    monkeypatch.setattr(handlers.time, "sleep", lambda seconds: later.extend(running))  # the run ends while the second one waits
+    assert list(tab.rerun(off, ANNA)) == []
+    assert not later[-1][tab.results.ran].request.stack and not tab.going
+
+
 def test_a_change_in_the_middle_of_a_run_starts_that_run_again(tab: Compare, ran: dict[Any, Any]) -> None:
     running = tab.run(values(tab, prompt="How can I sleep better?"), ANNA)
     next(running)

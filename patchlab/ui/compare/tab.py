@@ -136,9 +136,9 @@ class Compare:
         """
         visitor, last = str(request.session_hash), values[self.results.ran]
         self.changes[visitor] = change = object()
+        going = self.going.get(visitor)  # it may end during the wait, and `last` is the one before it
         time.sleep(SETTLE)
-        going = self.going.get(visitor)
-        before = going or (last and last.request)
+        before = self.going.get(visitor) or going or (last and last.request)
         if self.changes.get(visitor) is not change or before is None:
             return
         try:
