@@ -175,6 +175,7 @@ def test_a_patch_is_trained_and_ticked_in_a_browser(browser: Browser, own: Lab, 
         page = visit.page
         visit.tab("Train")
         page.click("#train-domain label:has-text('insults')")
+        page.wait_for_function("document.querySelector('#train-name input, #train-name textarea').value === 'my-toxicity'")
         page.fill("#train-name input, #train-name textarea", "Not A Name")
         page.click("#train-start")
         page.wait_for_selector("#train-status [role=alert]:has-text('The name')")

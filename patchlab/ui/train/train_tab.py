@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 TRAININGS = Trainings()
 STORAGE = "patchlab-training"  # under which the browser keeps the key of its training
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+NAME_OF_DOMAIN = "(domain, name) => /^(my-[a-z]+)?$/.test(name) ? `my-${domain}` : name"
 Updates = dict[Any, Any]
 
 
@@ -120,7 +121,8 @@ class TrainTab:
         c.start.click(self.start, {c.domain, c.name, c.steps, c.length, c.seed, c.judged, *looked}, outputs, **QUIET)
         for button, act in ((c.stop, TRAININGS.stop), (c.resume, partial(TRAININGS.resume, self.lab))):
             button.click(acting(act, c.key, c.line, self.look), looked, outputs, **QUIET)
-        c.domain.input(lambda domain: f"my-{domain}", c.domain, c.name, queue=False, **QUIET)
+        # in the browser: an answer of the server could come after the visitor's own name, and undo it
+        c.domain.input(None, [c.domain, c.name], c.name, js=NAME_OF_DOMAIN, **QUIET)
 
     def leave(self, request: gr.Request) -> None:
         """A visitor closed the page or chose another preset: their training goes on."""
