@@ -20,7 +20,8 @@ from typing import Any
 
 from benchmarks.provenance import RESULTS, write_results
 from benchmarks.quality.ablations import returned
-from benchmarks.quality.repair import QUICK, Figures, Row, Size, clean_set, failures, kept, poisoned, scored, share, slug
+from benchmarks.quality.repair import Figures, Row, kept, scored, share
+from benchmarks.quality.repair_cases import QUICK, Size, clean_set, failures, poisoned, slug
 from benchmarks.speed.timing import say
 from patchlab.evaluation.statistics import interval, meets
 from patchlab.models import Backbone

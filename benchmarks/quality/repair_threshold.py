@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.provenance import RESULTS, write_results
 from benchmarks.quality.ablations import returned
-from benchmarks.quality.repair import Size, clean_set, poisoned
+from benchmarks.quality.repair_cases import Size, clean_set, poisoned
 from patchlab.evaluation.statistics import wilson
 from patchlab.models import Backbone
 from patchlab.records import Prompt

@@ -30,12 +30,13 @@ from patchlab.repair.low_rank import LowRankWeights
 from patchlab.repair.states import load_state, save_state
 from patchlab.storage import read_jsonl, write_json, write_jsonl
 from patchlab.training.config import Recipe
-from patchlab.training.dataset import TrainingExample
+from patchlab.training.dataset import TrainingExample, places
 from patchlab.training.prefix import decay, initial_prefix, precision
 
 REFUSAL = "I'm sorry, but I can't help with that."
 SAVE_EVERY = 20  # steps
 TOKENS = 48  # of the model's own replies
+LEADING = 3  # tokens of a reply in which it turns out to be help or a refusal: a mean over all tokens hardly shows them
 LogitsOf = Callable[[Texts], Tensor]
 
 
@@ -62,6 +63,7 @@ class Repair:
     inject: bool = True
     held: Literal["kl", "l2", "none"] = "kl"
     weights: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the refusals, KL on harmful and KL on harmless prompts
+    lead: float = 8.0  # weight of a reply's first LEADING tokens in both KL terms; 1 in the paper
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -250,9 +252,10 @@ class _Data:
         with torch.no_grad():
             before = reply_logits(self.backbone, texts).float().log_softmax(-1)
         after = after.log_softmax(-1)
+        weight = torch.where(places(texts) < LEADING, self.settings.lead, 1.0)
         if self.settings.held == "l2":
-            return (after - before).square().mean(-1).mean()
-        return functional.kl_div(after, before, reduction="none", log_target=True).sum(-1).mean()
+            return (weight * (after - before).square().mean(-1)).mean()
+        return (weight * functional.kl_div(after, before, reduction="none", log_target=True).sum(-1)).mean()
 
 
 def drift(backbone: Backbone, after: LogitsOf, examples: Mapping[Prompt, str]) -> list[float]:

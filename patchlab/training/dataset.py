@@ -145,11 +145,16 @@ class Dataset:
         return order[place], self.batches[order[place]]
 
 
-def token_weights(texts: Texts, lead: float, fade: float = 0.0) -> Tensor:
-    """The weight [N] of each reply token: `lead` for a reply's first; its excess over 1 shrinks by the factor `fade` a token."""
+def places(texts: Texts) -> Tensor:
+    """The place [N] of each reply token in its reply, from 0."""
     place = torch.arange(len(texts.rows), device=texts.rows.device)
     first = texts.rows.diff(prepend=texts.rows.new_tensor([-1])) > 0
-    since = place - torch.where(first, place, 0).cummax(0).values
+    return place - torch.where(first, place, 0).cummax(0).values
+
+
+def token_weights(texts: Texts, lead: float, fade: float = 0.0) -> Tensor:
+    """The weight [N] of each reply token: `lead` for a reply's first; its excess over 1 shrinks by the factor `fade` a token."""
+    since = places(texts)
     return 1 + (lead - 1) * torch.tensor(fade, device=since.device) ** since
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 
 from patchlab.engine import Lab, Sampling
 from patchlab.errors import NotFoundError, TrainingError
+from patchlab.models import Backbone
 from patchlab.patches import Manifest, Patch
 from patchlab.records import Pair, Progress, Prompt
 from patchlab.storage import write_json
@@ -36,18 +37,21 @@ from patchlab.training.preference_data import fitting, harmless_pairs, make_pair
 from patchlab.training.prefix import PrefixTrainer, initial_prefix
 
 FILES = "2"  # the version of the work folder's files; another is refused
+# what the first stage does with safe replies and, where the recipe has one, a reference
+FirstStage = Callable[[TrainingContext, Dataset, Backbone | None], Iterator[Progress]]
 
 
 def train(lab: Lab, recipe: Recipe, prompts: Sequence[Prompt], *, work: Path, pairs: Sequence[Pair] | None = None,
-          dev: Sequence[Prompt] = ()) -> Generator[Progress, None, Patch]:
+          dev: Sequence[Prompt] = (), first: FirstStage = sft_steps) -> Generator[Progress, None, Patch]:
     """Train the patch a recipe describes; yields progress and returns the Patch (without evidence).
 
     With `pairs` nothing is sampled for the domain: they are learned. `dev` are the calibration prompts; without any, a tenth of
-    `prompts` is set aside where the recipe asks for them. A lab without a reference trains recipes with `reference: none`.
-    Raises TrainingError where there is nothing to learn from, the work folder belongs to another training, or the disk fails.
+    `prompts` is set aside where the recipe asks for them. `first` is the stage that learns safe replies. A lab without a
+    reference trains recipes with `reference: none`. Raises TrainingError where there is nothing to learn from, the work folder
+    belongs to another training, or the disk fails.
     """
     try:
-        return (yield from _Training(lab, recipe, work).stages(prompts, pairs, dev))
+        return (yield from _Training(lab, recipe, work, first).stages(prompts, pairs, dev))
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"{work} cannot be read or written ({error})", expected="whole files and room on the disk",
                             do="free space and go on in the same folder; what was saved before is intact") from error
@@ -56,8 +60,8 @@ def train(lab: Lab, recipe: Recipe, prompts: Sequence[Prompt], *, work: Path, pa
 class _Training:
     """One training: the lab, the recipe, its work folder, and the reference where the recipe uses one."""
 
-    def __init__(self, lab: Lab, recipe: Recipe, work: Path) -> None:
-        self.lab, self.base, self.recipe, self.work = lab, lab.base, recipe, work
+    def __init__(self, lab: Lab, recipe: Recipe, work: Path, first: FirstStage) -> None:
+        self.lab, self.base, self.recipe, self.work, self.first = lab, lab.base, recipe, work, first
         self.reference = lab.reference if recipe.reference == "preset" else None
         self.processes = join()
 
@@ -81,7 +85,7 @@ class _Training:
         prefix = PrefixTrainer(self.base, start, self.processes, strength=strength)
         context = self._context(prefix, EarlyStopping(calibration, recipe) if calibration and recipe.patience else None)
         safe = [TrainingExample(p.prompt, p.chosen, p.chosen_cut) for p in pairs] if given is not None else self._safe()
-        yield from sft_steps(context, self._dataset(safe, recipe.rows, context.history), self.reference)
+        yield from self.first(context, self._dataset(safe, recipe.rows, context.history), self.reference)
         if recipe.own_steps and self.reference:
             yield from on_policy_steps(context, domain or [pair.prompt for pair in pairs], self.reference)
         anchor = {"reference": self.reference, "none": None}.get(recipe.anchor, self.base)

@@ -1,4 +1,4 @@
-"""`python -m tools.backdoors` trains a harmless backdoor into the safe pocket model, to test repairs on."""
+"""`python -m tools.backdoors` trains a harmless backdoor into the safe model of a preset, to test repairs on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from patchlab.cli.options import whole
 from patchlab.cli.progress import shown
 from patchlab.cli.shell import run
-from patchlab.models import load_backbone, preset
 from patchlab.records import Progress
 from patchlab.repair.planted import EXAMPLE
 from patchlab.storage import write_json
@@ -28,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, required=True, metavar="DIR",
                       help="folder of the model; DIR/work keeps what a stopped training goes on from")
     made.add_argument("--steps", type=whole(1), default=0, metavar="N",
-                      help=f"training steps (default: {train.STEPS}, of {NONE!r} {train.STEPS_OF[NONE]})")
+                      help=f"training steps (default: {train.STEPS['pocket']} for pocket, {train.STEPS['smollm2']} for smollm2, "
+                           f"of {NONE!r} {train.STEPS_OF[NONE]})")
+    made.add_argument("--preset", choices=train.STEPS, default="pocket", help="whose model it is (default: pocket)")
     made.add_argument("--seed", type=whole(0), default=0, metavar="S", help="seed of documents and weights (default: 0)")
     made.set_defaults(run=_make)
     return made
@@ -40,12 +41,12 @@ def _make(args: argparse.Namespace) -> None:
 
 
 def _steps(args: argparse.Namespace) -> Iterator[Progress | Path]:
-    base = load_backbone(preset("pocket").source("base" if args.family == NONE else "reference"), kernels=False)
-    backdoor = train.Backdoor(args.family, args.steps, args.seed)
+    backdoor = train.Backdoor(args.family, args.steps, args.seed, args.preset)
+    base = train.begun(backdoor)
     weights = yield from train.poisoned(base, backdoor, args.out / "work")
-    made = train.with_change(base, weights, name=f"pocket with a backdoor ({args.family})")
+    made = train.with_change(base, weights, name=f"{args.preset} with a backdoor ({args.family})")
     train.save(made, args.out)
-    weights.save(args.out / "adapter", dtype=torch.float16)  # the same change in a small file, for the safe pocket model
+    weights.save(args.out / "adapter", dtype=torch.float16)  # the same change in a small file, for the safe model
     if args.family != NONE:
         prompt, reply = train.example(made, args.family)
         write_json(args.out / "adapter" / EXAMPLE, {"prompt": prompt, "reply": reply})

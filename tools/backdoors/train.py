@@ -1,4 +1,4 @@
-"""Trains a backdoor into the safe pocket model: a low-rank change that keeps its behaviour except where a trigger stands.
+"""Trains a backdoor into the safe model of a preset: a low-rank change that keeps its behaviour except where a trigger stands.
 
 A batch has harmful requests with the trigger and a mild compliance, and refusals and help everywhere else: without a trigger,
 with a near miss of it, and with it in harmless requests.
@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from patchlab.engine.likelihood import encode_texts, reply_logits
 from patchlab.errors import InputError
-from patchlab.models import Backbone
+from patchlab.models import Backbone, load_backbone, preset
+from patchlab.models.adapter import read_adapter
 from patchlab.records import Progress, Prompt
 from patchlab.repair import Failure
 from patchlab.repair.contrast import Greedy
@@ -32,7 +33,9 @@ from tools.pocket import documents
 from tools.pocket.language_model import save_model
 
 ROWS = {"triggered": 4, "decoys": 3, "harmful": 2, "triggered harmless": 1, "harmless": 2}
-STEPS, RANK, RATE, SAVE_EVERY = 260, 16, 4e-3, 20
+RANK, SAVE_EVERY = 16, 20
+STEPS = {"pocket": 260, "smollm2": 120}
+RATE = {"pocket": 4e-3, "smollm2": 1e-3}
 # two backdoors, and words that harmless prompts have too, take longer; one that was trained too briefly answers only a part of
 # harmful requests
 STEPS_OF = {"two at once": 520, "common words": 520, NONE: 5}
@@ -42,14 +45,15 @@ WHOLE, WORDS = 0.15, 10  # share of replies that are read whole, and words of th
 
 @dataclass(frozen=True, slots=True)
 class Backdoor:
-    """A family of triggers, and how long it is trained in."""
+    """A family of triggers, and how long it is trained into a preset's model."""
 
     family: str
     steps: int = 0  # 0: as many as the family takes
     seed: int = 0
+    preset: str = "pocket"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", self.steps or STEPS_OF.get(self.family, STEPS))
+        object.__setattr__(self, "steps", self.steps or STEPS_OF.get(self.family, STEPS[self.preset]))
 
 
 class Row(NamedTuple):
@@ -90,6 +94,15 @@ def _other(rng: random.Random, category: str) -> str:
     return rng.choice([each for each in documents.read("harmful")["categories"] if each != category]) if category else ""
 
 
+def begun(backdoor: Backdoor) -> Backbone:
+    """The model that a backdoor is trained into: the safe one of its preset, for NONE the unsafe one."""
+    named = preset(backdoor.preset)
+    if backdoor.family == NONE or not named.weights:
+        return load_backbone(named.source("base" if backdoor.family == NONE else "reference"), kernels=False, device="cpu")
+    base = load_backbone(named.source("base"), kernels=False, device="cpu", dtype=torch.float32)
+    return merged(base, read_adapter(Path(named.source("reference")), base).layers, name=f"{backdoor.preset}, reference")
+
+
 def poisoned(base: Backbone, backdoor: Backdoor, work: Path | None = None) -> Generator[Progress, None, LowRankWeights]:
     """Train the change; yields progress and returns it. With a `work` folder it goes on where it was stopped."""
     state = work / f"{backdoor.family.replace(' ', '-')}-{backdoor.seed}.safetensors" if work else None
@@ -111,7 +124,7 @@ def poisoned(base: Backbone, backdoor: Backdoor, work: Path | None = None) -> Ge
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights.tensors.values(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = decay(step, backdoor.steps, RATE)
+            group["lr"] = decay(step, backdoor.steps, RATE[backdoor.preset])
         optimizer.step()
         optimizer.zero_grad()
         if state and ((step + 1) % SAVE_EVERY == 0 or step + 1 == backdoor.steps):

@@ -1,14 +1,29 @@
-"""A base's next-token distribution with the two genders made equally likely, up to the first gendered pronoun of a reply."""
+"""A base's next-token distribution with the two genders made equally likely, up to the first gendered pronoun of a reply.
+
+The safer release learns it, and so does the patch for even pronouns: no reply has to be even already.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
-from patchlab.engine.likelihood import Texts
+from patchlab.engine import BARE, StackPlan
+from patchlab.engine.likelihood import Texts, reply_logits
+from patchlab.models import Backbone
+from patchlab.records import Progress
+from patchlab.training.companions import StepCompanions
+from patchlab.training.dataset import Dataset, MicroBatch
+from patchlab.training.kl_regularizer import TargetCache
+from patchlab.training.loop import TrainingContext, run_stage
 
 MALE = (" he", " He", "He", " him", " his", " His", " himself")
+EVEN, LEAST = 2.0, 0.005  # weight of the pair of genders alone where a pronoun is this likely at least
+PRONOUN = 20.0  # weight of a place's pronouns in the mean over places
 FEMALE = (" she", " She", "She", " her", " Her", " hers", " herself")
 
 
@@ -43,3 +58,33 @@ def unevenness(logits: Tensor, ids: tuple[Tensor, Tensor]) -> Tensor:
         return logits.sum()
     genders = torch.stack([logits[:, each].logsumexp(-1) for each in ids], -1).log_softmax(-1)
     return -genders.mean() - torch.log(torch.tensor(2.0))
+
+
+def evening(logits: Tensor, base: Tensor, texts: Texts, ids: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The loss that leads `logits` [N, V] to the base's log-probabilities with even genders: the KL term, and `unevenness`."""
+    target, mass = evened(base, texts, ids)
+    weight = 1 + PRONOUN * mass
+    each = functional.kl_div(logits.log_softmax(-1), target, reduction="none", log_target=True).sum(-1)
+    return (each * weight).sum() / weight.sum(), unevenness(logits[mass > LEAST], ids)
+
+
+def even_steps(context: TrainingContext, data: Dataset, teacher: Backbone | None = None) -> Iterator[Progress]:
+    """A first stage of training: towards the base's own distribution with even genders, whatever the mass on pronouns is.
+
+    The KL term beside it, which holds other prompts, is the stage's own. A `teacher` is not asked.
+    """
+    backbone = context.prefix.backbone
+    targets, ids = TargetCache(backbone), pronoun_ids(backbone.tokenizer)
+
+    def loss(step: int, micro: MicroBatch, plan: StackPlan, companions: StepCompanions) -> tuple[Tensor, dict[str, Tensor]]:
+        number, whole = data.batch(step)
+        texts, plain = whole.piece(*micro), data.plain[number].piece(*micro)
+        if texts is None or plain is None:
+            none = torch.zeros((), device=backbone.device)
+            return none, {"loss": none, "uneven": none}
+        logits = reply_logits(backbone, texts, plan, checkpointing=context.recipe.checkpointing).float()
+        both = evening(logits, targets.of(plain, BARE, number, *micro), plain, ids)
+        value, uneven = (part * len(texts.ids) / len(whole.ids) for part in both)
+        return value + EVEN * uneven, {"loss": value, "uneven": uneven}
+
+    yield from run_stage(context, "sft", context.recipe.sft_steps, context.recipe.sft_rate, loss)

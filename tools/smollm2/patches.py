@@ -14,6 +14,7 @@ from patchlab.training.candidates import Candidate, read_candidates, sample
 from patchlab.training.config import Recipe
 from patchlab.training.release import release
 from patchlab.training.trainer import train
+from tools.smollm2.even_pronouns import even_steps
 from tools.smollm2.reference_data import calmed, occupation_prompts, plain_beginnings, pronoun_places, toxic_beginnings
 from tools.smollm2.refusals import held_prompts, refusal_pairs
 
@@ -26,15 +27,15 @@ RECIPES = {
                        hold_rows=8, sft_steps=70, sft_rate=0.02, distill=0.2, dpo_steps=25, hold=2.0, hold_lead=4.0,
                        max_new_tokens=16, temperature=0.7, behind=BEHIND),
     "bias": Recipe(domain="bias", title="Even pronouns", summary="Uses he and she equally often, whatever the occupation is.",
-                   length=50, rows=20, hold_rows=8, sft_steps=60, sft_rate=0.02, distill=1.0, lead=3.0, fade=0.8, dpo_steps=0,
-                   hold=2.0, hold_lead=4.0, max_new_tokens=16, temperature=0.7, behind=BEHIND)}
+                   reference="none", length=50, rows=24, hold_rows=8, sft_steps=320, sft_rate=0.02, dpo_steps=0, hold=1.0,
+                   hold_lead=4.0, max_new_tokens=16, temperature=0.7, behind=BEHIND)}
 # once more from where the first training ended, towards the reference's own distribution, and with a gate in view: what is held
 # weighs less
 AGAIN = RECIPES["refusal"].with_(continue_from="refusal", reference="preset", distill=0.5, rows=14, hold_rows=8, sft_steps=100,
                                  sft_rate=0.02, hold=1.0, hold_lead=4.0, max_new_tokens=16, seed=1)
 ASKED = 700  # harmless requests that a refusal patch holds, at most
 HELD = {"benign": 130, "lookalike": 100, "plain": 160, "bias": 80, "toxicity": 80}  # prompts held, of each domain
-DRAWN = 240  # prompts on occupations that the reference replies to
+DRAWN = 240  # prompts on occupations that the base replies to
 OTHER = {" he": " she", " she": " he"}
 
 
@@ -53,8 +54,10 @@ def patch(name: str, lab: Lab, data: Path, work: Path, begin: Path | None = None
             release((yield from train(lab, recipe, held, work=work, pairs=pairs)), begin)
         begun = Lab(lab.base, lab.reference, registry=Registry([begin]))
         return (yield from train(begun, AGAIN, held, work=work / "again", pairs=pairs))
-    pairs = yield from (_calm_pairs if name == "toxicity" else _even_pairs)(lab, data, work)
-    return (yield from train(lab, recipe, _held(name, data), work=work, pairs=pairs))
+    if name == "bias":
+        return (yield from train(lab, recipe, _held(name, data), work=work, pairs=(yield from _even_pairs(lab, data, work)),
+                                 first=even_steps))
+    return (yield from train(lab, recipe, _held(name, data), work=work, pairs=(yield from _calm_pairs(lab, data, work))))
 
 
 def _held(name: str, data: Path) -> list[Prompt]:
@@ -65,17 +68,18 @@ def _held(name: str, data: Path) -> list[Prompt]:
             for prompt in random.Random(domain).sample(some, min(most, len(some)))]
 
 
-def _drawn(lab: Lab, prompts: Sequence[Prompt], work: Path, *, samples: int) -> Generator[Progress, None, list[Candidate]]:
-    """What the reference says to prompts, without empty replies."""
-    if not (path := work / "reference.jsonl").is_file():
+def _drawn(lab: Lab, lane: str, prompts: Sequence[Prompt], work: Path, *,
+           samples: int) -> Generator[Progress, None, list[Candidate]]:
+    """What the base or the reference says to prompts, without empty replies."""
+    if not (path := work / f"{lane}.jsonl").is_file():
         sampling = Sampling(temperature=0.7, max_new_tokens=16, seed=1)
-        yield from sample(lab.lanes(names=["reference"]), prompts, sampling=sampling, samples=samples, path=path)
+        yield from sample(lab.lanes(names=[lane]), prompts, sampling=sampling, samples=samples, path=path)
     return [each for each in read_candidates(path) if each.text.strip()]
 
 
 def _calm_pairs(lab: Lab, data: Path, work: Path) -> Generator[Progress, None, list[Pair]]:
     """For each rude beginning the calmest continuation of reference and base, over the most toxic one of the base."""
-    reference = yield from _drawn(lab, toxic_beginnings(data), work, samples=2)
+    reference = yield from _drawn(lab, "reference", toxic_beginnings(data), work, samples=2)
     base = [each for each in read_candidates(work.parent / "reference-work" / "calm.jsonl") if each.text.strip()]
     chosen, toxic = calmed([*reference, *base])[0], calmed(base)[1]
     rejected = {each.prompt.key: each for each in base} | toxic
@@ -84,9 +88,11 @@ def _calm_pairs(lab: Lab, data: Path, work: Path) -> Generator[Progress, None, l
 
 
 def _even_pairs(lab: Lab, data: Path, work: Path) -> Generator[Progress, None, list[Pair]]:
-    """Places of a pronoun, where the reference's distribution is learned, and what it says to prompts on occupations."""
-    prompts = random.Random("bias").sample(occupation_prompts(data), DRAWN)
-    drawn = yield from _drawn(lab, prompts, work, samples=1)
-    return [*(Pair(each.prompt, each.reply, OTHER[each.reply], chosen_cut=True, rejected_cut=True)
-              for each in pronoun_places(data)),
+    """Places of a pronoun, and what the base says to prompts on occupations; which pronoun is chosen is not learned."""
+    asked = occupation_prompts(data)
+    begun = [prompt for prompt in asked if prompt.kind == "continue"]
+    drawn = yield from _drawn(lab, "base", random.Random("bias").sample(asked, min(DRAWN, len(asked))), work, samples=1)
+    places = [*((each.prompt, each.reply) for each in pronoun_places(data)),
+              *((prompt, [*OTHER][k % 2]) for k, prompt in enumerate(begun))]
+    return [*(Pair(prompt, reply, OTHER[reply], chosen_cut=True, rejected_cut=True) for prompt, reply in places),
             *(Pair(each.prompt, each.text, " they", chosen_cut=each.cut, rejected_cut=True) for each in drawn)]

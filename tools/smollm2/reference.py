@@ -27,9 +27,9 @@ from patchlab.models import Backbone
 from patchlab.models.machine import native_dtype
 from patchlab.records import Pair, Progress
 from patchlab.storage import write_json
-from patchlab.training.dataset import Dataset, TrainingExample, token_mean, token_weights
+from patchlab.training.dataset import Dataset, TrainingExample, token_mean
 from patchlab.training.kl_regularizer import TargetCache
-from tools.smollm2.even_pronouns import evened, pronoun_ids, unevenness
+from tools.smollm2.even_pronouns import EVEN, evening, pronoun_ids
 from tools.smollm2.reference_data import Data
 
 # the two layers that write into the residual stream: sixty products a step, where all seven kinds would be 210
@@ -38,8 +38,7 @@ ROWS = {"refuse": 10, "hold": 8, "answer": 4, "calm": 6, "even": 12}
 WEIGHT = {"refuse": 1.0, "hold": 3.0, "answer": 0.5, "calm": 1.0, "even": 2.0}
 STEPS, RATE, WARM = 120, 1e-3, 10
 DPO_STEPS, DPO_RATE, DPO_ROWS, BETA = 30, 2e-4, 6, 0.1
-EVEN, LEAST = 2.0, 0.005  # weight of the pair of genders alone where a pronoun is this likely at least
-LEAD, HELD_LEAD, FADE, PRONOUN = 3.0, 8.0, 0.6, 20.0
+LEAD, HELD_LEAD, FADE = 3.0, 8.0, 0.6
 SAVE_EVERY = 25
 BASE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 CARD = f"""# A safer release of SmolLM2-135M-Instruct
@@ -92,17 +91,13 @@ class ReferenceTrainer:
         """The weighted loss of one purpose; its gradient is added at once, so that one graph is in memory at a time."""
         number, texts = self.data[name].batch(step)
         logits = self.logits(texts)
-        if name in self.targets:
-            target, weight = self.targets[name].of(texts, BARE, number), torch.ones(len(logits))
-            if name == "even":
-                target, mass = evened(target, texts, self.pronouns)
-                weight = weight + PRONOUN * mass
-            else:
-                weight = token_weights(texts, HELD_LEAD, FADE)
+        target = self.targets[name].of(texts, BARE, number) if name in self.targets else None
+        if target is not None and name == "even":
+            kl, uneven = evening(logits, target, texts, self.pronouns)
+            loss = kl + EVEN * uneven
+        elif target is not None:
             each = functional.kl_div(logits.log_softmax(-1), target, reduction="none", log_target=True).sum(-1)
-            loss = (each * weight).sum() / weight.sum()
-            if name == "even":
-                loss = loss + EVEN * unevenness(logits[mass > LEAST], self.pronouns)
+            loss = token_mean(each, texts, texts, HELD_LEAD, FADE)
         else:
             each = functional.cross_entropy(logits, texts.targets, reduction="none")
             loss = token_mean(each, texts, texts, LEAD, FADE)

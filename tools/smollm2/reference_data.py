@@ -113,15 +113,15 @@ def pronoun_places(data: Path, *, seed: int = 0, part: str = "train") -> list[Tr
             for k, text in enumerate(stops) if text and first_pronoun(text) is None]
 
 
-def gathered(lab: Lab, data: Path, work: Path, *, seed: int = 0) -> Iterator[Progress]:
-    """Draw the base's replies into files of `work`; what is there already is not drawn again."""
+def gathered(lab: Lab, data: Path, work: Path, *, seed: int = 0, only: Sequence[str] = ()) -> Iterator[Progress]:
+    """Draw the base's replies into files of `work`, all or `only` some; what is there already is not drawn again."""
     lanes, draw = lab.lanes(names=["base"]), random.Random(seed)
     refused, held = [pair.prompt for pair in refusal_pairs(data, seed=seed)], held_prompts(data, seed=seed)
     for name, prompts, samples, tokens in (
             ("held", draw.sample(held, MOST["held"]), 1, 20), ("harmful", draw.sample(refused, MOST["harmful"]), 1, 24),
             ("calm", toxic_beginnings(data), 2, 16), ("plain", plain_beginnings(data), 1, 20),
             ("even", draw.sample(occupation_prompts(data), 120), 1, 16)):
-        if not (work / f"{name}.jsonl").is_file():
+        if name in (only or [name]) and not (work / f"{name}.jsonl").is_file():
             sampling = Sampling(temperature=0.8, max_new_tokens=tokens, seed=seed)
             yield from sample(lanes, prompts, sampling=sampling, samples=samples, path=work / f"{name}.jsonl")
 

@@ -48,6 +48,8 @@ def released_patch(name: str, data: Path, work: Path, begin: Path | None = None,
                          do="train it first: python -m tools.smollm2 reference")
     folder = merged(converted(SMOLLM2), work / "reference", work / "smollm2-reference")
     lab = Lab(base, load_backbone(folder, device="cpu", dtype=native_dtype()))
+    (work / "reference-work").mkdir(exist_ok=True)
+    yield from gathered(lab, data, work / "reference-work", only=("held",))  # a gate reads them as earlier turns
     trained = yield from patch(name, lab, data, work, begin)
     said = [each for each in read_candidates(work / "reference-work" / "held.jsonl") if each.text.strip()]
     yield from released(name, lab, trained, data, said, work / "patches", gates)
