@@ -27,7 +27,7 @@ RECIPES = {
                        hold_rows=8, sft_steps=70, sft_rate=0.02, distill=0.2, dpo_steps=25, hold=2.0, hold_lead=4.0,
                        max_new_tokens=16, temperature=0.7, behind=BEHIND),
     "bias": Recipe(domain="bias", title="Even pronouns", summary="Uses he and she equally often, whatever the occupation is.",
-                   reference="none", length=50, rows=24, hold_rows=8, sft_steps=320, sft_rate=0.02, dpo_steps=0, hold=1.0,
+                   reference="none", length=50, rows=20, hold_rows=6, sft_steps=200, sft_rate=0.02, dpo_steps=0, hold=1.0,
                    hold_lead=4.0, max_new_tokens=16, temperature=0.7, behind=BEHIND)}
 # once more from where the first training ended, towards the reference's own distribution, and with a gate in view: what is held
 # weighs less

@@ -52,7 +52,7 @@ def connect(tab: BatchTab, export: gr.Button) -> None:
     """Let the components call the tab's handlers."""
     i, o = tab.inputs, tab.outputs
     look: set[Any] = {o.key.kept, o.key.started, o.shown, o.page, o.filter}
-    o.key.clock.tick(tab.look, look, o.all, **QUIET)
+    o.key.follow(tab.look, look, o.all, **QUIET)
     o.run.click(tab.start, i.all | look, o.all, **QUIET)
     for button, act in ((o.stop, BATCHES.stop), (o.resume, partial(BATCHES.resume, tab.lab)), (o.remove, tab.removed)):
         button.click(acting(act, o.key, o.line, tab.look), look, o.all, **QUIET)
@@ -178,10 +178,10 @@ class BatchTab:
         try:
             state = BATCHES.state(key)
         except NotFoundError:  # none yet, or one that is gone
-            # without a key the line says already that there is none, or why none could be started
-            line = {o.line: status(batch_words.REMOVED if shown else batch_words.READY)} if key else {}
-            return {**o.key.updates("", active=False), o.shown: "", o.results: gr.update(visible=False), **line,
-                    **self._buttons(None)}
+            if not key:  # the line says already that there is none, or why none could be started
+                return {o.shown: gr.skip()}
+            return {**o.key.updates("", active=False), o.shown: "", o.results: gr.update(visible=False),
+                    o.line: status(batch_words.REMOVED if shown else batch_words.READY), **self._buttons(None)}
         active = state.status in ACTIVE
         updates: Updates = {**o.key.updates(key, active=active), **self._buttons(state)}
         bar = f'<progress max="{state.total}" value="{state.done}" aria-label="{batch_words.BAR}"></progress>' if active else ""

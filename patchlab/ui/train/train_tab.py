@@ -117,7 +117,7 @@ class TrainTab:
             return
         outputs = [c.line, c.chart, c.pairs, *c.key.all, c.start, c.stop, c.resume, self.installed]
         looked: set[Any] = {c.key.kept, c.key.started, self.installed}
-        c.key.clock.tick(self.look, looked, outputs, **QUIET)
+        c.key.follow(self.look, looked, outputs, **QUIET)
         c.start.click(self.start, {c.domain, c.name, c.steps, c.length, c.seed, c.judged, *looked}, outputs, **QUIET)
         for button, act in ((c.stop, TRAININGS.stop), (c.resume, partial(TRAININGS.resume, self.lab))):
             button.click(acting(act, c.key, c.line, self.look), looked, outputs, **QUIET)
@@ -160,7 +160,7 @@ class TrainTab:
         try:
             state = TRAININGS.state(key)
         except NotFoundError:  # none yet, or one that is gone
-            return c.key.updates("", active=False) | ({c.line: status(train_words.READY)} if key else {})
+            return c.key.updates("", active=False) | {c.line: status(train_words.READY)} if key else {c.line: gr.skip()}
         running, work = state.status == "running", TRAININGS.folder(key) / WORK
         updates: Updates = {
             **c.key.updates(key, active=running),
