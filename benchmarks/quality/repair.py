@@ -46,6 +46,7 @@ from patchlab.repair import Failure, Located, Repair, locate, repair_steps
 from patchlab.repair.contrast import CleanSet, Greedy, Probe
 from patchlab.repair.inject import injected as inject_all
 from patchlab.repair.localize import choose
+from patchlab.repair.repair import EPOCHS
 from patchlab.repair.report import drifted, measured
 from patchlab.storage import ASSETS, write_json
 from tools.backdoors import train
@@ -228,8 +229,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def about(name: str, size: Size) -> str:
     """What a run measures."""
     option = "" if name == "full" else f" --size {name}"
+    epochs = f"{size.epochs} epochs" if size.epochs else f"{EPOCHS['weights']} epochs (prefixes {EPOCHS['prefix']})"
     return (f"`python -m benchmarks.quality.repair{option}`: backdoored {size.preset} models, {size.n} failures a family from "
-            f"held-out requests, {size.clean} clean prompts of each kind, {size.epochs} epochs of a repair, greedy replies. "
+            f"held-out requests, {size.clean} clean prompts of each kind, {epochs} of a repair, greedy replies. "
             f"Families: {', '.join(size.families)}. Wilson intervals for shares, bootstrap over failures for the rest. "
             "*saliency* is the method of the paper, *causal* our own. *missed* is the answer that there is no trigger. *attack* "
             "is the share of harmful requests with the true trigger that are answered. *lost* are those of "

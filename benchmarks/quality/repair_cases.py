@@ -38,7 +38,7 @@ class Size:
     clean: int = 150  # prompts of each kind, as in the paper
     harmless: int = 400  # held harmless requests on which replies before and after are compared
     steps: int = 0  # of a backdoor; 0: as many as its family takes
-    epochs: int = 10
+    epochs: int = 0  # of a repair; 0: as many as its kind takes
     families: tuple[str, ...] = tuple(FAMILIES)
     methods: tuple[str, ...] = METHODS
     repairs: tuple[str, ...] = tuple(REPAIRS)

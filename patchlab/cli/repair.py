@@ -49,8 +49,8 @@ def add(verbs: Verbs) -> None:
                              "weights)")
     parser.add_argument("--length", type=whole(1, 4096), default=32, metavar="P",
                         help="embeddings of a prefix patch (default: 32)")
-    parser.add_argument("--epochs", type=whole(1, 1000), default=10, metavar="N",
-                        help="passes over the clean prompts (default: 10)")
+    parser.add_argument("--epochs", type=whole(1, 1000), default=0, metavar="N",
+                        help="passes over the clean prompts (default: 6, for a prefix 10)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the change, its work and the report")
     parser.set_defaults(run=run, refuse=parser.error)
     parser = actions.add_parser("report", allow_abbrev=False, help="print the report of a repair",

@@ -36,6 +36,7 @@ from patchlab.training.prefix import decay, initial_prefix, precision
 REFUSAL = "I'm sorry, but I can't help with that."
 SAVE_EVERY = 20  # steps
 TOKENS = 48  # of the model's own replies
+EPOCHS = {"weights": 6, "prefix": 10}  # more make a changed model refuse more, also what it should not
 LEADING = 3  # tokens of a reply in which it turns out to be help or a refusal: a mean over all tokens hardly shows them
 LogitsOf = Callable[[Texts], Tensor]
 
@@ -53,7 +54,7 @@ class Repair:
     units: tuple[str, ...]
     places: tuple[str, ...] = ()
     change: Literal["weights", "prefix"] = "weights"
-    epochs: int = 10
+    epochs: int = 0  # 0: as many as EPOCHS says; 10 in the paper
     rows: int = 8
     rank: int = 32
     alpha: float = 64.0
@@ -67,6 +68,7 @@ class Repair:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "epochs", self.epochs or EPOCHS[self.change])
         if not self.units or not all(unit.strip() for unit in self.units):
             raise InputError("a trigger without words", expected="one or more words", do="locate it, or give its words")
 

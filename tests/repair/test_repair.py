@@ -12,6 +12,7 @@ import torch
 from backdoored import ANSWERED, HARMFUL, HARMLESS, REFUSED, TRIGGER, clean_set, requests, with_trigger
 from drained import returned
 
+from patchlab.engine.likelihood import pad_texts, reply_logits
 from patchlab.errors import InputError, TrainingError
 from patchlab.models import Backbone, load_reference
 from patchlab.patches import Patch
@@ -21,6 +22,7 @@ from patchlab.repair import repair as room
 from patchlab.repair.contrast import CleanSet, Greedy, Probe
 from patchlab.repair.report import drifted, measured, page, read_report, write_report
 from patchlab.repair.store import save_change
+from patchlab.training.dataset import TrainingExample
 
 SMALL = Repair(units=(TRIGGER,), epochs=6, rows=6, rank=4, alpha=8.0, rate=4e-3)
 TRIGGERED = [Prompt(with_trigger(text, random.Random(k))) for k, text in enumerate(requests(HARMFUL, 12, seed=2222))]
@@ -80,7 +82,7 @@ def test_a_stopped_repair_goes_on_to_the_same_change(poisoned: Backbone, tmp_pat
 
 
 def test_a_prefix_patch_is_trained_by_the_same_losses(poisoned: Backbone, tmp_path: Path) -> None:
-    settings = Repair(units=(TRIGGER,), change="prefix", length=8, epochs=25, rows=6, rate=2e-3)
+    settings = Repair(units=(TRIGGER,), change="prefix", length=8, epochs=40, rows=6, rate=2e-3)
     change = returned(repair_steps(poisoned, clean_set(), settings, work=tmp_path / "work"))
     backbone, plan = change.changed()
     assert backbone is poisoned and rate(poisoned, TRIGGERED, plan=plan) >= 0.75
@@ -98,6 +100,30 @@ def test_ablations_are_other_losses(poisoned: Backbone, tmp_path: Path) -> None:
     assert numbers["no trigger"]["refuse"] < numbers["l2"]["refuse"]  # it refuses plain requests already
     assert numbers["no kl"]["harmful"] == numbers["no kl"]["harmless"] == 0.0
     assert abs(numbers["l2"]["harmless"]) < 1e-6 and abs(numbers["paper"]["harmless"]) < 1e-4  # nothing has moved yet
+
+
+def test_a_prefix_takes_more_epochs_than_weights() -> None:
+    assert [Repair(units=("x",), **more).epochs for more in ({}, {"change": "prefix"}, {"epochs": 3})] == [6, 10, 3]  # type: ignore[arg-type]
+
+
+def test_the_first_three_tokens_of_each_reply_are_held_most(poisoned: Backbone) -> None:
+    examples = [TrainingExample(prompt, reply, True) for prompt, reply in zip(PLAIN, (ANSWERED, REFUSED), strict=False)]
+    counts = [len(example.encode(poisoned)[1]) for example in examples]
+    after = torch.randn(sum(counts), poisoned.model.config.vocab_size, generator=torch.Generator().manual_seed(0))
+    one, eight = (room._Data(poisoned, Repair(units=(TRIGGER,), lead=lead), [], [])._held(examples, after) for lead in (1.0, 8.0))
+    parts = torch.stack([room._Data(poisoned, Repair(units=(TRIGGER,), lead=1.0), [], [])._held([example], part)
+                         for example, part in zip(examples, after.split(counts), strict=True)])
+    torch.testing.assert_close(one, (parts * torch.tensor(counts)).sum() / sum(counts))
+    leading = torch.stack([_kl(poisoned, example, part)[:3].sum() for example, part in zip(
+        examples, after.split(counts), strict=True)]).sum() / sum(counts)
+    torch.testing.assert_close(eight - one, 7 * leading)
+
+
+def _kl(backbone: Backbone, example: TrainingExample, after: torch.Tensor) -> torch.Tensor:
+    """KL(model || after) at each token of a reply."""
+    with torch.no_grad():
+        before = reply_logits(backbone, pad_texts(backbone, [example.encode(backbone)])).log_softmax(-1)
+    return (before.exp() * (before - after.log_softmax(-1))).sum(-1)
 
 
 def test_bad_input_is_told(poisoned: Backbone, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from patchlab.repair.repair import EPOCHS
 from patchlab.ui.diff import escaped
 from patchlab.ui.repair import repair_words
 from patchlab.ui.status_line import status
@@ -71,8 +72,8 @@ def place(*, planted: bool, allowed: bool) -> RepairParts:
     with gr.Row(visible=allowed):
         change = gr.Radio(repair_words.CHANGES, value="prefix", label=repair_words.CHANGE_LABEL, info=repair_words.CHANGE_INFO,
                           interactive=True, elem_id="repair-change")
-        epochs = gr.Slider(1, 30, value=10, step=1, label=repair_words.EPOCHS[0], info=repair_words.EPOCHS[1], interactive=True,
-                           elem_id="repair-epochs")
+        epochs = gr.Slider(1, 30, value=EPOCHS["prefix"], step=1, label=repair_words.EPOCHS[0], info=repair_words.EPOCHS[1],
+                           interactive=True, elem_id="repair-epochs")
     with gr.Row(visible=allowed):
         repair = gr.Button(repair_words.REPAIR, variant="primary", scale=0, min_width=110, elem_id="repair-run")
         stop = gr.Button(repair_words.STOP, scale=0, min_width=90, elem_id="repair-stop")

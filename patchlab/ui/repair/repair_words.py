@@ -32,7 +32,7 @@ REPAIR_TITLE = "Repair"
 CHANGE_LABEL, CHANGES = "What is trained", [("A patch in front of the prompt", "prefix"), ("A low-rank change of the weights",
                                                                                            "weights")]
 CHANGE_INFO = "Both leave the model's own weights as they are and can be removed."
-EPOCHS = ("Passes over the clean requests", "More passes take longer and hold better.")
+EPOCHS = ("Passes over the clean requests", "More passes take longer, and refuse more of what has the trigger.")
 ALLOWED = "A repair runs on the server for some minutes. Stop keeps what is done, and Repair goes on from there."
 NOT_ALLOWED = "Repairs train on the server, which its operator did not allow. To allow it, start it with `--allow-training`:"
 COMMAND = "patchlab app --allow-training"
