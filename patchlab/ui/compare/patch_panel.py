@@ -79,6 +79,12 @@ class PatchPanel:
                 *(part.change for slot in self.places for part in (slot.on, slot.strength))]
 
     @property
+    def choices(self) -> list[Any]:
+        """Those that a visitor causes, once each: `change` comes twice, and also where the page itself has changed a value."""
+        return [self.order.change, self.mode.input, self.shared.change, self.gates.input,
+                *(part.input for slot in self.places for part in (slot.on, slot.strength))]
+
+    @property
     def renewable(self) -> list[Any]:
         """Every component that another set of installed patches changes."""
         return [self.order, self.heading, self.mode, self.gates, *(part for slot in self.places for part in (
@@ -222,9 +228,10 @@ def _connect(panel: PatchPanel) -> None:
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     panel.mode.change(show_mode, panel.inputs, changed, js=TYPED, **quiet)
     gr.on(panel.changes, panel.warned, panel.inputs, panel.warning, trigger_mode="always_last", js=TYPED, **quiet)
-    # what a visitor does sets the common strength anew; a link that sets all of these says it itself
-    gr.on([panel.mode.input, *(slot.on.input for slot in panel.places)], panel.common, panel.inputs, panel.shared, js=TYPED,
-          **quiet)
+    # what a visitor does sets the common strength anew where it counts; a link that sets all of these says it itself
+    gr.on([panel.mode.input, *(slot.on.input for slot in panel.places)],
+          lambda values: panel.common(values) if values[panel.mode] == "sequential" else gr.skip(), panel.inputs, panel.shared,
+          js=TYPED, **quiet)
     outputs = [panel.order, *(part for slot in panel.places for part in (slot.on, slot.strength))]
     for index, slot in enumerate(panel.places):
         for button, by in ((slot.up, -1), (slot.down, 1)):

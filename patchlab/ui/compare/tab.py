@@ -58,7 +58,7 @@ def build(lab: Lab, scorers: Sequence[Scorer], signals: dict[str, Event] | None 
         # chosen in the browser: nothing to wait for before the run
         button.click(None, None, [controls.prompt, controls.kind, controls.talk], js=browser.choose(prompts), **QUIET).then(
             js=browser.ASKING, **running)
-    gr.on([*controls.panel.changes, controls.seed.submit, controls.seed.blur], never_empty(tab.rerun, results.status),
+    gr.on([*controls.panel.choices, controls.seed.submit, controls.seed.blur], never_empty(tab.rerun, results.status),
           controls.panel.inputs | results.inputs | {controls.seed}, results.all, js=TYPED, trigger_mode="multiple",
           **QUIET)
     asking = [*controls.asking, controls.talk]
