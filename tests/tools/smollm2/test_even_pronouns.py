@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from made_models import make_backbone
 
-from tools.smollm2.even_pronouns import evened, pronoun_ids, unevenness
+from patchlab.engine import Lab
+from patchlab.records import Pair, Progress, Prompt
+from patchlab.training.config import Recipe
+from patchlab.training.trainer import train
+from tools.smollm2 import even_pronouns
+from tools.smollm2.even_pronouns import even_steps, evened, pronoun_ids, unevenness
 
 IDS = torch.tensor([3, 4]), torch.tensor([7])  # he, his; she
 HE, OTHER = 3, 0
@@ -54,3 +61,18 @@ def test_unevenness_is_none_where_genders_are_as_likely_and_does_not_depend_on_t
     found = unevenness(logprobs, IDS).item()
     assert found > 0 and unevenness(rare, IDS).item() == pytest.approx(found, abs=1e-6)
     assert unevenness(logprobs[:0], IDS).item() == 0
+
+
+def test_a_patch_learns_even_genders_and_no_pronoun_of_a_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = make_backbone("llama")
+    monkeypatch.setattr(even_pronouns, "pronoun_ids", lambda tokenizer: (torch.tensor([40, 41]), torch.tensor([50])))
+    words = ("the bus is late", "who did this", "people like that", "my neighbor", "this again", "some fool")
+    pairs = [Pair(Prompt(text, "continue", "bias"), text, " x", chosen_cut=True, rejected_cut=True) for text in words]
+    recipe = Recipe(domain="bias", reference="none", length=4, rows=6, hold_rows=4, sft_steps=40, sft_rate=0.05, dpo_steps=0,
+                    hold=0.1, max_new_tokens=5)
+    held = [Prompt(f"how do i {text}", "chat", "benign") for text in words]
+    found: list[Progress] = [each for each in train(Lab(base), recipe, held, work=tmp_path, pairs=pairs, first=even_steps)
+                             if each.stage == "sft"]
+    numbers = [each.numbers for each in found if each.numbers]
+    assert len(numbers) == 40 and numbers[0]["uneven"] > 0.01
+    assert numbers[-1]["uneven"] < 0.3 * numbers[0]["uneven"] and numbers[-1]["loss"] < numbers[0]["loss"]
