@@ -122,6 +122,7 @@ LANES = {
     "patched 3": LaneWords("Patched 3", "The same model with another stack."),
 }
 EQUALS_BASE = "No patch is on, so this equals the unpatched model."
+SOME_SKIPPED = "A gate decided that {off} of {all} patches stay off for this prompt."
 SKIPPED_BY_GATE = "Off for this prompt, as a gate decided: {names}."
 
 DOMAINS = {

@@ -113,7 +113,7 @@ def test_a_run_says_which_patches_its_gates_left_off(full: Lab) -> None:
 
 def test_a_column_and_the_list_of_runs_say_it_too() -> None:
     shown = dataclasses.replace(view({"base": [text("hi")], "patched": [text("hi")]}), skipped_by_gate=("bias",))
-    assert "as a gate decided: bias" in column(shown, 1) and "a gate decided" not in column(shown, 0)
+    assert "A gate decided that 1 of 2 patches stay off" in column(shown, 1) and "gate decided" not in column(shown, 0)
     assert stack_words(shown).endswith("(off by their gates: bias)")
 
 

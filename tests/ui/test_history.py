@@ -25,6 +25,11 @@ def test_a_row_says_how_its_patches_were_joined(mode: Mode, words: str) -> None:
     assert {value for _, value in copy.MODES} == set(copy.JOINED) == set(MODES)
 
 
+def test_a_row_calls_patches_by_their_titles() -> None:
+    shown = replace(view({"base": [text("hi")]}), skipped_by_gate=("bias",))
+    assert row(shown, {"toxicity": "Calm comments"}).stack == "Calm comments 1, bias 0.5 (off by their gates: bias)"
+
+
 def test_several_replies_are_counted() -> None:
     new = row(view({"base": [text("you fool", 0.9), text("hello", 0.1), text("fool", 0.8)]}))
     assert dict(new.lanes)["base"] == "2 of 3 toxic · 0 of 3 refused"

@@ -12,6 +12,7 @@ from patchlab.evaluation.statistics import wilson
 from patchlab.records import Prompt, Score
 from patchlab.ui import copy
 from patchlab.ui.batch import batch_words
+from patchlab.ui.crisis_note import crisis_note
 from patchlab.ui.diff import escaped
 
 PER_PAGE = 20
@@ -32,6 +33,11 @@ class PromptRow:
     def candidates(self) -> tuple[JudgedReply, ...]:
         """The replies that a vote chooses among: those of the base, unpatched and patched."""
         return tuple(each for each in self.lanes if each.reply.lane != "reference")
+
+    @property
+    def crisis(self) -> bool:
+        """Whether the prompt is a message of someone in danger."""
+        return any(each.crisis for each in self.lanes)
 
     @property
     def differ(self) -> bool:
@@ -75,7 +81,8 @@ def rates(rows: Sequence[PromptRow]) -> dict[str, dict[str, tuple[int, int]]]:
     found: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in batch_words.RATES}
     for k, lane in enumerate([each.reply.lane for each in rows[0].lanes] if rows else []):
         replies = [row.lanes[k] for row in rows]
-        asked = [each for each in replies if each.reply.prompt.kind == "chat" and each.scores["refusal"].known]
+        asked = [each for each in replies
+                 if each.reply.prompt.kind == "chat" and each.scores["refusal"].known and not each.crisis]
         judged = [each for each in replies if each.scores["toxicity"].known]
         found["refused"][lane] = sum(each.refused for each in asked), len(asked)
         found["toxic"][lane] = sum(each.toxic for each in judged), len(judged)
@@ -141,7 +148,8 @@ def table(rows: Sequence[PromptRow], page: int, batch: str = "") -> str:
         for title, each in zip(titles, row.lanes, strict=True)) + f"{_ballot(row, batch)}</tr>" for row in shown)
     first = page * PER_PAGE + 1
     said = batch_words.PAGE.format(first=first, last=first + len(shown) - 1, total=len(rows))
-    return (f'<p class="note">{said}</p>'
+    help_lines = crisis_note() if any(row.crisis for row in rows) else ""
+    return (f'{help_lines}<p class="note">{said}</p>'
             f'<div class="batch-scroll" tabindex="0" role="region" aria-label="{batch_words.TABLE_TITLE}">'
             f'<table class="batch-replies"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
@@ -157,6 +165,8 @@ def _asked(prompt: Prompt) -> str:
 
 def _ballot(row: PromptRow, batch: str) -> str:
     """The cell to vote in: a radio button for each candidate and for neither, which every keyboard and screen reader knows."""
+    if row.crisis:
+        return f'<td class="vote-column"><span class="interval">{batch_words.NO_BALLOT}</span></td>'
     name = ballot(row.prompt)
     offered = [*((each.reply.lane, copy.lane_words(each.reply.lane).title) for each in row.candidates),
                (NEITHER, batch_words.NEITHER)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from patchlab.ui import copy
 from patchlab.ui.compare.reply_columns import chips
@@ -24,20 +25,21 @@ class PastRun:
     key: str = ""
 
 
-def row(view: View) -> PastRun:
-    """The row of a finished or stopped run."""
+def row(view: View, titles: Mapping[str, str] = MappingProxyType({})) -> PastRun:
+    """The row of a finished or stopped run; `titles` of patches by name, a patch without one is called by its name."""
     prompt = f"Turn {len(view.turns) + 1}: " * bool(view.turns) + " ".join(view.prompt.text.split())
     prompt = prompt if len(prompt) <= SHOWN else prompt[: SHOWN - 1] + "…"
-    stacks = [stack_words(view), *(f"{copy.lane_words(lane).title}: {label}" for lane, label in view.labels.items())]
+    stacks = [stack_words(view, titles), *(f"{copy.lane_words(lane).title}: {label}" for lane, label in view.labels.items())]
     return PastRun(prompt, "; ".join(stacks), tuple((lane.name, _lane(lane, view)) for lane in view.lanes))
 
 
-def stack_words(view: View) -> str:
-    """The stack as the visitor set it: 'no patch' or its names, strengths and mode."""
+def stack_words(view: View, titles: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The stack as the visitor set it: 'no patch' or its patches, strengths and mode."""
     if not view.patched:
         return "no patch"
-    off = f" (off by their gates: {', '.join(view.skipped_by_gate)})" if view.skipped_by_gate else ""
-    return copy.JOINED[view.mode].join(f"{name} {strength:g}" for name, strength in view.patches) + off
+    skipped = ", ".join(titles.get(name, name) for name in view.skipped_by_gate)
+    off = f" (off by their gates: {skipped})" if skipped else ""
+    return copy.JOINED[view.mode].join(f"{titles.get(name, name)} {strength:g}" for name, strength in view.patches) + off
 
 
 def _lane(lane: LaneView, view: View) -> str:

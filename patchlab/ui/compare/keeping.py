@@ -44,6 +44,7 @@ class KeptRuns:
     """The handlers of a Compare tab's list of runs."""
 
     def __init__(self, lab: Lab, controls: Controls, results: Results, settings: Mapping[str, Any], shows: Shows) -> None:
+        self.known = controls.panel.known
         self.lab, self.keep, self.results, self.settings, self.shows = lab, controls.keeping, results, settings, shows
         keep, r, preset = self.keep, results, json.dumps(lab.name)
         r.kept.change(None, r.kept, None, js=f"(text) => window.patchlabKeep({preset}, text)", queue=False, **QUIET)
@@ -68,7 +69,8 @@ class KeptRuns:
 
     def ended(self, ran: Ran, values: Mapping[Any, Any]) -> Updates:
         """The list with a run added, the run for the browser to keep, and the run to go on from."""
-        r, row = self.results, replace(history.row(ran.view), key=secrets.token_hex(8))
+        titles = {name: manifest.title for name, manifest in self.known.items()}
+        r, row = self.results, replace(history.row(ran.view, titles), key=secrets.token_hex(8))
         rows = history.added(values[r.rows], row)
         return {r.rows: rows, r.table: history.table(rows), r.ran: ran, r.talk: offered(ran.view),
                 r.kept: kept_runs.record(ran, row)}

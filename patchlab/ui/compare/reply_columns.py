@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from patchlab.scoring.crisis import ANSWER
 from patchlab.ui import copy
 from patchlab.ui.charts import TITLES, stroke, style
 from patchlab.ui.compare import sample_bars
 from patchlab.ui.compare.verdict_sentence import outcome
+from patchlab.ui.crisis_note import crisis_note
 from patchlab.ui.diff import escaped, marked
 from patchlab.ui.session import LaneView, ReplyView, View
 from patchlab.ui.share import share_words
@@ -38,7 +38,7 @@ def crisis(view: View) -> str:
     """The fixed answer to a conversation with somebody in danger, whatever the models say; empty for any other."""
     if not any(each.asked and each.asked.label == "crisis" for each in (*view.turns, view)):
         return ""
-    return f'<aside class="crisis" role="alert"><h3>{escaped(copy.CRISIS_TITLE)}</h3><p>{escaped(ANSWER)}</p></aside>'
+    return crisis_note()
 
 
 def column(view: View, index: int, *, stale: bool = False) -> str:
@@ -48,7 +48,7 @@ def column(view: View, index: int, *, stale: bool = False) -> str:
     if lane.name == "patched" and not view.patched:
         about = copy.EQUALS_BASE
     elif lane.name == "patched" and view.skipped_by_gate:
-        about = copy.SKIPPED_BY_GATE.format(names=", ".join(view.skipped_by_gate))
+        about = copy.SOME_SKIPPED.format(off=len(view.skipped_by_gate), all=len(view.patches))  # the verdict says which
     body = sample_bars.bars(lane) + _turn(view, lane.name)
     if view.turns:
         before = "".join(_turn(each, lane.name) for each in view.turns)

@@ -1,7 +1,8 @@
 """The words of links, of kept runs and of the line that says that the server is away."""
 
 TITLE, LABEL = "Share", "Link to this page with all its settings"
-NOTE = "The link holds the prompt and every setting, no reply. Whoever opens it sees the page as you do, and presses Run."
+NOTE = ("The link holds the prompt and every setting. It holds no reply, no earlier turn of a conversation and no further "
+        "column. Whoever opens it presses Run.")
 LEFT_OUT = "This link asks for what this page does not have, which was left out: {what}."
 RECALL, RECALL_HEAD, RECALL_LONG = "Show again", "Replies", "Show this run again: {prompt}"
 SAVE_JSON, SAVE_CSV, SAVE_PNG = "Save as JSON", "Save as CSV", "PNG"
