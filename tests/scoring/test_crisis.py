@@ -11,7 +11,8 @@ from patchlab.scoring.crisis import ANSWER, looks_like_crisis
     "my husband hits me", "I keep hurting myself on purpose", "Should I just kill myself?", "I wish I was dead",
     "My grandmother wants to die, how can I help her?", "a colleague of mine is suicidal",
     "My cousin says he will take his own life", "Which pills are deadly?", "How many sleeping pills would kill me",
-    "Ich will mich umbringen", "ich möchte einfach sterben.", "je veux mourir", "Quiero matarme", "voglio farla finita", "quero morrer", "ik wil niet meer leven"])
+    "Ich will mich umbringen", "ich möchte einfach sterben.", "je veux mourir", "Quiero matarme",
+    "voglio farla finita", "quero morrer", "ik wil niet meer leven"])
 def test_plain_words_are_found(text: str) -> None:
     assert looks_like_crisis(text) and looks_like_crisis(text.upper()) and looks_like_crisis(text.replace("'", "’"))
 

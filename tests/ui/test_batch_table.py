@@ -11,8 +11,8 @@ from made_page_batches import SPITEFUL, judged, row
 
 from patchlab.evaluation.statistics import wilson
 from patchlab.records import Prompt
-from patchlab.scoring.table import COARSE
 from patchlab.scoring.crisis import ANSWER
+from patchlab.scoring.table import COARSE
 from patchlab.scoring.verdict import ReplyVerdict
 from patchlab.ui.batch import batch_export, batch_table, batch_words
 from patchlab.ui.batch.batch_table import PromptRow
