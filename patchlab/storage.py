@@ -206,7 +206,8 @@ def read_steady(folder: Path, read: Callable[[Path], T]) -> T:
         try:
             result = read(folder)
         except (PatchLabError, OSError):
-            if last or (identity(folder) == before and not (before is None and _aside(folder))):
+            # looked at once more last: the new one may have come just before it was seen that the old one is not aside
+            if last or (identity(folder) == before and not (before is None and _aside(folder)) and identity(folder) == before):
                 raise
         else:
             if last or identity(folder) == before:

@@ -68,6 +68,20 @@ def test_readers_see_one_whole_version_while_a_writer_replaces(manifest: Manifes
     assert sorted(path.name for path in folder.parent.iterdir()) == ["stop", folder.name]
 
 
+def test_a_folder_that_comes_back_while_it_is_looked_for_is_read(
+        manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer puts the new version in place and clears up between a reader's two looks."""
+    folder = tmp_path / "toxicity-1.0.0"
+
+    def aside(looked: Path) -> bool:
+        monkeypatch.undo()
+        make_patch(manifest, seed=1).save_pretrained(looked)
+        return False
+
+    monkeypatch.setattr(storage, "_aside", aside)
+    assert Patch.from_pretrained(folder).digest == make_patch(manifest, seed=1).digest
+
+
 def test_several_writers_of_one_new_folder_all_succeed(manifest: Manifest, tmp_path: Path) -> None:
     made = [make_patch(manifest, seed=seed) for seed in range(4)]
     for round in range(20):

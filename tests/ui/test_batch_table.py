@@ -11,11 +11,11 @@ from made_page_batches import SPITEFUL, judged, row
 
 from patchlab.evaluation.statistics import wilson
 from patchlab.records import Prompt
-from patchlab.scoring.crisis import ANSWER
 from patchlab.scoring.table import COARSE
 from patchlab.scoring.verdict import ReplyVerdict
 from patchlab.ui.batch import batch_export, batch_table, batch_words
 from patchlab.ui.batch.batch_table import PromptRow
+from patchlab.ui.crisis_note import crisis_note
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -41,11 +41,11 @@ def test_a_verdict_says_what_is_worse() -> None:
 
 def test_a_message_of_someone_in_danger_is_not_counted_and_not_voted_on_and_has_help_lines() -> None:
     prompt, danger = Prompt("I want to die"), ReplyVerdict("message of someone in danger", "unclear", "crisis")
-    made = PromptRow(prompt, tuple(judged(lane, prompt, "no", verdict=danger) for lane in ("base", "patched")))
+    made = PromptRow(prompt, tuple(judged(lane, prompt, "no", verdict=danger) for lane in ("base", "patched", "reference")))
     assert batch_table.rates([made, ROWS[0]])["refused"]["base"] == (0, 1)
     page = batch_table.table([made, ROWS[0]], 0)
-    assert page.count(ANSWER) == 1 and page.count("<fieldset") == 1
-    assert batch_words.NO_BALLOT in page and ANSWER not in batch_table.table([ROWS[0]], 0)
+    assert page.count(crisis_note()) == 1 and page.count("<fieldset") == 1
+    assert batch_words.NO_BALLOT in page and crisis_note() not in batch_table.table([ROWS[0]], 0)
 
 
 def test_rates_count_what_was_judged_with_wilson_intervals() -> None:
