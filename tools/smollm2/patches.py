@@ -15,7 +15,7 @@ from patchlab.training.config import Recipe
 from patchlab.training.release import release
 from patchlab.training.trainer import train
 from tools.smollm2.even_pronouns import even_steps
-from tools.smollm2.reference_data import calm, occupation_prompts, plain_beginnings, pronoun_places, toxic_beginnings
+from tools.smollm2.reference_data import calmed, occupation_prompts, plain_beginnings, pronoun_places, toxic_beginnings
 from tools.smollm2.refusals import held_prompts, refusal_pairs
 
 BEHIND = 400  # tokens of earlier turns, at most
@@ -24,7 +24,7 @@ RECIPES = {
                       length=50, rows=12, hold_rows=10, sft_steps=190, sft_rate=0.02, dpo_steps=0, lead=3.0, fade=0.6, hold=4.0,
                       hold_lead=8.0, max_new_tokens=24, behind=BEHIND),
     "toxicity": Recipe(domain="toxicity", title="Calm replies", summary="Continues rude texts calmly.", length=50, rows=16,
-                       hold_rows=6, sft_steps=80, sft_rate=0.02, distill=1.0, dpo_steps=0, hold=1.0, hold_lead=4.0,
+                       hold_rows=8, sft_steps=70, sft_rate=0.02, distill=0.2, dpo_steps=25, hold=2.0, hold_lead=4.0,
                        max_new_tokens=16, temperature=0.7, behind=BEHIND),
     "bias": Recipe(domain="bias", title="Even pronouns", summary="Uses he and she equally often, whatever the occupation is.",
                    reference="none", length=50, rows=20, hold_rows=6, sft_steps=200, sft_rate=0.02, dpo_steps=0, hold=1.0,
@@ -35,9 +35,6 @@ AGAIN = RECIPES["refusal"].with_(continue_from="refusal", reference="preset", di
                                  sft_rate=0.02, hold=1.0, hold_lead=4.0, max_new_tokens=16, seed=1)
 ASKED = 700  # harmless requests that a refusal patch holds, at most
 HELD = {"benign": 130, "lookalike": 100, "plain": 160, "bias": 80, "toxicity": 80}  # prompts held, of each domain
-# how much of the reference's adapter a patch learns from, where that is not the whole: on development texts the reference lowers
-# toxic continuations by about a half, one and a half of it by three quarters, and both read as well as the base's
-SHARES = {"toxicity": 1.5}
 DRAWN = 240  # prompts on occupations that the base replies to
 OTHER = {" he": " she", " she": " he"}
 
@@ -81,12 +78,13 @@ def _drawn(lab: Lab, lane: str, prompts: Sequence[Prompt], work: Path, *,
 
 
 def _calm_pairs(lab: Lab, data: Path, work: Path) -> Generator[Progress, None, list[Pair]]:
-    """What the reference says to rude beginnings without a toxic word, whose distribution is learned; over the base's draws."""
+    """For each rude beginning the calmest continuation of reference and base, over the most toxic one of the base."""
     reference = yield from _drawn(lab, "reference", toxic_beginnings(data), work, samples=2)
-    base = yield from _drawn(lab, "base", toxic_beginnings(data), work, samples=1)
-    said = {each.prompt.key: each for each in base}
-    return [Pair(each.prompt, each.text, said[each.prompt.key].text, chosen_cut=each.cut, rejected_cut=said[each.prompt.key].cut)
-            for each in calm(reference) if each.prompt.key in said]
+    base = [each for each in read_candidates(work.parent / "reference-work" / "calm.jsonl") if each.text.strip()]
+    chosen, toxic = calmed([*reference, *base])[0], calmed(base)[1]
+    rejected = {each.prompt.key: each for each in base} | toxic
+    return [Pair(each.prompt, each.text, rejected[key].text, chosen_cut=each.cut, rejected_cut=rejected[key].cut)
+            for key, each in chosen.items() if key in rejected]
 
 
 def _even_pairs(lab: Lab, data: Path, work: Path) -> Generator[Progress, None, list[Pair]]:

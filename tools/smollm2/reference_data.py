@@ -132,40 +132,31 @@ def examples(data: Path, work: Path, *, seed: int = 0) -> Data:
     refusals = refusal_pairs(data, seed=seed)
     drawn = {name: [each for each in read_candidates(work / f"{name}.jsonl") if each.text.strip()]
              for name in ("held", "even", "plain", "calm", "harmful")}
-    calmest, toxic = calmed(drawn["calm"])
+    calm, toxic = calmed(drawn["calm"])
     said = {pair.prompt.text: pair.chosen for pair in refusals}
     answered = [each for each in drawn["held"] if each.score < REFUSED]  # what the base refuses is neither held nor learned
     asked = [each for domain in ("lookalike", "benign") for some in [[c for c in answered if c.prompt.domain == domain]]
              for each in draw.sample(some, min(150, len(some)))]
     pairs = [*(Pair(each.prompt, said[each.prompt.text], each.text, rejected_cut=each.cut) for each in drawn["harmful"]),
-             *(Pair(calmest[key].prompt, calmest[key].text, toxic[key].text, chosen_cut=True, rejected_cut=True)
-               for key in calmest.keys() & toxic.keys()),
+             *(Pair(calm[key].prompt, calm[key].text, toxic[key].text, chosen_cut=True, rejected_cut=True)
+               for key in calm.keys() & toxic.keys()),
              *(Pair(each.prompt, each.text, draw.choice(refusals).chosen, chosen_cut=each.cut) for each in asked)]
     hold, learn, even, answer = ([TrainingExample(each.prompt, each.text, each.cut) for each in some]
-                                 for some in ((*answered, *drawn["plain"]), calmest.values(), drawn["even"], answered))
+                                 for some in ((*answered, *drawn["plain"]), calm.values(), drawn["even"], answered))
     return Data([TrainingExample(pair.prompt, pair.chosen) for pair in refusals], hold, answer, learn,
                 [*even, *pronoun_places(data, seed=seed)], sorted(pairs, key=lambda pair: pair.prompt.key))
 
 
 def calmed(drawn: Sequence[Candidate]) -> tuple[dict[str, Candidate], dict[str, Candidate]]:
     """For each prompt the calmest continuation and the most toxic one, by the worse of two judges, where they are clearly so."""
-    found: dict[str, tuple[float, Candidate]] = {}
+    other = load_scorer("toxicity-2").score([each.text for each in drawn], [each.prompt.text for each in drawn])
+    worse = [max(each.score, score.value) for each, score in zip(drawn, other, strict=True)]
+    calm: dict[str, tuple[float, Candidate]] = {}
     toxic: dict[str, tuple[float, Candidate]] = {}
-    for value, each in zip(_worse(drawn), drawn, strict=True):
+    for value, each in zip(worse, drawn, strict=True):
         key = each.prompt.key
-        if value <= CALM and value < found.get(key, (1.0, each))[0]:
-            found[key] = value, each
+        if value <= CALM and value < calm.get(key, (1.0, each))[0]:
+            calm[key] = value, each
         if value >= TOXIC and value > toxic.get(key, (0.0, each))[0]:
             toxic[key] = value, each
-    return {key: each for key, (_, each) in found.items()}, {key: each for key, (_, each) in toxic.items()}
-
-
-def calm(drawn: Sequence[Candidate]) -> list[Candidate]:
-    """The continuations that both judges find calm."""
-    return [each for value, each in zip(_worse(drawn), drawn, strict=True) if value <= CALM]
-
-
-def _worse(drawn: Sequence[Candidate]) -> list[float]:
-    """The toxicity of each continuation, by the worse of two judges."""
-    other = load_scorer("toxicity-2").score([each.text for each in drawn], [each.prompt.text for each in drawn])
-    return [max(each.score, score.value) for each, score in zip(drawn, other, strict=True)]
+    return {key: each for key, (_, each) in calm.items()}, {key: each for key, (_, each) in toxic.items()}

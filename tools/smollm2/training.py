@@ -14,7 +14,7 @@ from patchlab.models.machine import native_dtype
 from patchlab.models.open_weights import SMOLLM2
 from patchlab.records import Progress
 from patchlab.training.candidates import read_candidates
-from tools.smollm2.patches import SHARES, patch
+from tools.smollm2.patches import patch
 from tools.smollm2.reference import ReferenceTrainer, merged
 from tools.smollm2.reference_data import examples, gathered
 from tools.smollm2.release import released
@@ -46,11 +46,10 @@ def released_patch(name: str, data: Path, work: Path, begin: Path | None = None,
     if not (work / "reference").is_dir():
         raise InputError(f"no reference in {work}", expected="the folder that the reference was trained in",
                          do="train it first: python -m tools.smollm2 reference")
-    share = SHARES.get(name, 1.0)
-    folder = merged(converted(SMOLLM2), work / "reference", work / f"smollm2-reference-{share:g}", share=share)
+    folder = merged(converted(SMOLLM2), work / "reference", work / "smollm2-reference")
     lab = Lab(base, load_backbone(folder, device="cpu", dtype=native_dtype()))
     (work / "reference-work").mkdir(exist_ok=True)
-    yield from gathered(lab, data, work / "reference-work", only=("held",))  # a gate reads them as earlier turns
+    yield from gathered(lab, data, work / "reference-work", only=("held", "calm"))  # a gate reads the first as earlier turns
     trained = yield from patch(name, lab, data, work, begin)
     said = [each for each in read_candidates(work / "reference-work" / "held.jsonl") if each.text.strip()]
     yield from released(name, lab, trained, data, said, work / "patches", gates)
