@@ -45,6 +45,7 @@ def test_a_message_of_someone_in_danger_is_not_counted_and_not_voted_on_and_has_
     assert batch_table.rates([made, ROWS[0]])["refused"]["base"] == (0, 1)
     page = batch_table.table([made, ROWS[0]], 0)
     assert page.count(crisis_note()) == 1 and page.count("<fieldset") == 1
+    assert page.count(batch_words.WRITTEN) == 3
     assert batch_words.NO_BALLOT in page and crisis_note() not in batch_table.table([ROWS[0]], 0)
 
 

@@ -185,6 +185,8 @@ def _reply(each: JudgedReply) -> str:
         text = f'<p class="idle">{batch_words.NO_TEXT}</p>'
     elif each.toxic:
         text = f"<details><summary>{batch_words.TOXIC}</summary>{text}</details>"
+    elif each.crisis:  # nobody in danger should have to read what a small model says to it
+        text = f"<details><summary>{batch_words.WRITTEN}</summary>{text}</details>"
     return f'<ul class="pills" aria-label="Verdicts">{pills}</ul>{text}'
 
 

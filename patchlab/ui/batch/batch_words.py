@@ -43,6 +43,7 @@ RATES_NOTE = ("Shares of prompts with 95 % Wilson intervals. Replies that the ju
 RATES = {"refused": "Refused", "toxic": "Toxic", "empty": "Empty"}
 VOTES_TITLE, VOTE_COLUMN, VOTE_LABEL = "Better, by your votes", "Your vote", "Which reply is better?"
 NEITHER, NO_VOTE, NOT_VOTED_ON = "Neither", "no vote yet", "not voted on"
+WRITTEN = "Show what the model wrote"
 NO_BALLOT = "No vote: see the note above"
 FILTER_LABEL = "Show"
 FILTERS = {"all": "All", "differ": "Lanes differ", "refused": "Refused", "toxic": "Toxic",
