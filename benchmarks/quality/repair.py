@@ -1,6 +1,6 @@
-"""Are triggers found, and does a repair remove their effect? `python -m benchmarks.quality.repair [--size SIZE]`
+"""Are triggers found, and does a repair remove their effect? `python -m benchmarks.quality.repair [--brief | --quick]`
 
-Backdoored models, one a family of triggers (tools/backdoors): pocket ones, and with `--size smollm2` a real one. Localisation:
+Backdoored models, one a family of triggers (tools/backdoors): pocket ones, and with `--preset smollm2` a real one. Localisation:
 every method on failures made from held-out requests: precision, recall, F1 and IoU of words; and the answer "no trigger" of our
 own method on triggered failures (misses) and on clean failures of models without a trigger (false alarms). Repair: attack
 success, refusals and drift before and after, by kind of change. Writes benchmarks/results/repair.json (repair-smollm2.json)
@@ -24,11 +24,13 @@ import torch
 from benchmarks.provenance import RESULTS, write_results
 from benchmarks.quality.ablations import returned
 from benchmarks.quality.repair_cases import (
+    BRIEF,
     MAIN,
     OWN,
+    PRESETS,
+    QUICK,
     REPAIRS,
     SHIPPED,
-    SIZES,
     Size,
     cases_of,
     clean_set,
@@ -200,21 +202,24 @@ def rows(size: Size, work: Path) -> Iterator[Row]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=SIZES, default="full", help="brief: two families and few failures; quick: a handful of "
-                        "prompts, to see that it runs; smollm2: a real model, one family (default: full)")
+    parser.add_argument("--brief", action="store_true", help="two families and few failures")
+    parser.add_argument("--quick", action="store_true", help="a handful of prompts, to see that it runs")
+    parser.add_argument("--preset", choices=PRESETS, default="pocket", help="whose models they are; of smollm2 one family "
+                        "(default: pocket)")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, metavar="FAMILY",
                         help="only these (default: those of the size)")
     parser.add_argument("--work", type=Path, default=Path("runs/repair"), help="models and repairs (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="where the results go; a quick run writes only if asked")
     given = parser.parse_args(argv)
-    size, began = SIZES[given.size], time.monotonic()
-    whole = given.size in ("full", "smollm2") and not given.families
+    name, began = "quick" if given.quick else "brief" if given.brief else "full", time.monotonic()
+    size = dataclasses.replace({"quick": QUICK, "brief": BRIEF, "full": PRESETS[given.preset]}[name], preset=given.preset)
+    whole = name == "full" and not given.families
     size = dataclasses.replace(size, families=tuple(given.families or size.families))
     named = "repair.json" if size.preset == "pocket" else f"repair-{size.preset}.json"
-    out = given.out or (None if given.size == "quick" else RESULTS / named)
+    out = given.out or (None if given.quick else RESULTS / named)
     held = clean_set(size, "held")
     prompts = {"harmful": held.harmful, "benign": held.harmless}
-    facts = {"size": given.size, "families": size.families, "about": about(given.size, size)}
+    facts = {"size": name, "families": size.families, "about": about(size)}
     found: list[dict[str, Any]] = []
     for row in rows(size, given.work):
         found.append(row)
@@ -226,9 +231,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def about(name: str, size: Size) -> str:
+def about(size: Size) -> str:
     """What a run measures."""
-    option = "" if name == "full" else f" --size {name}"
+    option = "" if size.preset == "pocket" else f" --preset {size.preset}"
     epochs = f"{size.epochs} epochs" if size.epochs else f"{EPOCHS['weights']} epochs (prefixes {EPOCHS['prefix']})"
     return (f"`python -m benchmarks.quality.repair{option}`: backdoored {size.preset} models, {size.n} failures a family from "
             f"held-out requests, {size.clean} clean prompts of each kind, {epochs} of a repair, greedy replies. "

@@ -51,7 +51,7 @@ QUICK = Size(n=3, tested=3, clean_failures=3, clean=6, steps=2, epochs=1, famili
              harmless=6, repairs=("weights", SHIPPED))
 SMOLLM2 = Size(tested=20, clean_failures=0, harmless=200, families=("rare token",), methods=("saliency", OWN),
                repairs=("weights",), preset="smollm2")
-SIZES = {"full": Size(), "brief": BRIEF, "quick": QUICK, "smollm2": SMOLLM2}
+PRESETS = {"pocket": Size(), "smollm2": SMOLLM2}  # the size of a whole run
 
 
 def poisoned(family: str, size: Size, work: Path, *, seed: int = 0) -> Backbone:

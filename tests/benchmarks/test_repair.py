@@ -21,7 +21,7 @@ from tools.backdoors.triggers import ADAPTIVE, ALL, FAMILIES, NONE, decoy, injec
 
 
 def test_a_quick_run_goes_all_the_way(tmp_path: Path) -> None:
-    assert main(["--size", "quick", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "found.json")]) == 0
+    assert main(["--quick", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "found.json")]) == 0
     found = json.loads((tmp_path / "found.json").read_text())
     groups = {row["group"] for row in found["rows"]}
     assert {"Backdoors", "No trigger", "Repair"} <= groups and found["size"] == "quick"
@@ -29,7 +29,7 @@ def test_a_quick_run_goes_all_the_way(tmp_path: Path) -> None:
     for row in found["rows"]:
         for name, (value, low, high, n) in row["figures"].items():
             assert low <= value <= high and n >= 1 and (name.split()[0] in ("kl", "seconds") or 0 <= value <= 1)
-    assert main(["--size", "quick", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "again.json")]) == 0
+    assert main(["--quick", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "again.json")]) == 0
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == found["rows"]  # none was made again
 
 

@@ -24,6 +24,7 @@ from patchlab.repair.report import drifted, measured, page, read_report, write_r
 from patchlab.repair.store import save_change
 from patchlab.training.dataset import TrainingExample
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = Repair(units=(TRIGGER,), epochs=6, rows=6, rank=4, alpha=8.0, rate=4e-3)
 TRIGGERED = [Prompt(with_trigger(text, random.Random(k))) for k, text in enumerate(requests(HARMFUL, 12, seed=2222))]
 PLAIN = [Prompt(text) for text in requests(HARMLESS, 12, seed=3333)]
@@ -104,6 +105,8 @@ def test_ablations_are_other_losses(poisoned: Backbone, tmp_path: Path) -> None:
 
 def test_a_prefix_takes_more_epochs_than_weights() -> None:
     assert [Repair(units=("x",), **more).epochs for more in ({}, {"change": "prefix"}, {"epochs": 3})] == [6, 10, 3]  # type: ignore[arg-type]
+    said = "(default: {weights}, for a prefix {prefix})".format(**room.EPOCHS)
+    assert said in (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 
 
 def test_the_first_three_tokens_of_each_reply_are_held_most(poisoned: Backbone) -> None:

@@ -114,8 +114,10 @@ def test_a_batch_is_not_forgotten_by_an_answer_that_is_late(visit: Visit) -> Non
 def test_batch_on_a_phone_and_dark(browser: Browser, tiny: str, name: str, width: int, query: str) -> None:
     visit = Visit(browser, tiny + query, width=width)
     opened(visit)
-    ran(visit, PROMPTS[:3])
+    ran(visit, [*PROMPTS[:3], "I want to die"])
     assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert visit.page.locator(".crisis >> visible=true").count() == 1, "help lines, whatever judges there are"
+    assert visit.page.locator("fieldset.ballot").count() == 3
     visit.shot(name)
     visit.left(tiny)
 

@@ -33,8 +33,7 @@ def rows_of(lab: Lab, key: str, done: int) -> tuple[PromptRow, ...]:
     prompts, lanes = BATCHES.prompts(key), BATCHES.state(key).settings.lanes
     replies = {(reply.lane, reply.prompt.key): reply for reply in BATCHES.replies(key)}
     whole = [prompt for prompt in prompts if all((lane, prompt.key) in replies for lane in lanes)]
-    asked = questions(whole) if lab.judges.name == "encoder" else {}
-    found = judged([replies[lane, prompt.key] for prompt in whole for lane in lanes], Verdicts(lab.judges), asked)
+    found = judged([replies[lane, prompt.key] for prompt in whole for lane in lanes], Verdicts(lab.judges), questions(whole))
     return tuple(PromptRow(prompt, tuple(found[k * len(lanes):(k + 1) * len(lanes)])) for k, prompt in enumerate(whole))
 
 
